@@ -1,0 +1,9 @@
+//! The vocabulary of the mesh: plain values that every crate shares. No I/O, no wire format, no clock.
+
+pub mod destination;
+pub mod endpoint;
+pub mod identity;
+pub mod names;
+pub mod resource;
+pub mod route;
+pub mod workload;

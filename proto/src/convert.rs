@@ -1,0 +1,63 @@
+//! Between wire and model. What comes off the wire is checked whole: a message that cannot be read is
+//! refused with the field at fault, never half used.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+mod destination;
+mod endpoint;
+mod key;
+mod workload;
+
+/// A message that cannot be what it claims to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct InvalidMessage {
+    /// Where, in the words of the `.proto` file.
+    pub field: String,
+    /// A sentence for people.
+    pub reason: String,
+}
+
+impl InvalidMessage {
+    fn new(field: &str, reason: impl ToString) -> Self {
+        Self { field: field.to_owned(), reason: reason.to_string() }
+    }
+
+    fn missing(field: &str) -> Self {
+        Self::new(field, "is missing")
+    }
+
+    fn within(self, outer: &str) -> Self {
+        Self { field: format!("{outer}.{}", self.field), reason: self.reason }
+    }
+}
+
+/// Folds a message's content into a number that differs when the content does.
+///
+/// The first eight bytes of SHA-256 over the encoding; messages hold no maps, so that equal content
+/// has one encoding. Never zero, which means "nothing known".
+pub fn digest(message: &impl Message) -> u64 {
+    let hash = Sha256::digest(message.encode_to_vec());
+    let folded = hash.iter().take(8).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    folded.max(1)
+}
+
+fn required<T>(value: Option<T>, field: &str) -> Result<T, InvalidMessage> {
+    value.ok_or_else(|| InvalidMessage::missing(field))
+}
+
+/// Converts a list, naming the index at fault.
+fn all<W, M>(values: Vec<W>, field: &str) -> Result<Vec<M>, InvalidMessage>
+where
+    M: TryFrom<W, Error = InvalidMessage>,
+{
+    let convert = |(index, value)| {
+        M::try_from(value)
+            .map_err(|error: InvalidMessage| error.within(&format!("{field}[{index}]")))
+    };
+    values.into_iter().enumerate().map(convert).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! What each process of the mesh needs besides its purpose: named tasks and their end, readiness, an
+//! admin server, logging, backoff, durations as people write them, and the wall clock.
+
+pub mod admin;
+pub mod backoff;
+pub mod clock;
+pub mod duration;
+pub mod logging;
+pub mod readiness;
+pub mod signals;
+pub mod tasks;
