@@ -4,19 +4,37 @@
 pub mod convert;
 
 /// `heddle.identity.v1`: certificates.
-#[expect(missing_docs, clippy::allow_attributes_without_reason, reason = "generated")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
 pub mod identity {
     tonic::include_proto!("heddle.identity.v1");
 }
 
 /// `heddle.discovery.v1`: configuration.
-#[expect(missing_docs, clippy::allow_attributes_without_reason, reason = "generated")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
 pub mod discovery {
     tonic::include_proto!("heddle.discovery.v1");
 }
 
 /// `heddle.admin.v1`: what the control plane knows, for meshctl.
-#[expect(missing_docs, clippy::allow_attributes_without_reason, reason = "generated")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
 pub mod admin {
     tonic::include_proto!("heddle.admin.v1");
 }
