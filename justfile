@@ -1,0 +1,33 @@
+# The recipes of this repository; continuous integration runs the same ones. `just --list` shows them.
+
+# Everything that must pass before a change lands.
+check: format-check lint docs deny test
+
+# Formats all code.
+format:
+    cargo fmt --all
+
+# Fails where the code is not formatted.
+format-check:
+    cargo fmt --all --check
+
+# All lints, as errors.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The documentation of all crates, with warnings as errors.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+# Licences, sources and banned crates. Needs cargo-deny.
+deny:
+    cargo deny --locked check bans licenses sources
+
+# All tests: unit, property, snapshot, and end to end.
+test:
+    cargo test --workspace --locked
+
+# Builds everything and runs the demo.
+demo *arguments:
+    cargo build --release --locked
+    ./target/release/meshctl demo {{ arguments }}
