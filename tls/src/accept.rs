@@ -1,0 +1,118 @@
+//! The server side of a handshake between two proxies.
+
+use heddle_model::identity::{PeerServerName, PodUid, TrustDomain};
+use rustls::ServerConnection;
+use rustls::server::{Acceptor, ClientHello};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::LazyConfigAcceptor;
+
+use crate::alpn::InnerProtocol;
+use crate::config::Audience;
+use crate::credentials::Credentials;
+use crate::handshake::{self, HandshakeError};
+use crate::leaf::Leaf;
+use crate::peer::PeerIdentity;
+use crate::stream::TlsStream;
+
+/// An authenticated connection from another proxy.
+#[derive(Debug)]
+pub struct Accepted<IO> {
+    /// The connection. See [`TlsStream`] for how long its authentication holds.
+    pub stream: TlsStream<IO>,
+    /// Who called.
+    pub peer: PeerIdentity,
+    /// Which of our ports was asked for. Its pod is always our own.
+    pub server_name: PeerServerName,
+    /// What flows inside.
+    pub protocol: InnerProtocol,
+}
+
+/// Takes a connection from another proxy, with the credentials of this moment.
+///
+/// The client must present a certificate of the mesh, ask for `<port>.<own>.pod.<trust-domain>`
+/// and name the protocol inside. TLS 1.3, always a full handshake, no early data; all of it within
+/// [`handshake::HANDSHAKE_TIMEOUT`].
+///
+/// Cancel safe: no; dropping it drops the connection.
+pub async fn accept<IO>(
+    io: IO,
+    credentials: &Credentials,
+    own: &PodUid,
+) -> Result<Accepted<IO>, AcceptError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let serving = credentials.serving(Audience::Peers).ok_or(AcceptError::NotReady)?;
+    handshake::within_limit(async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), io)
+            .await
+            .map_err(HandshakeError::from_io)?;
+        let asked = asked_name(&hello.client_hello(), own, credentials.trust_domain());
+        let finished = hello.into_stream(serving).await;
+        // A wrong name makes the handshake fail too, so that the client gets an alert; the name is
+        // the reason to tell, and not that no certificate was found for it.
+        let server_name = asked?;
+        let stream = finished.map_err(HandshakeError::from_io)?;
+        let connection = stream.get_ref().1;
+        let protocol = protocol(connection)?;
+        let peer = peer(connection)?.ok_or(HandshakeError::NoCertificate)?;
+        Ok(Accepted { stream: TlsStream::Server(stream), peer, server_name, protocol })
+    })
+    .await
+}
+
+fn asked_name(
+    hello: &ClientHello<'_>,
+    own: &PodUid,
+    trust_domain: &TrustDomain,
+) -> Result<PeerServerName, AcceptError> {
+    hello
+        .server_name()
+        .and_then(|name| PeerServerName::parse(name, trust_domain))
+        .filter(|name| name.pod_uid == *own)
+        .ok_or_else(|| AcceptError::WrongServerName {
+            asked: hello.server_name().map(str::to_owned),
+        })
+}
+
+fn protocol(connection: &ServerConnection) -> Result<InnerProtocol, HandshakeError> {
+    connection.alpn_protocol().and_then(InnerProtocol::from_name).ok_or(HandshakeError::Alpn)
+}
+
+/// Whom the certificate that the verifier has passed names; `None` if there was none.
+pub(crate) fn peer(connection: &ServerConnection) -> Result<Option<PeerIdentity>, HandshakeError> {
+    connection
+        .peer_certificates()
+        .and_then(<[_]>::first)
+        .map(|certificate| Leaf::parse(certificate).map(|leaf| leaf.peer))
+        .transpose()
+        .map_err(HandshakeError::Refused)
+}
+
+/// Why a connection was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// No trust bundle or no certificate yet.
+    #[error("there is no certificate yet to answer with")]
+    NotReady,
+    /// The client wants somebody else, or does not say whom.
+    #[error("the client asked for server name {asked:?}, which is not ours")]
+    WrongServerName {
+        /// As it was sent; absent if it was not.
+        asked: Option<String>,
+    },
+    /// The handshake failed.
+    #[error("the handshake failed")]
+    Handshake(#[from] HandshakeError),
+}
+
+impl AcceptError {
+    /// The reason as a metric label: a closed set of constant words.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotReady => "not_ready",
+            Self::WrongServerName { .. } => "wrong_server_name",
+            Self::Handshake(error) => error.label(),
+        }
+    }
+}
