@@ -1,0 +1,323 @@
+//! Turns the files of the user's directory into what the control plane reads and what this machine runs. Pure: files in,
+//! a [`Reading`] out. Who copies the files is in `mirror`, who starts the pods in `supervisor`.
+
+pub mod addresses;
+pub mod documents;
+pub mod endpoint_slice;
+pub mod expand;
+pub mod hosts;
+pub mod object;
+pub mod pod;
+pub mod service;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use heddle_model::identity::PodUid;
+use heddle_model::names::ServiceName;
+use serde_json::Value;
+
+use crate::status::Problem;
+use addresses::{Addresses, Exhausted, Families, Pool};
+use documents::Document;
+use object::{Object, PodName};
+use pod::PodPlan;
+use service::ServicePlan;
+
+/// Reads the directory again and again, and remembers what it gave to whom.
+#[derive(Debug)]
+pub struct Manifests {
+    families: Families,
+    /// Every file as it was when it could last be read: a file with an error changes nothing that runs.
+    good: BTreeMap<PathBuf, Vec<Document>>,
+    pods: BTreeMap<PodName, PodAssignment>,
+    pod_addresses: Pool,
+    services: BTreeMap<ServiceName, u32>,
+    service_addresses: Pool,
+}
+
+/// What the directory means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// What the control plane reads, by the same relative names.
+    pub outputs: BTreeMap<PathBuf, Vec<u8>>,
+    /// The pods to run.
+    pub pods: Vec<PodPlan>,
+    /// The services that there are.
+    pub services: Vec<ServicePlan>,
+    /// What cannot be done.
+    pub problems: Vec<Problem>,
+}
+
+/// What a pod was given, for as long as it is the same pod.
+#[derive(Clone, Debug)]
+struct PodAssignment {
+    instance: u32,
+    uid: PodUid,
+    /// A pod whose specification changes is another pod: Kubernetes would not let it change either.
+    spec: Value,
+    meshed: bool,
+    /// As it was last accepted.
+    plan: Option<PodPlan>,
+}
+
+impl Manifests {
+    /// A directory that was never read.
+    pub fn new(families: Families) -> Self {
+        Self {
+            families,
+            good: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            pod_addresses: Pool::of_pods(),
+            services: BTreeMap::new(),
+            service_addresses: Pool::of_services(),
+        }
+    }
+
+    /// Reads the files, by their names relative to the directory. `new_uid` makes up the UID of a pod that has none.
+    pub fn read(
+        &mut self,
+        files: &BTreeMap<PathBuf, Vec<u8>>,
+        mut new_uid: impl FnMut() -> PodUid,
+    ) -> Reading {
+        let mut reading = Reading::default();
+        self.good.retain(|file, _| files.contains_key(file));
+        for (file, content) in files {
+            match documents::parse(content) {
+                Ok(documents) => {
+                    self.good.insert(file.clone(), documents);
+                }
+                Err(unreadable) => {
+                    // Copied as it is, so that the control plane can say so on its status too.
+                    reading.outputs.insert(file.clone(), content.clone());
+                    reading.problems.push(Problem {
+                        file: file.clone(),
+                        object: String::new(),
+                        field: String::new(),
+                        message: unreadable.to_string(),
+                        blocking: false,
+                    });
+                }
+            }
+        }
+        let good = std::mem::take(&mut self.good);
+        self.reserve_addresses(&good);
+        let namespaces = object::injection_by_namespace(good.values().flatten());
+        for (file, documents) in &good {
+            let mut changed = documents.clone();
+            for value in changed.iter_mut().flat_map(Document::objects_mut) {
+                let mut visit = Visit { file, reading: &mut reading, namespaces: &namespaces };
+                self.object(value, &mut visit, &mut new_uid);
+            }
+            if !reading.outputs.contains_key(file) {
+                reading.outputs.insert(file.clone(), documents::print(documents, &changed));
+            }
+        }
+        self.good = good;
+        self.forget_others(&reading);
+        reading
+    }
+
+    fn object(
+        &mut self,
+        value: &mut Value,
+        visit: &mut Visit<'_>,
+        new_uid: &mut impl FnMut() -> PodUid,
+    ) {
+        let object = match Object::read(value) {
+            Ok(object) => object,
+            Err(fault) => return visit.no_object(value, fault),
+        };
+        match object.kind.as_str() {
+            "Pod" => self.pod(&object, value, visit, new_uid),
+            "Service" => self.service(&object, value, visit),
+            kind if object::RUNS_PODS.contains(&kind) => visit.problem(
+                &object,
+                Fault::new("", format!("a local mesh runs no {kind}; write its pods as Pods")),
+            ),
+            _ => {}
+        }
+    }
+
+    fn pod(
+        &mut self,
+        object: &Object,
+        value: &mut Value,
+        visit: &mut Visit<'_>,
+        new_uid: &mut impl FnMut() -> PodUid,
+    ) {
+        let name = object.pod_name();
+        if visit.reading.pods.iter().any(|pod| pod.name == name) {
+            visit.problem(object, Fault::new("metadata.name", "a second pod of this name"));
+            return;
+        }
+        let families = self.families;
+        let outcome = pod::Draft::read(object, value, visit.namespaces).and_then(|draft| {
+            let assignment = self
+                .assign(&name, &draft, new_uid)
+                .map_err(|error| vec![Fault::new("metadata.name", error.to_string())])?;
+            let addresses = Addresses::of_pod(assignment.instance, families);
+            draft.place(assignment.instance, assignment.uid.clone(), addresses)
+        });
+        match outcome {
+            Ok((mut plan, notices)) => {
+                if visit.reading.pods.iter().any(|pod| pod.uid == plan.uid) {
+                    visit.problem(object, Fault::new("metadata.uid", "a second pod with this UID"));
+                    return;
+                }
+                pod::fill_in(value, &plan);
+                plan.manifest = value.clone();
+                if let Some(assignment) = self.pods.get_mut(&name) {
+                    assignment.plan = Some(plan.clone());
+                }
+                visit.reading.pods.push(plan);
+                for notice in notices {
+                    visit.notice(object, notice);
+                }
+            }
+            Err(faults) => {
+                for fault in faults {
+                    visit.problem(object, fault);
+                }
+                // As Kubernetes refuses a bad update, the pod that runs goes on.
+                if let Some(plan) = self.pods.get(&name).and_then(|given| given.plan.clone()) {
+                    value.clone_from(&plan.manifest);
+                    visit.reading.pods.push(plan);
+                }
+            }
+        }
+    }
+
+    fn assign(
+        &mut self,
+        name: &PodName,
+        draft: &pod::Draft,
+        new_uid: &mut impl FnMut() -> PodUid,
+    ) -> Result<&PodAssignment, Exhausted> {
+        let same = self.pods.get(name).is_some_and(|given| {
+            given.spec == draft.spec
+                && given.meshed == draft.meshed
+                && draft.uid.as_ref().is_none_or(|uid| *uid == given.uid)
+        });
+        if !same {
+            let instance = self.pod_addresses.take()?;
+            let uid = draft.uid.clone().unwrap_or_else(new_uid);
+            let (spec, meshed) = (draft.spec.clone(), draft.meshed);
+            let assignment = PodAssignment { instance, uid, spec, meshed, plan: None };
+            if let Some(former) = self.pods.insert(name.clone(), assignment) {
+                self.pod_addresses.give_back(former.instance);
+            }
+        }
+        self.pods.get(name).ok_or(Exhausted)
+    }
+
+    fn service(&mut self, object: &Object, value: &mut Value, visit: &mut Visit<'_>) {
+        let name = object.service_name();
+        if visit.reading.services.iter().any(|service| service.name == name) {
+            visit.problem(object, Fault::new("metadata.name", "a second service of this name"));
+            return;
+        }
+        let mut plan = match ServicePlan::read(object, value) {
+            Ok(plan) => plan,
+            Err(fault) => return visit.problem(object, fault),
+        };
+        if plan.wants_addresses() {
+            let number = match self.services.get(&name) {
+                Some(number) => Ok(*number),
+                None => self.service_addresses.take(),
+            };
+            match number {
+                Ok(number) => {
+                    self.services.insert(name, number);
+                    plan.addresses = Addresses::of_service(number, self.families).all();
+                    service::fill_in(value, &plan);
+                }
+                Err(error) => {
+                    return visit.problem(object, Fault::new("spec.clusterIP", error.to_string()));
+                }
+            }
+        }
+        visit.reading.services.push(plan);
+    }
+
+    /// Keeps the addresses that services name themselves from being given to others.
+    fn reserve_addresses(&mut self, good: &BTreeMap<PathBuf, Vec<Document>>) {
+        for value in good.values().flatten().flat_map(Document::objects) {
+            for number in service::own_addresses(value).filter_map(addresses::number_of_service) {
+                self.service_addresses.reserve(number);
+            }
+        }
+    }
+
+    /// A pod that is gone and comes back is another one; a service keeps its addresses, which clients may remember.
+    fn forget_others(&mut self, reading: &Reading) {
+        let present: BTreeSet<_> = reading.pods.iter().map(|pod| &pod.name).collect();
+        let gone: Vec<_> =
+            self.pods.keys().filter(|name| !present.contains(name)).cloned().collect();
+        for name in gone {
+            if let Some(former) = self.pods.remove(&name) {
+                self.pod_addresses.give_back(former.instance);
+            }
+        }
+    }
+}
+
+/// One walk over one file.
+struct Visit<'a> {
+    file: &'a Path,
+    reading: &'a mut Reading,
+    namespaces: &'a BTreeMap<String, Value>,
+}
+
+impl Visit<'_> {
+    fn problem(&mut self, object: &Object, fault: Fault) {
+        self.add(object, fault, true);
+    }
+
+    /// Says so only of what would be run here; of the rest the control plane does.
+    fn no_object(&mut self, value: &Value, fault: Fault) {
+        let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if ["Pod", "Service"].contains(&kind) {
+            self.reading.problems.push(Problem {
+                file: self.file.to_owned(),
+                object: kind.to_owned(),
+                field: fault.field,
+                message: fault.message,
+                blocking: true,
+            });
+        }
+    }
+
+    fn notice(&mut self, object: &Object, fault: Fault) {
+        self.add(object, fault, false);
+    }
+
+    fn add(&mut self, object: &Object, fault: Fault, blocking: bool) {
+        self.reading.problems.push(Problem {
+            file: self.file.to_owned(),
+            object: object.reference().to_string(),
+            field: fault.field,
+            message: fault.message,
+            blocking,
+        });
+    }
+}
+
+/// What is wrong with one field of an object, and what would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The field, such as `spec.hostNetwork`.
+    pub field: String,
+    /// What is wrong, and what would do.
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault in `field`.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
