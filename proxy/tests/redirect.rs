@@ -3,6 +3,13 @@
 //! veth pair (a peer's), so that nothing of the host is touched and no root is needed. Where that
 //! is forbidden the tests say so; under `CI=true` they then fail.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "whatever goes wrong here fails the test"
+)]
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
