@@ -1,0 +1,183 @@
+//! Builds the proxy and runs it: logging → listeners → credentials → identity → discovery → data path;
+//! on SIGTERM: not ready → drain → grace → abort.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use heddle_runtime::admin::{self, Admin};
+use heddle_runtime::duration::Text;
+use heddle_runtime::readiness::Readiness;
+use heddle_runtime::tasks::{DrainOutcome, Tasks};
+use heddle_runtime::{logging, signals};
+use heddle_tls::bundle::{Bundle, InvalidBundle};
+use heddle_tls::credentials::{Credentials, CredentialsError};
+use prometheus_client::registry::Registry;
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::control_plane::ControlPlane;
+use crate::discovery::client::Client;
+use crate::discovery::metrics::DiscoveryMetrics;
+use crate::discovery::store::{self, Store};
+use crate::discovery::writer::{self, Writer};
+use crate::identity::metrics::IdentityMetrics;
+use crate::identity::{self, CertificateClient, IdentitySettings};
+use heddle_model::names::Port;
+
+/// Why the proxy cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log filter cannot be read.
+    #[error("logging cannot be set up")]
+    Logging(#[from] logging::InitError),
+    /// A port is taken, or may not be opened.
+    #[error("cannot listen on port {port}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The trust anchors cannot be read.
+    #[error("cannot read the trust anchors from {file}")]
+    TrustAnchorsFile {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The trust anchors make no sense.
+    #[error("the trust anchors in {file} cannot be used")]
+    TrustAnchors {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: InvalidBundle,
+    },
+    /// The trust anchors are not taken.
+    #[error("the trust anchors are refused")]
+    Credentials(#[from] Box<CredentialsError>),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT, and then until drained.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    logging::init(&config.log, config.log_format)?;
+    info!(version = env!("CARGO_PKG_VERSION"), %config, "proxy starting");
+    let readiness =
+        Readiness::new(&[LISTENERS_CONDITION, identity::READY_CONDITION, writer::READY_CONDITION]);
+    // Certificates and discovery go on while connections drain, and end after them.
+    let (work, background) = (Tasks::new(), Tasks::new());
+    let admin_listener = bind_admin(config.admin_port)?;
+    let registry = Arc::new(Mutex::new(Registry::default()));
+    let admin = Admin { readiness: readiness.clone(), registry: Arc::clone(&registry) };
+    admin::serve(admin_listener, admin, &background);
+    let (store, credentials) = start_control(&config, &registry, &readiness, &background).await?;
+    readiness.set_ready(LISTENERS_CONDITION);
+    let watched = readiness.clone();
+    background.spawn("app.readiness", async move {
+        watched.wait().await;
+        info!("proxy ready");
+    });
+    signals::terminated().await.map_err(RunError::Signals)?;
+    info!(grace = %Text(config.drain_grace), "draining");
+    readiness.set_unready(DRAINING_CONDITION);
+    match work.shutdown(config.drain_grace).await {
+        DrainOutcome::Finished => info!("drained"),
+        DrainOutcome::Aborted { tasks } => warn!(tasks, "grace period over, tasks dropped"),
+    }
+    background.shutdown(BACKGROUND_GRACE).await;
+    Ok(())
+}
+
+/// Credentials, identity and discovery, each begun.
+async fn start_control(
+    config: &Config,
+    registry: &Mutex<Registry>,
+    readiness: &Readiness,
+    tasks: &Tasks,
+) -> Result<(Store, Credentials), RunError> {
+    let bundle = read_trust_anchors(config).await?;
+    let control_plane = ControlPlane::new(config.control_plane.clone(), config.mark);
+    let (identity_metrics, discovery_metrics) =
+        (IdentityMetrics::default(), DiscoveryMetrics::default());
+    {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        identity_metrics.register(&mut registry);
+        discovery_metrics.register(&mut registry);
+    }
+    let settings = IdentitySettings {
+        token_file: config.token_file.clone(),
+        own: config.pod_uid.clone(),
+        trust_domain: config.trust_domain.clone(),
+    };
+    let (certificates, credentials) = CertificateClient::new(
+        settings,
+        control_plane.clone(),
+        bundle,
+        identity_metrics,
+        readiness.clone(),
+    )?;
+    let (connection, connected) = watch::channel(None);
+    let drain = tasks.drain().clone();
+    tasks.spawn("identity.certificate", certificates.run(connected, drain));
+
+    let (store, store_writer, asks) = store::channel();
+    let own = config.pod_uid.clone();
+    let writer = Writer::new(own, store_writer, discovery_metrics, readiness.clone());
+    let client = Client::new(control_plane, credentials.clone(), writer, asks, connection);
+    tasks.spawn("discovery.stream", client.run(tasks.drain().clone()));
+    Ok((store, credentials))
+}
+
+/// On all addresses, IPv6 and IPv4 on one socket where there is IPv6: probes and scrapers come from
+/// outside.
+fn bind_admin(port: Port) -> Result<TcpListener, RunError> {
+    let bind = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(ADMIN_BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    let port = port.number();
+    let taken = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if !taken(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+        outcome => outcome,
+    }
+    .map_err(|source| RunError::Listen { port, source })
+}
+
+async fn read_trust_anchors(config: &Config) -> Result<Bundle, RunError> {
+    let file = &config.trust_anchors;
+    let text = tokio::fs::read(file)
+        .await
+        .map_err(|source| RunError::TrustAnchorsFile { file: file.clone(), source })?;
+    Bundle::from_pem(config.trust_domain.clone(), &text)
+        .map_err(|source| RunError::TrustAnchors { file: file.clone(), source })
+}
+
+/// Holds once every port is listened on.
+const LISTENERS_CONDITION: &str = "listeners";
+/// Never holds: what names it is about to end.
+const DRAINING_CONDITION: &str = "draining";
+/// How many probes and scrapers may wait to be accepted.
+const ADMIN_BACKLOG: i32 = 64;
+/// How long certificates and discovery may take to end once all connections have.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(1);

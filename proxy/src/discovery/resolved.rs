@@ -1,0 +1,186 @@
+//! What a connection finds out about the address it was going to: routes compiled, backends as
+//! balancers. Made from state.rs's changes; read by the data path.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use heddle_model::destination::{EndpointDestination, ServiceDestination};
+use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::names::{Port, Protocol, ServiceName, ServicePort};
+use heddle_model::route::{RuleOrigin, Timeouts, WeightedBackend};
+
+use crate::balance::balancer::Balancer;
+use crate::discovery::state::Meaning;
+use crate::http::route::CompiledRule;
+
+/// What an address means.
+#[derive(Clone)]
+pub enum Resolved {
+    /// Not the mesh's: connect to the address itself, unchanged.
+    PassThrough,
+    /// Not to be connected to.
+    Refused {
+        /// A sentence for people.
+        reason: String,
+    },
+    /// A service's virtual address.
+    Service(Arc<ResolvedService>),
+    /// A pod's own address.
+    Endpoint(Arc<ResolvedEndpoint>),
+}
+
+/// A service's port with its routes.
+pub struct ResolvedService {
+    /// The port of the service that was called.
+    pub service: ServicePort,
+    /// What is known of the protocol.
+    pub protocol: Protocol,
+    /// In order of precedence: the first that matches serves the request; none: 404.
+    pub rules: Vec<ResolvedRule>,
+    /// Where connections go that are not HTTP.
+    pub tcp: Vec<WeightedBalancer>,
+}
+
+/// One rule of a route.
+pub struct ResolvedRule {
+    /// Decides whether a request is this rule's.
+    pub compiled: CompiledRule,
+    /// Where requests go. Empty, or all weights zero: 500.
+    pub backends: Vec<WeightedBalancer>,
+    /// Limits on time.
+    pub timeouts: Timeouts,
+    /// The object it came from.
+    pub origin: RuleOrigin,
+}
+
+/// A balancer and its share.
+pub type WeightedBalancer = (Arc<Balancer>, u32);
+
+/// A pod that was called by its own address.
+pub struct ResolvedEndpoint {
+    /// Holds exactly this pod.
+    pub balancer: Arc<Balancer>,
+    /// What is known of the protocol.
+    pub protocol: Protocol,
+    /// The service it stands behind, if exactly one does; for metrics.
+    pub service: Option<ServicePort>,
+}
+
+/// Keeps one balancer for each service's port, which all destinations share: its pools and loads
+/// outlive every change of routes.
+#[derive(Default)]
+pub struct Resolver {
+    services: HashMap<ServicePort, Arc<Balancer>>,
+    pods: HashMap<SocketAddr, (ServicePort, Arc<Balancer>)>,
+}
+
+impl Resolver {
+    /// Refers to balancers; one whose endpoints never came is empty, and answers 503.
+    pub fn resolve(&mut self, address: SocketAddr, meaning: Meaning) -> Resolved {
+        let resolved = match meaning {
+            Meaning::PassThrough => Resolved::PassThrough,
+            Meaning::Refused { reason } => Resolved::Refused { reason },
+            Meaning::Service { service, compiled } => {
+                Resolved::Service(Arc::new(self.service(service, compiled)))
+            }
+            Meaning::Endpoint(endpoint) => {
+                return self.endpoint(address, endpoint);
+            }
+        };
+        self.pods.remove(&address);
+        resolved
+    }
+
+    /// All endpoints of a service's port.
+    pub fn update(&mut self, service: &ServicePort, endpoints: Vec<Endpoint>) {
+        self.balancer(service).update(endpoints);
+    }
+
+    /// Endpoints that are not held any more. A destination that still refers to them keeps its
+    /// balancer, emptied, so that it is filled again should they return.
+    pub fn remove(&mut self, service: &ServicePort) {
+        if let Entry::Occupied(entry) = self.services.entry(service.clone()) {
+            entry.get().update(Vec::new());
+            if Arc::strong_count(entry.get()) == 1 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// Forgets a pod's own address.
+    pub fn forget(&mut self, address: SocketAddr) {
+        self.pods.remove(&address);
+    }
+
+    /// Drops balancers that neither a destination nor held endpoints stand behind.
+    pub fn drop_unused(&mut self, holds: impl Fn(&ServicePort) -> bool) {
+        self.services
+            .retain(|service, balancer| Arc::strong_count(balancer) > 1 || holds(service));
+    }
+
+    fn service(
+        &mut self,
+        destination: ServiceDestination,
+        compiled: Vec<CompiledRule>,
+    ) -> ResolvedService {
+        let ServiceDestination { service, protocol, http_rules, tcp_backends } = destination;
+        debug_assert_eq!(http_rules.len(), compiled.len(), "one compiled rule for each");
+        let rules = http_rules
+            .into_iter()
+            .zip(compiled)
+            .map(|(rule, compiled)| ResolvedRule {
+                compiled,
+                backends: self.weighted(&rule.backends),
+                timeouts: rule.timeouts,
+                origin: rule.origin,
+            })
+            .collect();
+        ResolvedService { service, protocol, rules, tcp: self.weighted(&tcp_backends) }
+    }
+
+    fn endpoint(&mut self, address: SocketAddr, destination: EndpointDestination) -> Resolved {
+        let EndpointDestination { endpoint, protocol, service } = destination;
+        let Some(backend) = service.clone().or_else(|| stand_in(&endpoint)) else {
+            return Resolved::Refused { reason: "the endpoint's port is zero".to_owned() };
+        };
+        let balancer = match self.pods.get(&address) {
+            Some((known, balancer)) if *known == backend => Arc::clone(balancer),
+            Some(_) | None => Balancer::new(backend.clone()),
+        };
+        balancer.update(vec![endpoint]);
+        self.pods.insert(address, (backend, Arc::clone(&balancer)));
+        Resolved::Endpoint(Arc::new(ResolvedEndpoint { balancer, protocol, service }))
+    }
+
+    fn weighted(&mut self, backends: &[WeightedBackend]) -> Vec<WeightedBalancer> {
+        backends.iter().map(|weighted| (self.balancer(&weighted.backend), weighted.weight)).collect()
+    }
+
+    fn balancer(&mut self, service: &ServicePort) -> Arc<Balancer> {
+        match self.services.get(service) {
+            Some(balancer) => Arc::clone(balancer),
+            None => {
+                let balancer = Balancer::new(service.clone());
+                self.services.insert(service.clone(), Arc::clone(&balancer));
+                balancer
+            }
+        }
+    }
+}
+
+/// Names the backend of a pod that stands behind no service, or behind several, by the pod itself.
+/// `None` for port zero, where nothing can be connected to.
+fn stand_in(endpoint: &Endpoint) -> Option<ServicePort> {
+    let namespace = match &endpoint.peer {
+        ExpectedPeer::Mesh { identity, .. } => identity.namespace().to_owned(),
+        ExpectedPeer::Plaintext => String::new(),
+    };
+    let name = match endpoint.pod.as_str() {
+        "" => endpoint.address.ip().to_string(),
+        pod => pod.to_owned(),
+    };
+    let port = Port::new(endpoint.address.port())?;
+    Some(ServicePort { service: ServiceName { namespace, name }, port })
+}

@@ -1,0 +1,325 @@
+//! This proxy's certificate: asked for at the start, renewed at half life with a new key, never let go
+//! while it is good. Also keeps the trust bundle current. Handshakes are in the tls crate.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use heddle_model::identity::{InvalidIdentity, PodUid, TrustDomain};
+use heddle_proto::identity as wire;
+use heddle_proto::identity::identity_client::IdentityClient;
+use heddle_runtime::backoff::Backoff;
+use heddle_runtime::clock;
+use heddle_runtime::duration::Text;
+use heddle_runtime::logging::Chain;
+use heddle_runtime::readiness::Readiness;
+use heddle_tls::bundle::{Bundle, InvalidBundle};
+use heddle_tls::certificate::{CertificateRequest, CertifiedLeaf, RequestError};
+use heddle_tls::credentials::{self, Credentials, CredentialsError, CredentialsWriter};
+use rand::Rng;
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tracing::{debug, info, warn};
+
+use crate::control_plane::{ConnectError, ControlPlane};
+use crate::identity::metrics::{IdentityMetrics, Renewal};
+
+pub mod metrics;
+
+/// Where a certificate comes from, and whom it must be for.
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// Holds the token; read again for each request, since it may be rotated.
+    pub token_file: PathBuf,
+    /// The pod that the certificate must name.
+    pub own: PodUid,
+    /// The trust domain of the mesh.
+    pub trust_domain: TrustDomain,
+}
+
+/// Keeps this process's credentials good.
+pub struct CertificateClient {
+    settings: IdentitySettings,
+    control_plane: ControlPlane,
+    writer: CredentialsWriter,
+    /// Trusts the same anchors and never holds a certificate: whatever is wrong with ours, the token
+    /// alone gets a new one.
+    bare_writer: CredentialsWriter,
+    bare: Credentials,
+    metrics: IdentityMetrics,
+    readiness: Readiness,
+}
+
+/// Why there is no new certificate. The one of before stays.
+#[derive(Debug, thiserror::Error)]
+enum CertifyError {
+    #[error("cannot read the token from {file}")]
+    Token {
+        file: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot reach the control plane")]
+    Connect(#[from] ConnectError),
+    #[error("the control plane refused to certify")]
+    Refused(#[from] tonic::Status),
+    #[error("the control plane did not answer within {} s", CERTIFY_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("the certificate cannot be used")]
+    Certificate(#[from] RequestError),
+    #[error("the certificate is for pod {found}, not {own}")]
+    OtherPod { found: PodUid, own: PodUid },
+    #[error("the certificate was not taken")]
+    Credentials(#[from] Box<CredentialsError>),
+    #[error("the trust bundle cannot be used")]
+    Bundle(#[from] BundleError),
+}
+
+/// Why a trust bundle was not taken. The one of before stays.
+#[derive(Debug, thiserror::Error)]
+enum BundleError {
+    #[error("its trust domain is no name")]
+    TrustDomain(#[from] InvalidIdentity),
+    #[error("its anchors cannot be used")]
+    Anchors(#[from] InvalidBundle),
+    #[error("it was not taken")]
+    Credentials(#[from] Box<CredentialsError>),
+}
+
+impl CertificateClient {
+    /// Trusts `bundle` to begin with. Sets the condition [`READY_CONDITION`].
+    pub fn new(
+        settings: IdentitySettings,
+        control_plane: ControlPlane,
+        bundle: Bundle,
+        metrics: IdentityMetrics,
+        readiness: Readiness,
+    ) -> Result<(Self, Credentials), Box<CredentialsError>> {
+        let (writer, credentials) = credentials::channel(settings.trust_domain.clone());
+        let (bare_writer, bare) = credentials::channel(settings.trust_domain.clone());
+        writer.set_bundle(bundle.clone()).map_err(Box::new)?;
+        bare_writer.set_bundle(bundle).map_err(Box::new)?;
+        let client =
+            Self { settings, control_plane, writer, bare_writer, bare, metrics, readiness };
+        Ok((client, credentials))
+    }
+
+    /// Certifies and watches the trust bundle until drained. The bundle is watched over whatever
+    /// connection to the control plane is open.
+    pub async fn run(
+        self,
+        connection: watch::Receiver<Option<Channel>>,
+        drain: CancellationToken,
+    ) {
+        tokio::select! {
+            () = self.keep_certified() => {}
+            () = self.keep_bundle(connection) => {}
+            () = drain.cancelled() => {}
+        }
+    }
+
+    async fn keep_certified(&self) {
+        let mut held_until = None;
+        let mut backoff = retries(None);
+        loop {
+            let delay = match self.certify().await {
+                Ok(leaf) => {
+                    self.metrics.renewed(Renewal::Succeeded);
+                    self.metrics.set_expiry(leaf.not_after());
+                    self.readiness.set_ready(READY_CONDITION);
+                    held_until = Some(leaf.not_after());
+                    backoff = retries(remaining(held_until));
+                    let jitter = rand::rng().random_range(-1.0..=1.0);
+                    let delay = renewal_delay(&leaf, clock::now(), jitter);
+                    info!(identity = %leaf.peer().identity, renewal_in = %Text(delay), "certificate received");
+                    delay
+                }
+                Err(error) => {
+                    self.metrics.renewed(Renewal::Failed);
+                    if held_until.is_some() && remaining(held_until).is_none() {
+                        // Whoever waits for it now waits for traffic: slow retries are over.
+                        held_until = None;
+                        backoff = retries(None);
+                    }
+                    let delay = backoff.next_delay();
+                    let left = remaining(held_until).map(|left| Text(left).to_string());
+                    let left = left.unwrap_or_else(|| "none".to_owned());
+                    warn!(error = %Chain(&error), delay = %Text(delay), certificate_left = left, "no new certificate");
+                    delay
+                }
+            };
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn certify(&self) -> Result<CertifiedLeaf, CertifyError> {
+        let token = self.token().await?;
+        let request = CertificateRequest::generate()?;
+        let message = wire::CertifyRequest { token, csr_der: request.der().to_vec() };
+        let asking = async {
+            let channel = self.control_plane.connect(&self.bare).await?;
+            let response = IdentityClient::new(channel).certify(message).await?;
+            Ok::<_, CertifyError>(response.into_inner())
+        };
+        let response = tokio::time::timeout(CERTIFY_TIMEOUT, asking)
+            .await
+            .map_err(|_| CertifyError::Timeout)??;
+        // A new issuer may be vouched for by a new anchor.
+        if let Some(bundle) = response.trust_bundle {
+            self.take_bundle(bundle)?;
+        }
+        let leaf = request.into_leaf(response.chain_der)?;
+        let found = &leaf.peer().pod_uid;
+        if *found != self.settings.own {
+            let own = self.settings.own.clone();
+            return Err(CertifyError::OtherPod { found: found.clone(), own });
+        }
+        self.writer.set_certificate(leaf.clone()).map_err(Box::new)?;
+        Ok(leaf)
+    }
+
+    async fn token(&self) -> Result<String, CertifyError> {
+        let path = &self.settings.token_file;
+        let failed = |source| CertifyError::Token { file: path.clone(), source };
+        let file = tokio::fs::File::open(path).await.map_err(failed)?;
+        let mut text = String::new();
+        file.take(TOKEN_LIMIT_BYTES).read_to_string(&mut text).await.map_err(failed)?;
+        match text.trim() {
+            "" => Err(failed(io::Error::other("it is empty"))),
+            token => Ok(token.to_owned()),
+        }
+    }
+
+    async fn keep_bundle(&self, mut connection: watch::Receiver<Option<Channel>>) {
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY_OF_BUNDLE);
+        loop {
+            let open = connection.borrow_and_update().clone();
+            let watching = async {
+                let Some(channel) = open else { return std::future::pending().await };
+                self.watch_bundle(channel).await
+            };
+            tokio::select! {
+                status = watching => {
+                    debug!(error = %status, "trust bundle stream ended");
+                    let delay = backoff.next_delay();
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        changed = connection.changed() => if changed.is_err() { return },
+                    }
+                }
+                changed = connection.changed() => {
+                    backoff.reset();
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn watch_bundle(&self, channel: Channel) -> tonic::Status {
+        let request = wire::WatchTrustBundleRequest {};
+        let mut bundles = match IdentityClient::new(channel).watch_trust_bundle(request).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return status,
+        };
+        loop {
+            match bundles.message().await {
+                Ok(Some(bundle)) => match self.take_bundle(bundle) {
+                    Ok(()) => {}
+                    Err(error) => warn!(error = %Chain(&error), "trust bundle refused"),
+                },
+                Ok(None) => return tonic::Status::ok("closed"),
+                Err(status) => return status,
+            }
+        }
+    }
+
+    fn take_bundle(&self, bundle: wire::TrustBundle) -> Result<(), BundleError> {
+        let trust_domain: TrustDomain = bundle.trust_domain.parse()?;
+        let bundle = Bundle::from_der(trust_domain, bundle.anchors_der)?;
+        if self.bare.bundle().as_ref() != Some(&bundle) {
+            info!(anchors = bundle.anchors_der().count(), "trust bundle received");
+        }
+        self.writer.set_bundle(bundle.clone()).map_err(Box::new)?;
+        self.bare_writer.set_bundle(bundle).map_err(Box::new)?;
+        Ok(())
+    }
+}
+
+/// When to renew: at half of what is left, give or take a tenth of that, so that proxies that started
+/// together do not renew together. `jitter` is from -1 to 1.
+fn renewal_delay(leaf: &CertifiedLeaf, now: SystemTime, jitter: f64) -> Duration {
+    spread(leaf.renewal_delay(now), jitter)
+}
+
+fn spread(half_life: Duration, jitter: f64) -> Duration {
+    let delay = half_life.mul_f64(1.0 + JITTER * jitter.clamp(-1.0, 1.0));
+    // A clock that is ahead of the authority's must not make this a busy loop.
+    delay.max(SHORTEST_RENEWAL)
+}
+
+/// What is left of a certificate; `None`: nothing.
+fn remaining(held_until: Option<SystemTime>) -> Option<Duration> {
+    held_until?.duration_since(clock::now()).ok().filter(|left| !left.is_zero())
+}
+
+/// Waits between requests: short while there is no certificate, and in proportion to what is left
+/// of a good one.
+fn retries(left: Option<Duration>) -> Backoff {
+    let longest = match left {
+        None => LONGEST_RETRY_WITHOUT,
+        Some(left) => (left / 30).clamp(SHORTEST_CEILING, LONGEST_RETRY_WITH),
+    };
+    Backoff::new(FIRST_RETRY, longest)
+}
+
+/// The condition of readiness that holds once there was a certificate.
+pub const READY_CONDITION: &str = "identity";
+/// How far from half life a renewal may be, in parts of it.
+const JITTER: f64 = 0.1;
+/// No renewal is earlier than this after the one before.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
+/// The ceiling of the first wait after a failure.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// The ceiling of waits without a good certificate.
+const LONGEST_RETRY_WITHOUT: Duration = Duration::from_secs(3);
+/// The ceiling of waits with a certificate that is good for long.
+const LONGEST_RETRY_WITH: Duration = Duration::from_secs(60);
+/// Under the ceiling of waits with a certificate that is good for a short time only.
+const SHORTEST_CEILING: Duration = Duration::from_secs(1);
+/// The ceiling of waits between attempts to watch the trust bundle over one connection.
+const LONGEST_RETRY_OF_BUNDLE: Duration = Duration::from_secs(30);
+/// For connecting, asking and the answer together.
+const CERTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A projected service account token has about a kilobyte.
+const TOKEN_LIMIT_BYTES: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_are_spread_around_half_life_however_short_it_is() {
+        for (case, half_life_s, jitter, expected_ms) in [
+            ("a day, early", 43_200, -1.0, 38_880_000),
+            ("a day, late", 43_200, 1.0, 47_520_000),
+            ("30 seconds, early", 15, -1.0, 13_500),
+            ("30 seconds, late", 15, 1.0, 16_500),
+            ("expired on arrival", 0, 0.0, 1_000),
+            ("jitter out of range", 10, 7.0, 11_000),
+        ] {
+            let delay = spread(Duration::from_secs(half_life_s), jitter);
+            assert_eq!(delay, Duration::from_millis(expected_ms), "case: {case}");
+        }
+    }
+
+    #[test]
+    fn many_retries_fit_into_what_is_left_of_a_short_life() {
+        let mut backoff = retries(Some(Duration::from_secs(15)));
+        let longest = (0..50).map(|_| backoff.next_delay()).max().unwrap();
+        assert!(longest <= SHORTEST_CEILING, "{longest:?}");
+    }
+}

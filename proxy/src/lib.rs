@@ -1,0 +1,21 @@
+//! The data plane: a sidecar proxy beside one workload. See app.rs for what runs, main.rs for the
+//! command line.
+
+pub mod app;
+pub mod balance;
+pub mod config;
+pub mod connect;
+pub mod control_plane;
+pub mod detect;
+pub mod discovery;
+pub mod http;
+pub mod identity;
+pub mod inbound;
+pub mod listen;
+pub mod metrics;
+pub mod opening;
+pub mod original_dst;
+pub mod outbound;
+pub mod redirect;
+pub mod rewind;
+pub mod tcp;
