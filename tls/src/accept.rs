@@ -1,10 +1,12 @@
 //! The server side of a handshake between two proxies.
 
-use heddle_model::identity::{PeerServerName, PodUid, TrustDomain};
-use rustls::ServerConnection;
-use rustls::server::{Acceptor, ClientHello};
+use std::sync::Arc;
+
+use heddle_model::identity::{PeerServerName, PodUid};
+use rustls::server::Acceptor;
+use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, server};
 
 use crate::alpn::InnerProtocol;
 use crate::config::Audience;
@@ -43,16 +45,11 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let serving = credentials.serving(Audience::Peers).ok_or(AcceptError::NotReady)?;
+    let own_name = |asked: &str| {
+        PeerServerName::parse(asked, credentials.trust_domain()).filter(|name| name.pod_uid == *own)
+    };
     handshake::within_limit(async {
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), io)
-            .await
-            .map_err(HandshakeError::from_io)?;
-        let asked = asked_name(&hello.client_hello(), own, credentials.trust_domain());
-        let finished = hello.into_stream(serving).await;
-        // A wrong name makes the handshake fail too, so that the client gets an alert; the name is
-        // the reason to tell, and not that no certificate was found for it.
-        let server_name = asked?;
-        let stream = finished.map_err(HandshakeError::from_io)?;
+        let (stream, server_name) = handshake(io, serving, own_name).await?;
         let connection = stream.get_ref().1;
         let protocol = protocol(connection)?;
         let peer = peer(connection)?.ok_or(HandshakeError::NoCertificate)?;
@@ -61,18 +58,30 @@ where
     .await
 }
 
-fn asked_name(
-    hello: &ClientHello<'_>,
-    own: &PodUid,
-    trust_domain: &TrustDomain,
-) -> Result<PeerServerName, AcceptError> {
-    hello
-        .server_name()
-        .and_then(|name| PeerServerName::parse(name, trust_domain))
-        .filter(|name| name.pod_uid == *own)
-        .ok_or_else(|| AcceptError::WrongServerName {
-            asked: hello.server_name().map(str::to_owned),
-        })
+/// The handshake of any server of the mesh. `own_name` reads a name that is the server's own.
+pub(crate) async fn handshake<IO, T>(
+    io: IO,
+    serving: Arc<ServerConfig>,
+    own_name: impl FnOnce(&str) -> Option<T>,
+) -> Result<(server::TlsStream<IO>, T), AcceptError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let start =
+        LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(HandshakeError::from_io)?;
+    let hello = start.client_hello();
+    let asked = hello.server_name().map(str::to_owned);
+    let offers_protocols = hello.alpn().is_some();
+    let finished = start.into_stream(serving).await;
+    // Such a handshake has failed too, so that the client got an alert; but with the reason that no
+    // certificate was found for it, which is not the one to tell.
+    let Some(name) = asked.as_deref().and_then(own_name) else {
+        return Err(AcceptError::WrongServerName { asked });
+    };
+    if !offers_protocols {
+        return Err(HandshakeError::Alpn.into());
+    }
+    Ok((finished.map_err(HandshakeError::from_io)?, name))
 }
 
 fn protocol(connection: &ServerConnection) -> Result<InnerProtocol, HandshakeError> {

@@ -128,3 +128,6 @@ pub enum InvalidBundle {
 
 /// A rotation needs two; a migration of several meshes into one a few more.
 pub const ANCHOR_LIMIT: usize = 16;
+
+#[cfg(test)]
+mod tests;

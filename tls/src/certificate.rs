@@ -142,3 +142,6 @@ pub enum RequestError {
 
 /// A leaf, its issuer, and room for two cross-signed ones.
 const CHAIN_LIMIT: usize = 4;
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,6 @@
 //! Both sides of a handshake between a proxy and the control plane.
 
-use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::LazyConfigAcceptor;
 
 use crate::accept::{self, AcceptError};
 use crate::alpn;
@@ -30,17 +28,9 @@ where
     let audience = Audience::ControlPlaneClients;
     let serving = credentials.serving(audience).ok_or(AcceptError::NotReady)?;
     let own = credentials.identity().ok_or(AcceptError::NotReady)?;
+    let own_name = |asked: &str| audience.is_own_name(asked, &own).then_some(());
     handshake::within_limit(async {
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), io)
-            .await
-            .map_err(HandshakeError::from_io)?;
-        let asked = hello.client_hello().server_name().map(str::to_owned);
-        let is_own = asked.as_deref().is_some_and(|name| audience.is_own_name(name, &own));
-        let finished = hello.into_stream(serving).await;
-        if !is_own {
-            return Err(AcceptError::WrongServerName { asked });
-        }
-        let stream = finished.map_err(HandshakeError::from_io)?;
+        let (stream, ()) = accept::handshake(io, serving, own_name).await?;
         let connection = stream.get_ref().1;
         if connection.alpn_protocol() != Some(alpn::CONTROL_PLANE) {
             return Err(HandshakeError::Alpn.into());

@@ -256,3 +256,6 @@ pub enum CredentialsError {
     #[error("they cannot be used")]
     Config(#[from] ConfigError),
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,8 +64,8 @@ struct NotTls;
 
 /// The length of the record that begins here; `None` if its header is not all there.
 fn record_length(bytes: &[u8]) -> Result<Option<usize>, NotTls> {
-    if !bytes.first().is_none_or(|kind| *kind == HANDSHAKE_RECORD)
-        || !bytes.get(1).is_none_or(|major| *major == 3)
+    if bytes.first().is_some_and(|kind| *kind != HANDSHAKE_RECORD)
+        || bytes.get(1).is_some_and(|major| *major != 3)
     {
         return Err(NotTls);
     }
@@ -77,7 +77,7 @@ fn record_length(bytes: &[u8]) -> Result<Option<usize>, NotTls> {
 
 /// The body of the ClientHello that begins here; `None` if it is not all there.
 fn whole_message(message: &[u8]) -> Result<Option<&[u8]>, NotTls> {
-    if !message.first().is_none_or(|kind| *kind == CLIENT_HELLO) {
+    if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
         return Err(NotTls);
     }
     let Some([high, middle, low]) = message.get(1..MESSAGE_HEADER_BYTES) else { return Ok(None) };

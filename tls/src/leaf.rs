@@ -116,3 +116,6 @@ fn system_time(time: ASN1Time) -> Result<SystemTime, Refusal> {
         .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
         .ok_or(Refusal::Unparsable)
 }
+
+#[cfg(test)]
+mod tests;

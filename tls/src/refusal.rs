@@ -68,9 +68,9 @@ pub enum Refusal {
     #[error("it is for {found}, not {expected}")]
     WrongIdentity {
         /// The certificate's.
-        found: SpiffeId,
+        found: Box<SpiffeId>,
         /// Whom discovery told to expect.
-        expected: SpiffeId,
+        expected: Box<SpiffeId>,
     },
     /// Another pod answered, such as one that got a reused address.
     #[error("it is for pod {found}, not {expected}")]

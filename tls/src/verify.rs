@@ -57,8 +57,8 @@ fn check_trust_domain(found: &TrustDomain, expected: &TrustDomain) -> Result<(),
 fn check_expected(found: PeerIdentity, expected: &PeerIdentity) -> Result<(), Refusal> {
     if found.identity != expected.identity {
         return Err(Refusal::WrongIdentity {
-            found: found.identity,
-            expected: expected.identity.clone(),
+            found: Box::new(found.identity),
+            expected: Box::new(expected.identity.clone()),
         });
     }
     if found.pod_uid != expected.pod_uid {

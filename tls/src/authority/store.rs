@@ -93,7 +93,7 @@ impl Authority {
 }
 
 impl Signer {
-    fn to_pem(&self) -> Zeroizing<String> {
+    pub(super) fn to_pem(&self) -> Zeroizing<String> {
         let key = Zeroizing::new(self.signer.key().serialize_pem());
         let mut text = Zeroizing::new(pem::encode(pem::CERTIFICATE, &self.certificate));
         // One allocation: a string that grows leaves its old content behind.
