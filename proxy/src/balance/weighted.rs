@@ -1,0 +1,76 @@
+//! Chooses one of several by weight. A pure function: randomness is passed in.
+
+use rand::Rng;
+
+/// The index of the chosen one; `None` if there is none, or no weight is above zero.
+pub fn pick(weights: impl Iterator<Item = u32> + Clone, random: &mut impl Rng) -> Option<usize> {
+    let total: u64 = weights.clone().map(u64::from).sum();
+    if total == 0 {
+        return None;
+    }
+    at(weights, random.random_range(0..total))
+}
+
+/// The one whose part of the sum of all weights holds `position`.
+fn at(mut weights: impl Iterator<Item = u32>, position: u64) -> Option<usize> {
+    let mut left = position;
+    weights.position(|weight| match left.checked_sub(u64::from(weight)) {
+        Some(rest) => {
+            left = rest;
+            false
+        }
+        None => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+
+    #[test]
+    fn each_position_belongs_to_one() {
+        for (case, weights, expected) in [
+            ("two", &[1, 2][..], vec![0, 1, 1]),
+            ("zero gets nothing", &[0, 2, 0, 1], vec![1, 1, 3]),
+            ("one", &[3], vec![0, 0, 0]),
+        ] {
+            let total: u32 = weights.iter().sum();
+            let found: Vec<usize> = (0..u64::from(total))
+                .map(|position| at(weights.iter().copied(), position).unwrap())
+                .collect();
+            assert_eq!(found, expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn without_weight_nothing_is_chosen() {
+        let mut random = SmallRng::seed_from_u64(1);
+        assert_eq!(pick([].into_iter(), &mut random), None);
+        assert_eq!(pick([0, 0].into_iter(), &mut random), None);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_follow_weights(weights in proptest::collection::vec(0..100_u32, 1..6), seed: u64) {
+            let total: u32 = weights.iter().sum();
+            let mut random = SmallRng::seed_from_u64(seed);
+            let mut counts = vec![0_u32; weights.len()];
+            for _ in 0..10_000 {
+                match pick(weights.iter().copied(), &mut random) {
+                    Some(index) => counts[index] += 1,
+                    None => prop_assert_eq!(total, 0),
+                }
+            }
+            for (count, weight) in counts.iter().zip(&weights) {
+                let share = f64::from(*count) / 10_000.0;
+                let wanted = f64::from(*weight) / f64::from(total.max(1));
+                prop_assert!((share - wanted).abs() < 0.03, "{share} for {wanted}");
+                prop_assert!(*weight > 0 || *count == 0);
+            }
+        }
+    }
+}

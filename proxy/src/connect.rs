@@ -1,0 +1,294 @@
+//! Opens connections: to an address as it is, and to an endpoint as its peer demands. Pools of HTTP
+//! connections are in http/pool.rs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::identity::PodUid;
+use heddle_model::names::Port;
+use heddle_runtime::clock;
+use heddle_runtime::tasks::Tasks;
+use heddle_tls::alpn::InnerProtocol;
+use heddle_tls::connect::PeerTarget;
+use heddle_tls::credentials::Credentials;
+use heddle_tls::stream::TlsStream;
+use socket2::{SockRef, TcpKeepalive};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
+
+use crate::listen::DataPathSettings;
+use crate::metrics::{Metrics, Protection, Side};
+
+/// What it takes to open connections.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    /// For connections to other proxies.
+    pub credentials: Credentials,
+    /// The own pod, which is never called through TLS.
+    pub own: PodUid,
+    /// Where handshakes are counted.
+    pub metrics: Arc<Metrics>,
+    /// Runs what drives a connection.
+    pub tasks: Tasks,
+    /// Limits, and the socket mark.
+    pub settings: DataPathSettings,
+}
+
+impl Dialer {
+    /// A TCP connection to the address itself, past our own redirect.
+    pub async fn tcp(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+        let limit = self.settings.connect_timeout;
+        let failed = |source| ConnectError::Tcp { address, source };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+            .map_err(failed)?;
+        self.mark(&socket).map_err(failed)?;
+        let stream = tokio::time::timeout(limit, socket.connect(address))
+            .await
+            .map_err(|_elapsed| ConnectError::Timeout { address, limit })?
+            .map_err(failed)?;
+        tune(&stream).map_err(failed)?;
+        Ok(stream)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn mark(&self, socket: &TcpSocket) -> io::Result<()> {
+        match self.settings.mark {
+            Some(mark) => SockRef::from(socket).set_mark(mark),
+            None => Ok(()),
+        }
+    }
+
+    /// A connection to an endpoint, with exactly the peer that is expected there. If a proxy is
+    /// expected there is no way back to plain text.
+    pub async fn endpoint(
+        &self,
+        endpoint: &Endpoint,
+        protocol: InnerProtocol,
+    ) -> Result<Transport, ConnectError> {
+        let stream = self.tcp(endpoint.address).await?;
+        match self.protection(endpoint) {
+            Hop::Plain => Ok(Transport::Plain(stream)),
+            Hop::Mutual(target) => {
+                let connected =
+                    heddle_tls::connect::connect(stream, &self.credentials, &target, protocol)
+                        .await;
+                match connected {
+                    Ok(stream) => {
+                        self.metrics.count_handshake(Side::Client, "ok");
+                        Ok(Transport::Mutual(Box::new(stream)))
+                    }
+                    Err(source) => {
+                        self.metrics.count_handshake(Side::Client, source.label());
+                        Err(ConnectError::Tls { address: endpoint.address, source })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a connection to this endpoint is encrypted.
+    pub fn is_encrypted(&self, endpoint: &Endpoint) -> Protection {
+        match self.protection(endpoint) {
+            Hop::Plain => Protection::Plaintext,
+            Hop::Mutual(_) => Protection::Mutual,
+        }
+    }
+
+    /// A workload that calls itself through its own service does not leave its pod: what is sent
+    /// there reaches the application without passing the inbound redirect, which the proxy's own
+    /// connections are exempt from. No proxy would answer a handshake.
+    fn protection(&self, endpoint: &Endpoint) -> Hop {
+        match (&endpoint.peer, Port::new(endpoint.address.port())) {
+            (ExpectedPeer::Mesh { identity, pod_uid }, Some(port)) if *pod_uid != self.own => {
+                Hop::Mutual(PeerTarget {
+                    identity: identity.clone(),
+                    pod_uid: pod_uid.clone(),
+                    port,
+                })
+            }
+            // Nothing listens on port zero, be it with TLS or without.
+            (ExpectedPeer::Mesh { .. } | ExpectedPeer::Plaintext, _) => Hop::Plain,
+        }
+    }
+
+    /// When a connection that is authenticated with the certificate of this moment is to take no
+    /// new requests; `None` if there is no certificate.
+    pub fn retire_at(&self) -> Option<Instant> {
+        let expires = self.credentials.leaf_not_after()?;
+        let left = expires.duration_since(clock::now()).unwrap_or(Duration::ZERO);
+        // A request that begins just before the end shall not finish long after it.
+        Some(Instant::now() + left.mul_f64(RETIRE_AT_SHARE))
+    }
+}
+
+enum Hop {
+    Plain,
+    Mutual(PeerTarget),
+}
+
+/// What every connection gets, accepted or opened: small writes leave at once, and a peer that
+/// vanished is noticed.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_IDLE)
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_RETRIES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+/// Makes the close that follows a reset, so that the other side sees an error and not an end.
+pub fn reset_on_close(stream: &TcpStream) {
+    // A socket that is gone already needs no reset.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub enum Transport {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// Mutual TLS with exactly the peer that was expected.
+    Mutual(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Makes the close that follows an error for the other side.
+    pub fn reset_on_close(&self) {
+        match self {
+            Self::Plain(stream) => reset_on_close(stream),
+            // Without a close_notify the peer sees an error anyway.
+            Self::Mutual(stream) => reset_on_close(stream.get_ref().0),
+        }
+    }
+}
+
+/// Forwards one poll method to whichever stream it is.
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Self::Plain($stream) => {
+                let $stream = Pin::new($stream);
+                $call
+            }
+            Self::Mutual($stream) => {
+                let $stream = Pin::new($stream.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Mutual(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(context))
+    }
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// TCP said so.
+    #[error("cannot connect to {address}")]
+    Tcp {
+        /// Where to.
+        address: SocketAddr,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// TCP said nothing.
+    #[error("{address} did not accept within {limit:?}")]
+    Timeout {
+        /// Where to.
+        address: SocketAddr,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The peer is not who is expected, or would not have us.
+    #[error("cannot authenticate {address}")]
+    Tls {
+        /// Where to.
+        address: SocketAddr,
+        /// What went wrong.
+        #[source]
+        source: heddle_tls::connect::ConnectError,
+    },
+    /// HTTP could not be begun.
+    #[error("cannot begin HTTP with {address}")]
+    Http {
+        /// Where to.
+        address: SocketAddr,
+        /// What went wrong.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The connection that others were opening, and this request waited for, failed.
+    #[error("{address} failed a moment ago")]
+    FailedBefore {
+        /// Where to.
+        address: SocketAddr,
+    },
+}
+
+impl ConnectError {
+    /// One word, from a closed set.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Tcp { .. } => "connect",
+            Self::Timeout { .. } => "connect_timeout",
+            Self::Tls { .. } => "tls",
+            Self::Http { .. } => "http_handshake",
+            Self::FailedBefore { .. } => "connect_failed_before",
+        }
+    }
+}
+
+const RETIRE_AT_SHARE: f64 = 0.9;
+/// A peer whose machine vanished is noticed within 60 + 3 × 10 seconds.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_RETRIES: u32 = 3;

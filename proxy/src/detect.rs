@@ -1,0 +1,204 @@
+//! Decides a connection's protocol from its first bytes. Reads no socket: see opening.rs.
+
+/// What the first bytes of a connection say.
+///
+/// More bytes never change a verdict other than [`Verdict::NeedMore`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// HTTP/1.0 or HTTP/1.1: a request line.
+    Http1,
+    /// HTTP/2 with prior knowledge: the client's preface.
+    Http2,
+    /// A TLS handshake record with a ClientHello.
+    Tls,
+    /// None of these.
+    Opaque,
+    /// A beginning of more than one of these.
+    NeedMore,
+}
+
+impl Verdict {
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Tls => "tls",
+            Self::Opaque => "opaque",
+            Self::NeedMore => "undecided",
+        }
+    }
+}
+
+/// How many bytes a verdict may need. A request line that is still unfinished after that counts as
+/// HTTP/1 as long as its method and the start of its target are those of a request.
+pub const LIMIT_BYTES: usize = 8 * 1024;
+
+/// Reads at most [`LIMIT_BYTES`] of `bytes`.
+pub fn detect(bytes: &[u8]) -> Verdict {
+    let bytes = bytes.get(..LIMIT_BYTES).unwrap_or(bytes);
+    let Some(first) = bytes.first() else { return Verdict::NeedMore };
+    if *first == TLS_HANDSHAKE_RECORD {
+        return tls(bytes);
+    }
+    match http2(bytes) {
+        Some(verdict) => verdict,
+        None => http1(bytes),
+    }
+}
+
+/// RFC 8446, section 5.1: a record of type 22 with a legacy version of 3.x, and the first message in
+/// it is a ClientHello (1).
+fn tls(bytes: &[u8]) -> Verdict {
+    let shape: [fn(u8) -> bool; 6] = [
+        |kind| kind == TLS_HANDSHAKE_RECORD,
+        |major| major == 3,
+        |minor| minor <= 4,
+        |_length| true,
+        |_length| true,
+        |message| message == TLS_CLIENT_HELLO,
+    ];
+    if !bytes.iter().zip(shape).all(|(byte, accepts)| accepts(*byte)) {
+        Verdict::Opaque
+    } else if bytes.len() < shape.len() {
+        Verdict::NeedMore
+    } else {
+        Verdict::Tls
+    }
+}
+
+/// `None` if the bytes are not on their way to the preface. While they are, they are also on their
+/// way to a request line with the method `PRI`, which RFC 9113, section 11.6 reserves.
+fn http2(bytes: &[u8]) -> Option<Verdict> {
+    if bytes.starts_with(HTTP2_PREFACE) {
+        Some(Verdict::Http2)
+    } else if HTTP2_PREFACE.starts_with(bytes) {
+        Some(Verdict::NeedMore)
+    } else {
+        None
+    }
+}
+
+/// `method SP target SP HTTP/1.x`, as RFC 9112, section 3 has it.
+fn http1(bytes: &[u8]) -> Verdict {
+    let method_length = bytes.iter().take_while(|byte| is_method_byte(**byte)).count();
+    if method_length > METHOD_LIMIT_BYTES {
+        return Verdict::Opaque;
+    }
+    let Some(rest) = bytes.get(method_length..) else { return Verdict::Opaque };
+    match rest.split_first() {
+        None => return Verdict::NeedMore,
+        Some((b' ', _)) if method_length > 0 => {}
+        Some(_) => return Verdict::Opaque,
+    }
+    let target_and_version = rest.get(1..).unwrap_or_default();
+    let target_length =
+        target_and_version.iter().take_while(|byte| is_target_byte(**byte)).count();
+    match target_and_version.get(target_length..).and_then(|rest| rest.split_first()) {
+        None if bytes.len() < LIMIT_BYTES => Verdict::NeedMore,
+        None => Verdict::Http1,
+        Some((b' ', version)) if target_length > 0 => http1_version(version, bytes.len()),
+        Some(_) => Verdict::Opaque,
+    }
+}
+
+fn http1_version(version: &[u8], seen_bytes: usize) -> Verdict {
+    const VERSION: &[u8] = b"HTTP/1.";
+    if version.starts_with(VERSION) {
+        Verdict::Http1
+    } else if !VERSION.starts_with(version) {
+        Verdict::Opaque
+    } else if seen_bytes < LIMIT_BYTES {
+        Verdict::NeedMore
+    } else {
+        Verdict::Http1
+    }
+}
+
+/// Narrower than RFC 9110's token: no registered method has anything but letters and dashes, and a
+/// dot or a colon tells SSH and many others apart early.
+fn is_method_byte(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'-' || byte == b'_'
+}
+
+/// Anything visible; bytes above ASCII are accepted by many servers.
+fn is_target_byte(byte: u8) -> bool {
+    byte > b' ' && byte != 0x7f
+}
+
+const TLS_HANDSHAKE_RECORD: u8 = 22;
+const TLS_CLIENT_HELLO: u8 = 1;
+/// RFC 9113, section 3.4.
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The longest registered method, `BASELINE-CONTROL` or `UPDATEREDIRECTREF`, has 17.
+const METHOD_LIMIT_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn first_bytes_decide_the_protocol() {
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(LIMIT_BYTES));
+        for (case, bytes, expected) in [
+            ("nothing", &b""[..], Verdict::NeedMore),
+            ("a request line", b"GET / HTTP/1.1\r\n", Verdict::Http1),
+            ("an absolute target", b"GET http://a/b HTTP/1.1\r\n", Verdict::Http1),
+            ("options", b"OPTIONS * HTTP/1.1\r\n", Verdict::Http1),
+            ("connect", b"CONNECT a:443 HTTP/1.1\r\n", Verdict::Http1),
+            ("an old client", b"POST /a HTTP/1.0\r\n", Verdict::Http1),
+            ("an unknown method", b"BREW /pot HTTP/1.1\r\n", Verdict::Http1),
+            ("half a method", b"GE", Verdict::NeedMore),
+            ("half a target", b"GET /ab", Verdict::NeedMore),
+            ("half a version", b"GET / HTT", Verdict::NeedMore),
+            ("a target beyond the limit", long.as_bytes(), Verdict::Http1),
+            ("no version", b"GET /\r\n", Verdict::Opaque),
+            ("another version", b"GET / HTTP/3", Verdict::Opaque),
+            ("half an h2 preface", b"PRI * HT", Verdict::NeedMore),
+            ("an h2 preface", HTTP2_PREFACE, Verdict::Http2),
+            ("a broken preface", b"PRI * HTTP/2.0\r\n\r\nSN", Verdict::Opaque),
+            ("a hello", b"\x16\x03\x01\x02\x00\x01\x00", Verdict::Tls),
+            ("half a hello", b"\x16\x03\x01", Verdict::NeedMore),
+            ("a record of no hello", b"\x16\x03\x03\x00\x10\x02", Verdict::Opaque),
+            ("mysql", b"\x4a\0\0\0", Verdict::Opaque),
+            ("postgres", b"\0\0\0\x08\x04\xd2\x16\x2f", Verdict::Opaque),
+            ("redis", b"*1\r\n$4\r\nPING\r\n", Verdict::Opaque),
+            ("redis by hand", b"PING\r\n", Verdict::Opaque),
+            ("ssh", b"SSH-2.0-OpenSSH_9.6\r\n", Verdict::Opaque),
+            ("irc", b"USER a 0 * :b\r\n", Verdict::Opaque),
+            ("memcached", b"get a\r\n", Verdict::Opaque),
+            ("a space first", b" GET / HTTP/1.1\r\n", Verdict::Opaque),
+        ] {
+            assert_eq!(detect(bytes), expected, "case: {case}");
+        }
+    }
+
+    fn plausible() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..64),
+            "[A-Z]{0,40} [!-~]{0,20} (HTTP/[0-9.]{0,3})?[a-z\r\n]{0,8}".prop_map(String::into_bytes),
+            (0..=HTTP2_PREFACE.len(), proptest::collection::vec(any::<u8>(), 0..8)).prop_map(
+                |(length, rest)| [&HTTP2_PREFACE[..length], &rest[..]].concat()
+            ),
+            proptest::collection::vec(any::<u8>(), 0..8)
+                .prop_map(|rest| [&b"\x16\x03\x01"[..], &rest[..]].concat()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn more_bytes_never_change_a_verdict(bytes in plausible(), more in plausible()) {
+            let before = detect(&bytes);
+            let after = detect(&[&bytes[..], &more[..]].concat());
+            prop_assert!(before == Verdict::NeedMore || before == after, "{before:?} then {after:?}");
+        }
+
+        #[test]
+        fn enough_bytes_always_decide(bytes in proptest::collection::vec(any::<u8>(), 1..64)) {
+            let many: Vec<u8> = bytes.iter().copied().cycle().take(LIMIT_BYTES).collect();
+            prop_assert_ne!(detect(&many), Verdict::NeedMore);
+        }
+    }
+}

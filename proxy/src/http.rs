@@ -1,0 +1,31 @@
+//! HTTP: serving a connection, routing its requests, and sending them on over pooled connections.
+
+pub mod body;
+pub mod client;
+pub mod headers;
+pub mod pool;
+pub mod respond;
+pub mod route;
+pub mod send;
+pub mod server;
+pub mod stack;
+pub mod upgrade;
+
+use http::{Request, Response};
+use tower::util::BoxCloneSyncService;
+
+use crate::http::body::Body;
+use crate::http::respond::ProxyError;
+
+/// What a server connection calls for each request. The error type is for failures that no response
+/// can tell of; the stack answers all others itself.
+pub type HttpService = BoxCloneSyncService<Request<Body>, Response<Body>, ProxyError>;
+
+/// Which HTTP a connection speaks. Both hops speak the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}

@@ -1,0 +1,89 @@
+//! Opens HTTP connections to endpoints. Which of them are used again is in pool.rs.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use heddle_runtime::tasks::Tasks;
+use heddle_tls::alpn::InnerProtocol;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::balance::balancer::BalancedEndpoint;
+use crate::connect::{ConnectError, Dialer};
+use crate::http::pool::{Http1Connection, Http2Connection, keep};
+use crate::listen::{HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES};
+
+/// A new HTTP/1 connection.
+pub async fn http1(
+    dialer: &Dialer,
+    endpoint: &Arc<BalancedEndpoint>,
+) -> Result<Http1Connection, ConnectError> {
+    // Before the handshake, so that a certificate that is swapped during it does not lengthen this.
+    let retire_at = dialer.retire_at();
+    let transport = dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http1).await?;
+    let address = endpoint.endpoint.address;
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_buf_size(HEADERS_LIMIT_BYTES)
+        .handshake(TokioIo::new(transport))
+        .await
+        .map_err(|source| ConnectError::Http { address, source })?;
+    dialer.tasks.spawn("http.connection", async move {
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(%error, backend = %address, "connection ended");
+        }
+    });
+    keep_pool(dialer, endpoint);
+    Ok(Http1Connection { sender, retire_at, idle_since: Instant::now() })
+}
+
+/// A new HTTP/2 connection.
+pub async fn http2(
+    dialer: &Dialer,
+    endpoint: &Arc<BalancedEndpoint>,
+) -> Result<Http2Connection, ConnectError> {
+    let retire_at = dialer.retire_at();
+    let transport = dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http2).await?;
+    let address = endpoint.endpoint.address;
+    let (sender, connection) = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(dialer.settings.http2_ping_interval)
+        .keep_alive_timeout(dialer.settings.http2_ping_timeout)
+        .max_header_list_size(u32::try_from(HEADERS_LIMIT_BYTES).unwrap_or(u32::MAX))
+        .handshake(TokioIo::new(transport))
+        .await
+        .map_err(|source| ConnectError::Http { address, source })?;
+    dialer.tasks.spawn("http.connection", async move {
+        if let Err(error) = connection.await {
+            debug!(%error, backend = %address, "connection ended");
+        }
+    });
+    keep_pool(dialer, endpoint);
+    Ok(Http2Connection::new(sender, retire_at))
+}
+
+fn keep_pool(dialer: &Dialer, endpoint: &Arc<BalancedEndpoint>) {
+    if endpoint.pool.begin_keeping() {
+        let drain = dialer.tasks.drain().clone();
+        dialer.tasks.spawn("http.pool", keep(Arc::downgrade(endpoint), drain));
+    }
+}
+
+/// Runs hyper's own tasks, one for each stream, under a name.
+#[derive(Clone, Debug)]
+pub struct TaskExecutor(pub Tasks);
+
+impl<F> hyper::rt::Executor<F> for TaskExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn("http.stream", async move {
+            drop(task.await);
+        });
+    }
+}

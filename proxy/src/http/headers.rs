@@ -1,0 +1,213 @@
+//! Which headers end at a hop, and who called. Pure functions over a header map.
+
+use std::fmt::Write as _;
+
+use heddle_model::identity::SpiffeId;
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, Request, Version};
+
+/// Who sent an inbound request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody that is known: the connection was plain.
+    Plaintext,
+    /// Authenticated by certificate.
+    Mutual {
+        /// The caller's identity.
+        caller: SpiffeId,
+        /// Our own.
+        own: SpiffeId,
+    },
+}
+
+/// Whether the client asks for the connection itself (RFC 9110, sections 7.8 and 9.3.6).
+pub fn wants_tunnel<B>(request: &Request<B>) -> bool {
+    if request.version() >= Version::HTTP_2 {
+        return false;
+    }
+    request.method() == Method::CONNECT
+        || (request.headers().contains_key(UPGRADE)
+            && connection_names(request.headers()).any(|name| name.eq_ignore_ascii_case("upgrade")))
+}
+
+/// Removes what is meant for this hop only from a request; with `tunnel`, the wish to upgrade goes
+/// on. Source: RFC 9110, section 7.6.1.
+pub fn strip_request(headers: &mut HeaderMap, tunnel: bool) {
+    let upgrade = if tunnel { headers.remove(UPGRADE) } else { None };
+    // What a request says about trailers is true of the next hop too (gRPC insists on it).
+    let takes_trailers = headers
+        .get_all(TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"));
+    strip(headers);
+    headers.remove(TE);
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    keep_upgrade(headers, upgrade);
+}
+
+/// Removes what is meant for this hop only from a response; with `tunnel`, the upgrade goes on.
+pub fn strip_response(headers: &mut HeaderMap, tunnel: bool) {
+    let upgrade = if tunnel { headers.remove(UPGRADE) } else { None };
+    strip(headers);
+    keep_upgrade(headers, upgrade);
+}
+
+fn keep_upgrade(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+fn strip(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = connection_names(headers)
+            .filter_map(|name| name.parse().ok())
+            // Naming these would take from the request what it cannot do without.
+            .filter(|name| *name != HOST && *name != CLIENT_CERTIFICATE_HEADER)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+}
+
+/// Replaces whatever the caller says of itself by what its certificate says.
+pub fn set_caller(headers: &mut HeaderMap, caller: &Caller) {
+    headers.remove(CLIENT_CERTIFICATE_HEADER);
+    match caller {
+        Caller::Plaintext => {}
+        Caller::Mutual { caller, own } => {
+            let mut text = String::new();
+            // Writing to a String cannot fail, and a SPIFFE ID is visible ASCII.
+            let _ = write!(text, "By={own};URI={caller}");
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(CLIENT_CERTIFICATE_HEADER, value);
+            }
+        }
+    }
+}
+
+/// Envoy's name, which applications know.
+pub const CLIENT_CERTIFICATE_HEADER: HeaderName =
+    HeaderName::from_static("x-forwarded-client-cert");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                name.parse::<HeaderName>().unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn what_is_for_one_hop_ends_there() {
+        for (case, before, tunnel, after) in [
+            ("nothing", &[("host", "a")][..], false, &[("host", "a")][..]),
+            ("keep-alive", &[("connection", "keep-alive"), ("keep-alive", "timeout=5")], false, &[]),
+            (
+                "named ones",
+                &[("connection", "X-One, x-two"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
+                false,
+                &[("x-three", "3")],
+            ),
+            ("host stays", &[("connection", "host"), ("host", "a")], false, &[("host", "a")]),
+            (
+                "the caller's identity stays",
+                &[("connection", "x-forwarded-client-cert"), ("x-forwarded-client-cert", "a")],
+                false,
+                &[("x-forwarded-client-cert", "a")],
+            ),
+            ("trailers", &[("te", "gzip, trailers")], false, &[("te", "trailers")]),
+            ("other codings", &[("te", "gzip")], false, &[]),
+            ("te as named", &[("connection", "te"), ("te", "trailers")], false, &[("te", "trailers")]),
+            ("transfer coding", &[("transfer-encoding", "chunked")], false, &[]),
+            ("an upgrade refused", &[("connection", "upgrade"), ("upgrade", "h2c")], false, &[]),
+            (
+                "an upgrade taken",
+                &[("connection", "Upgrade, keep-alive"), ("upgrade", "websocket")],
+                true,
+                &[("connection", "upgrade"), ("upgrade", "websocket")],
+            ),
+        ] {
+            let mut headers = map(before);
+            strip_request(&mut headers, tunnel);
+            assert_eq!(headers, map(after), "case: {case}");
+        }
+    }
+
+    #[test]
+    fn only_http_1_asks_for_a_tunnel() {
+        let request = |version, connection: &str| {
+            let mut request = Request::new(());
+            *request.version_mut() = version;
+            *request.headers_mut() = map(&[("connection", connection), ("upgrade", "websocket")]);
+            request
+        };
+        assert!(wants_tunnel(&request(Version::HTTP_11, "keep-alive, Upgrade")));
+        assert!(!wants_tunnel(&request(Version::HTTP_11, "keep-alive")));
+        assert!(!wants_tunnel(&request(Version::HTTP_2, "upgrade")));
+    }
+
+    #[test]
+    fn a_callers_own_word_about_itself_is_replaced() {
+        let forged = [("x-forwarded-client-cert", "URI=spiffe://a/ns/b/sa/root")];
+        let mut headers = map(&forged);
+        set_caller(&mut headers, &Caller::Plaintext);
+        assert_eq!(headers, map(&[]));
+        let mut headers = map(&forged);
+        let caller = Caller::Mutual {
+            caller: "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap(),
+            own: "spiffe://cluster.local/ns/shop/sa/api".parse().unwrap(),
+        };
+        set_caller(&mut headers, &caller);
+        let expected = "By=spiffe://cluster.local/ns/shop/sa/api;URI=spiffe://cluster.local/ns/shop/sa/web";
+        assert_eq!(headers, map(&[("x-forwarded-client-cert", expected)]));
+    }
+
+    proptest! {
+        #[test]
+        fn stripping_twice_is_stripping_once(
+            names in proptest::collection::vec("(te|upgrade|keep-alive|connection|x-[ab]|host)", 0..6),
+            values in proptest::collection::vec("(trailers|gzip|x-a, te|upgrade|connection|close)", 6),
+            tunnel: bool,
+        ) {
+            let pairs: Vec<(&str, &str)> =
+                names.iter().map(String::as_str).zip(values.iter().map(String::as_str)).collect();
+            let mut once = map(&pairs);
+            strip_request(&mut once, tunnel);
+            let mut twice = once.clone();
+            strip_request(&mut twice, tunnel);
+            prop_assert_eq!(once, twice);
+        }
+    }
+}

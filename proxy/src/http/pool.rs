@@ -1,0 +1,263 @@
+//! Connections to one endpoint that can be used again. Opening them is in client.rs.
+//!
+//! HTTP/1: a stack of idle connections, the warmest on top. HTTP/2: a few connections that requests
+//! share. A connection takes no new request after the certificate that authenticated it is near its
+//! end; requests in flight finish. While draining nothing is kept.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::balance::balancer::{BalancedEndpoint, InFlight};
+use crate::http::body::Body;
+
+/// The connections to one endpoint.
+#[derive(Default)]
+pub struct Pool {
+    state: Mutex<State>,
+    /// Held by who opens an HTTP/2 connection, so that a burst opens one and not one for each.
+    pub opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Http1Connection>,
+    shared: Vec<Http2Connection>,
+    life: Life,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Life {
+    /// Holds nothing, so that no task looks after it.
+    #[default]
+    Empty,
+    /// A task closes what is idle or retired.
+    Kept,
+    /// The process drains: nothing is kept.
+    Closed,
+}
+
+/// An HTTP/1 connection between two requests.
+#[derive(Debug)]
+pub struct Http1Connection {
+    /// Sends one request at a time.
+    pub sender: http1::SendRequest<Body>,
+    /// When it is to take no new request; `None`: never.
+    pub retire_at: Option<Instant>,
+    /// Since when it is idle.
+    pub idle_since: Instant,
+}
+
+/// A shared HTTP/2 connection.
+#[derive(Clone, Debug)]
+pub struct Http2Connection {
+    /// Sends many requests.
+    pub sender: http2::SendRequest<Body>,
+    /// When it is to take no new request; `None`: never.
+    pub retire_at: Option<Instant>,
+    streams: Arc<AtomicUsize>,
+    opened_at: Instant,
+    idle_since: Instant,
+}
+
+/// A place on a shared connection, until dropped.
+#[derive(Debug)]
+pub struct StreamPlace(Arc<AtomicUsize>);
+
+impl Http2Connection {
+    /// Without streams yet.
+    pub fn new(sender: http2::SendRequest<Body>, retire_at: Option<Instant>) -> Self {
+        let now = Instant::now();
+        Self { sender, retire_at, streams: Arc::default(), opened_at: now, idle_since: now }
+    }
+
+    /// Takes a place for one request.
+    pub fn place(&self) -> StreamPlace {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        StreamPlace(Arc::clone(&self.streams))
+    }
+
+    fn stream_count(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    /// An idle connection that is ready for a request.
+    pub fn take_http1(&self, now: Instant) -> Option<Http1Connection> {
+        let mut state = self.state.lock();
+        state.idle.retain(|connection| connection.is_usable(now));
+        // One whose last response has just ended may still be finishing its request.
+        let ready = state.idle.iter().rposition(|connection| connection.sender.is_ready())?;
+        Some(state.idle.remove(ready))
+    }
+
+    /// Gives a connection back after its response has ended.
+    pub fn put_http1(&self, mut connection: Http1Connection, now: Instant) {
+        connection.idle_since = now;
+        let mut state = self.state.lock();
+        if state.life != Life::Closed
+            && state.idle.len() < IDLE_LIMIT
+            && connection.is_usable(now)
+        {
+            state.idle.push(connection);
+        }
+    }
+
+    /// The shared connection with the fewest requests, and a place on it; with `opened_since`, only
+    /// one that was not open before.
+    pub fn take_http2(
+        &self,
+        now: Instant,
+        opened_since: Option<Instant>,
+    ) -> Option<(Http2Connection, StreamPlace)> {
+        let mut state = self.state.lock();
+        state.shared.retain(|connection| connection.is_usable(now));
+        let chosen = state
+            .shared
+            .iter_mut()
+            .filter(|connection| connection.stream_count() < STREAM_LIMIT)
+            .filter(|connection| opened_since.is_none_or(|since| connection.opened_at >= since))
+            .min_by_key(|connection| connection.stream_count())?;
+        chosen.idle_since = now;
+        Some((chosen.clone(), chosen.place()))
+    }
+
+    /// Shares a new connection.
+    pub fn add_http2(&self, connection: Http2Connection) {
+        let mut state = self.state.lock();
+        if state.life != Life::Closed {
+            state.shared.push(connection);
+        }
+    }
+
+    /// True for the first who asks while the pool is empty: it runs [`keep`].
+    pub fn begin_keeping(&self) -> bool {
+        let mut state = self.state.lock();
+        let begins = state.life == Life::Empty;
+        if begins {
+            state.life = Life::Kept;
+        }
+        begins
+    }
+
+    /// Drops what is idle for long or retired; true if nothing is left, and who keeps it may stop.
+    fn sweep(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        state.idle.retain(|connection| {
+            connection.is_usable(now) && now.duration_since(connection.idle_since) < IDLE_TIMEOUT
+        });
+        state.shared.retain(|connection| {
+            connection.is_usable(now)
+                && (connection.stream_count() > 0
+                    || now.duration_since(connection.idle_since) < IDLE_TIMEOUT)
+        });
+        let is_empty = state.idle.is_empty() && state.shared.is_empty();
+        if is_empty {
+            state.life = Life::Empty;
+        }
+        is_empty
+    }
+
+    fn close(&self) {
+        let mut state = self.state.lock();
+        *state = State { life: Life::Closed, ..State::default() };
+    }
+}
+
+impl Http1Connection {
+    fn is_usable(&self, now: Instant) -> bool {
+        !self.sender.is_closed() && self.retire_at.is_none_or(|at| now < at)
+    }
+}
+
+impl Http2Connection {
+    fn is_usable(&self, now: Instant) -> bool {
+        !self.sender.is_closed() && self.retire_at.is_none_or(|at| now < at)
+    }
+}
+
+/// Closes the idle and the retired until nothing is left, the endpoint is gone, or the process
+/// drains.
+pub async fn keep(endpoint: Weak<BalancedEndpoint>, drain: CancellationToken) {
+    loop {
+        let is_draining = tokio::select! {
+            () = drain.cancelled() => true,
+            () = tokio::time::sleep(SWEEP_INTERVAL) => false,
+        };
+        let Some(endpoint) = endpoint.upgrade() else { return };
+        if is_draining {
+            endpoint.pool.close();
+            return;
+        }
+        if endpoint.pool.sweep(Instant::now()) {
+            return;
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// What a request holds until its response has ended.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The load.
+    pub in_flight: InFlight,
+    /// The connection.
+    pub connection: HeldConnection,
+    /// Counts responses whose body broke off.
+    pub broken: Counter,
+}
+
+/// The connection that a response comes over.
+#[derive(Debug)]
+pub enum HeldConnection {
+    /// All of it.
+    Http1(Http1Connection),
+    /// A place on it.
+    Http2(StreamPlace),
+}
+
+impl Exchange {
+    /// The response has ended as it should: the connection can be used again.
+    pub fn complete(self) {
+        match self.connection {
+            HeldConnection::Http1(connection) => {
+                self.in_flight.endpoint().pool.put_http1(connection, Instant::now());
+            }
+            HeldConnection::Http2(place) => drop(place),
+        }
+    }
+
+    /// The response broke off: its connection is not used again.
+    pub fn fail(self) {
+        self.broken.inc();
+    }
+}
+
+/// Less than [`crate::listen::INBOUND_IDLE_TIMEOUT`]: the side that sends requests closes first, so
+/// that no request meets a connection that is just being closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Idle HTTP/1 connections kept for one endpoint; more are closed after use.
+pub const IDLE_LIMIT: usize = 64;
+/// Requests on one HTTP/2 connection before another is opened; below the peer's
+/// [`crate::listen::HTTP2_STREAM_LIMIT`].
+pub const STREAM_LIMIT: usize = 200;
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

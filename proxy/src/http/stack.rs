@@ -1,0 +1,380 @@
+//! What wraps a request, in which order: the one file that composes tower layers.
+//!
+//! Outbound: observe (metrics, trace, answer to errors) → route → time limit → send.
+//! Inbound: observe → caller → send.
+//!
+//! Inside, layers are plain generics; the boxed type is at the seam to server.rs.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_model::names::ServicePort;
+use http::header::{HOST, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, Uri, Version};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tower::layer::layer_fn;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tracing::{debug, trace};
+
+use crate::balance::balancer::Balancer;
+use crate::balance::weighted;
+use crate::connect::Dialer;
+use crate::discovery::resolved::{Resolved, ResolvedService};
+use crate::http::body::Body;
+use crate::http::headers::{self, Caller};
+use crate::http::respond::{Asked, ProxyError, respond};
+use crate::http::send::{Answer, Failure, Outgoing, send};
+use crate::http::{HttpService, HttpVersion};
+use crate::metrics::{Direction, Protection, RequestLabels};
+
+/// One HTTP connection from the application.
+#[derive(Clone)]
+pub struct OutboundCall {
+    /// Opens connections.
+    pub dialer: Arc<Dialer>,
+    /// What the connection's destination means; read again for each request, so that a change
+    /// reaches connections that are open.
+    pub destination: watch::Receiver<Resolved>,
+    /// Where the connection was going.
+    pub original: SocketAddr,
+    /// What it speaks.
+    pub version: HttpVersion,
+    /// What was called, for metrics.
+    pub service: Arc<str>,
+}
+
+/// One HTTP connection to the application.
+#[derive(Clone)]
+pub struct InboundCall {
+    /// Opens connections.
+    pub dialer: Arc<Dialer>,
+    /// The application's port.
+    pub application: Arc<Balancer>,
+    /// The same, for requests that do not say whom they are for.
+    pub original: SocketAddr,
+    /// What it speaks.
+    pub version: HttpVersion,
+    /// Who is at the other end.
+    pub caller: Caller,
+}
+
+/// The service of an outbound connection.
+pub fn outbound(call: OutboundCall) -> HttpService {
+    let call = Arc::new(call);
+    let watching = Observer {
+        dialer: Arc::clone(&call.dialer),
+        direction: Direction::Outbound,
+        service: Arc::clone(&call.service),
+        inbound_tls: None,
+    };
+    let dialer = Arc::clone(&call.dialer);
+    let stack = ServiceBuilder::new()
+        .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
+        .layer(layer_fn(move |inner| route(Arc::clone(&call), inner)))
+        .layer(layer_fn(limit_time))
+        .service(service_fn(move |routed: Routed| send(Arc::clone(&dialer), routed.outgoing)));
+    BoxCloneSyncService::new(stack)
+}
+
+/// The service of an inbound connection.
+pub fn inbound(call: InboundCall) -> HttpService {
+    let call = Arc::new(call);
+    let watching = Observer {
+        dialer: Arc::clone(&call.dialer),
+        direction: Direction::Inbound,
+        service: "".into(),
+        inbound_tls: Some(match call.caller {
+            Caller::Plaintext => Protection::Plaintext,
+            Caller::Mutual { .. } => Protection::Mutual,
+        }),
+    };
+    let dialer = Arc::clone(&call.dialer);
+    let stack = ServiceBuilder::new()
+        .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
+        .layer(layer_fn(move |inner| tell_caller(Arc::clone(&call), inner)))
+        .service(service_fn(move |outgoing: Outgoing| send(Arc::clone(&dialer), outgoing)));
+    BoxCloneSyncService::new(stack)
+}
+
+/// A request whose rule is known.
+struct Routed {
+    outgoing: Outgoing,
+    limit: Option<Duration>,
+}
+
+/// What is the same for all requests of a connection.
+#[derive(Clone)]
+struct Observer {
+    dialer: Arc<Dialer>,
+    direction: Direction,
+    service: Arc<str>,
+    /// How an inbound connection is protected; outbound it depends on the endpoint.
+    inbound_tls: Option<Protection>,
+}
+
+fn observe<S>(
+    observer: Observer,
+    inner: S,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = ProxyError, Future: Send>
++ Clone
++ Send
++ Sync
+where
+    S: Service<Request<Body>, Response = Answer, Error = Failure, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    let observer = Arc::new(observer);
+    service_fn(move |request: Request<Body>| {
+        let (observer, inner) = (Arc::clone(&observer), inner.clone());
+        async move {
+            let start = Instant::now();
+            let asked = Asked::new(&request);
+            trace!(direction = observer.direction.as_str(), method = %request.method(), "request");
+            Ok(match inner.oneshot(request).await {
+                Ok(answer) => observer.answered(answer, start),
+                Err(failure) => observer.failed(&failure, asked, start),
+            })
+        }
+    })
+}
+
+impl Observer {
+    fn answered(&self, answer: Answer, start: Instant) -> Response<Body> {
+        let Answer { response, endpoint, backend } = answer;
+        let metrics = &self.dialer.metrics;
+        let tls = self.protection(&endpoint.endpoint);
+        let status = response.status().as_u16();
+        endpoint.count_request(metrics, self.direction, &self.service, (status, tls));
+        self.observe_duration(&backend, start);
+        response
+    }
+
+    fn failed(&self, failure: &Failure, asked: Asked, start: Instant) -> Response<Body> {
+        let Failure { error, backend, endpoint } = failure;
+        let metrics = &self.dialer.metrics;
+        metrics.count_error(error);
+        let response = respond(error, asked);
+        let status = response.status().as_u16();
+        match endpoint {
+            Some(endpoint) => {
+                let tls = self.protection(&endpoint.endpoint);
+                endpoint.count_request(metrics, self.direction, &self.service, (status, tls));
+            }
+            None => {
+                // Of no endpoint, so that none takes it away; there is one for each backend.
+                let labels = RequestLabels {
+                    direction: self.direction,
+                    service: Arc::clone(&self.service),
+                    backend: backend
+                        .as_ref()
+                        .map_or_else(|| "".into(), |backend| Arc::clone(backend.label())),
+                    backend_pod: "".into(),
+                    status,
+                    tls: self.inbound_tls.unwrap_or(Protection::Plaintext),
+                };
+                metrics.requests.family().get_or_create(&labels).inc();
+            }
+        }
+        if let Some(backend) = backend {
+            self.observe_duration(backend, start);
+        }
+        debug!(
+            direction = self.direction.as_str(),
+            service = %self.service,
+            reason = error.reason(),
+            error = %heddle_runtime::logging::Chain(error),
+            "request failed"
+        );
+        response
+    }
+
+    fn protection(&self, endpoint: &heddle_model::endpoint::Endpoint) -> Protection {
+        self.inbound_tls.unwrap_or_else(|| self.dialer.is_encrypted(endpoint))
+    }
+
+    fn observe_duration(&self, backend: &Arc<Balancer>, start: Instant) {
+        backend
+            .durations(&self.dialer.metrics, self.direction, &self.service)
+            .observe(start.elapsed().as_secs_f64());
+    }
+}
+
+fn route<S>(
+    call: Arc<OutboundCall>,
+    inner: S,
+) -> impl Service<Request<Body>, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    service_fn(move |request: Request<Body>| {
+        let inner = inner.clone();
+        // The value is read, and the lock on it released, before anything waits.
+        let routed = route_one(&call, request);
+        async move { inner.oneshot(routed?).await }
+    })
+}
+
+fn route_one(call: &OutboundCall, mut request: Request<Body>) -> Result<Routed, Failure> {
+    let resolved = call.destination.borrow().clone();
+    let (backend, timeouts) = match resolved {
+        Resolved::PassThrough => return Err(ProxyError::DestinationChanged.into()),
+        Resolved::Refused { reason } => return Err(ProxyError::Refused { reason }.into()),
+        Resolved::Endpoint(endpoint) => (Arc::clone(&endpoint.balancer), None),
+        Resolved::Service(service) => {
+            let (backend, timeouts) = pick_backend(&service, &request)?;
+            (backend, Some(timeouts))
+        }
+    };
+    address(&mut request, call.version, call.original)?;
+    let outgoing = Outgoing {
+        request,
+        version: call.version,
+        backend,
+        attempt_limit: timeouts.and_then(|timeouts| timeouts.backend_request),
+        direction: Direction::Outbound,
+    };
+    Ok(Routed { outgoing, limit: timeouts.and_then(|timeouts| timeouts.request) })
+}
+
+fn pick_backend(
+    service: &ResolvedService,
+    request: &Request<Body>,
+) -> Result<(Arc<Balancer>, heddle_model::route::Timeouts), ProxyError> {
+    let rule = service
+        .rules
+        .iter()
+        .find(|rule| rule.compiled.matches(request))
+        .ok_or_else(|| ProxyError::NoRoute { service: service.service.to_string() })?;
+    let weights = rule.backends.iter().map(|(_backend, weight)| *weight);
+    weighted::pick(weights, &mut rand::rng())
+        .and_then(|index| rule.backends.get(index))
+        .map(|(backend, _weight)| (Arc::clone(backend), rule.timeouts))
+        .ok_or_else(|| ProxyError::NoBackend { service: service.service.to_string() })
+}
+
+fn limit_time<S>(
+    inner: S,
+) -> impl Service<Routed, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    service_fn(move |routed: Routed| {
+        let inner = inner.clone();
+        let limit = routed.limit;
+        let backend = Arc::clone(&routed.outgoing.backend);
+        async move {
+            match limit {
+                None => inner.oneshot(routed).await,
+                Some(limit) => within(limit, backend, inner.oneshot(routed)).await,
+            }
+        }
+    })
+}
+
+async fn within(
+    limit: Duration,
+    backend: Arc<Balancer>,
+    answering: impl Future<Output = Result<Answer, Failure>>,
+) -> Result<Answer, Failure> {
+    match tokio::time::timeout(limit, answering).await {
+        Ok(answered) => answered,
+        Err(_elapsed) => {
+            let error = ProxyError::RequestTimeout { limit };
+            Err(Failure { error, backend: Some(backend), endpoint: None })
+        }
+    }
+}
+
+fn tell_caller<S>(
+    call: Arc<InboundCall>,
+    inner: S,
+) -> impl Service<Request<Body>, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Outgoing, Response = Answer, Error = Failure, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    service_fn(move |mut request: Request<Body>| {
+        let (call, inner) = (Arc::clone(&call), inner.clone());
+        async move {
+            headers::set_caller(request.headers_mut(), &call.caller);
+            address(&mut request, call.version, call.original)?;
+            let outgoing = Outgoing {
+                request,
+                version: call.version,
+                backend: Arc::clone(&call.application),
+                attempt_limit: None,
+                direction: Direction::Inbound,
+            };
+            inner.oneshot(outgoing).await
+        }
+    })
+}
+
+/// Gives a request the form of target that its next hop expects: a path beside a host.
+fn address(
+    request: &mut Request<Body>,
+    version: HttpVersion,
+    original: SocketAddr,
+) -> Result<(), ProxyError> {
+    match version {
+        HttpVersion::Http1 => address_http1(request, original),
+        HttpVersion::Http2 => address_http2(request, original),
+    }
+}
+
+/// RFC 9112, section 3.2: origin-form, and a host that comes from an absolute target if there is
+/// one. A client of HTTP/1.0 may name no host at all.
+fn address_http1(request: &mut Request<Body>, original: SocketAddr) -> Result<(), ProxyError> {
+    *request.version_mut() = Version::HTTP_11;
+    if request.method() == Method::CONNECT {
+        return Ok(());
+    }
+    let bad = |_invalid| ProxyError::BadRequest { reason: "its host cannot be read" };
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_invalid| {
+            ProxyError::BadRequest { reason: "its target's host cannot be a header" }
+        })?;
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        request.headers_mut().insert(HOST, host);
+    } else if !request.headers().contains_key(HOST) {
+        let host = HeaderValue::from_str(&original.to_string()).map_err(bad)?;
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
+}
+
+/// RFC 9113, section 8.3.1: an authority, which a client may have sent as a host instead.
+fn address_http2(request: &mut Request<Body>, original: SocketAddr) -> Result<(), ProxyError> {
+    if request.uri().authority().is_some() {
+        return Ok(());
+    }
+    let authority = match request.headers().get(HOST) {
+        Some(host) => Authority::try_from(host.as_bytes())
+            .map_err(|_invalid| ProxyError::BadRequest { reason: "its host is no authority" })?,
+        None => Authority::try_from(original.to_string())
+            .map_err(|_invalid| ProxyError::Internal { reason: "an address is no authority" })?,
+    };
+    let mut parts = request.uri().clone().into_parts();
+    parts.authority = Some(authority);
+    parts.scheme = parts.scheme.or(Some(Scheme::HTTP));
+    parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
+    *request.uri_mut() = Uri::from_parts(parts)
+        .map_err(|_invalid| ProxyError::BadRequest { reason: "its target is not valid" })?;
+    Ok(())
+}
+
+/// The name under which a service is called in metrics.
+pub fn service_label(service: Option<&ServicePort>) -> Arc<str> {
+    service.map_or_else(|| "".into(), |service| service.to_string().into())
+}
+
+#[cfg(test)]
+mod tests;

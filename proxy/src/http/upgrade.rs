@@ -1,0 +1,40 @@
+//! Tunnels: a request that asks for the connection itself (WebSocket, CONNECT), after both sides
+//! have agreed.
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tracing::debug;
+
+use crate::balance::balancer::InFlight;
+use crate::connect::Dialer;
+use crate::metrics::Direction;
+use crate::tcp;
+
+/// Copies between the two sides as soon as both have let go of HTTP, until both ends close.
+pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFlight) {
+    let bytes = dialer.metrics.bytes(direction);
+    let open = dialer.metrics.open.begin(direction);
+    dialer.tasks.spawn("http.tunnel", async move {
+        let (client, server) = match tokio::try_join!(ends.client, ends.server) {
+            Ok(both) => both,
+            Err(error) => {
+                debug!(%error, "upgrade failed");
+                return;
+            }
+        };
+        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        if let Err(error) = tcp::copy(&mut client, &mut server, &bytes).await {
+            debug!(%error, "tunnel ended");
+        }
+        drop((open, in_flight));
+    });
+}
+
+/// Both ends of a tunnel.
+#[derive(Debug)]
+pub struct Ends {
+    /// Who asked.
+    pub client: OnUpgrade,
+    /// Who agreed.
+    pub server: OnUpgrade,
+}

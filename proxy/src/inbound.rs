@@ -1,0 +1,384 @@
+//! A connection to the workload, phase by phase: which port it was going to, whether a proxy of the
+//! mesh is at the other end, whether it may come in, and on to the application.
+
+mod admission;
+mod applications;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use heddle_model::names::Protocol;
+use heddle_model::workload::{InboundMode, Workload};
+use heddle_runtime::logging::Chain;
+use heddle_tls::accept::AcceptError;
+use heddle_tls::alpn::InnerProtocol;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::balance::balancer::Balancer;
+use crate::connect::{ConnectError, Dialer, reset_on_close};
+use crate::detect::Verdict;
+use crate::http::headers::Caller;
+use crate::http::server::{Serving, serve};
+use crate::http::stack::{self, InboundCall};
+use crate::http::HttpVersion;
+use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted};
+use crate::inbound::applications::Applications;
+use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
+use crate::opening::{self, Opening, Patience};
+use crate::original_dst::{OriginalDestinationError, original_destination};
+use crate::outbound::decided;
+use crate::rewind::Rewind;
+use crate::tcp;
+
+/// Takes connections to the workload.
+#[derive(Debug)]
+pub struct Inbound {
+    dialer: Arc<Dialer>,
+    applications: Applications,
+}
+
+/// Why a connection to the workload was reset.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("no original destination")]
+    NotRedirected(#[source] OriginalDestinationError),
+    #[error("{0} is not an address of this machine")]
+    NotOurs(SocketAddr),
+    #[error("not admitted")]
+    NotAdmitted(#[from] NotAdmitted),
+    #[error("the peer is not authenticated")]
+    Tls(#[source] AcceptError),
+    #[error("there is no certificate yet")]
+    NoCertificate,
+    #[error("cannot connect to the application")]
+    Connect(#[source] ConnectError),
+    #[error("reading the first bytes failed")]
+    Opening(#[source] io::Error),
+    #[error("the connection broke")]
+    Broken(#[source] io::Error),
+}
+
+impl Refusal {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotRedirected(_) => "not_redirected",
+            Self::NotOurs(_) => "not_ours",
+            Self::NotAdmitted(not_admitted) => not_admitted.reason(),
+            Self::Tls(_) => "tls",
+            Self::NoCertificate => "no_certificate",
+            Self::Connect(error) => error.reason(),
+            Self::Opening(_) => "client_broken",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+/// An admitted connection's way to the application.
+struct Admitted {
+    original: SocketAddr,
+    application: Arc<Balancer>,
+    caller: Caller,
+}
+
+/// How a connection came in, and what was opened to find out.
+enum Entered<'a> {
+    Mesh(&'a Workload),
+    Plain { workload: &'a Workload, declared: Protocol, server: Option<Server> },
+}
+
+/// The application's connection, opened since it may have to speak first.
+struct Server {
+    stream: TcpStream,
+    /// What it said before the client said anything.
+    first_bytes: BytesMut,
+}
+
+/// What a plain connection speaks.
+enum Spoken {
+    Http(HttpVersion),
+    Opaque,
+    /// The client left without a word.
+    Nothing,
+}
+
+impl Inbound {
+    /// Opens connections by `dialer`.
+    pub fn new(dialer: Arc<Dialer>) -> Arc<Self> {
+        Arc::new(Self { dialer, applications: Applications::default() })
+    }
+
+    /// Serves one connection to its end. `workload` is what is known of the workload at its
+    /// beginning; nothing: it is refused.
+    pub async fn serve(self: Arc<Self>, client: TcpStream, workload: Option<Arc<Workload>>) {
+        match original_destination(&client) {
+            Ok(original) => self.carry(client, original, workload).await,
+            Err(OriginalDestinationError::Probe) => {}
+            Err(error) => self.refuse(&client, None, &Refusal::NotRedirected(error)),
+        }
+    }
+
+    /// Serves a connection that was going to `original`.
+    async fn carry(
+        &self,
+        mut client: TcpStream,
+        original: SocketAddr,
+        workload: Option<Arc<Workload>>,
+    ) {
+        let mut first_bytes = BytesMut::new();
+        let entered = self.enter(&mut client, &mut first_bytes, original, workload.as_deref());
+        match entered.await {
+            Err(refusal) => self.refuse(&client, Some(original), &refusal),
+            Ok(Entered::Mesh(workload)) => {
+                let application = self.applications.of(original, workload);
+                let client = Rewind::new(first_bytes.freeze(), client);
+                Box::pin(self.mesh(client, original, application)).await;
+            }
+            Ok(Entered::Plain { workload, declared, server }) => {
+                let application = self.applications.of(original, workload);
+                let admitted = Admitted { original, application, caller: Caller::Plaintext };
+                let client = (client, first_bytes);
+                Box::pin(self.plain(client, server, declared, admitted)).await;
+            }
+        }
+    }
+
+    /// Reads as much as it takes to tell a proxy of the mesh from anybody else, and decides.
+    async fn enter<'a>(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        original: SocketAddr,
+        workload: Option<&'a Workload>,
+    ) -> Result<Entered<'a>, Refusal> {
+        if !self.applications.is_local(original.ip()) {
+            // The redirect takes whatever passes by; only what is meant for us is carried on, or
+            // this would be an open relay.
+            return Err(Refusal::NotOurs(original));
+        }
+        let workload = workload.ok_or(NotAdmitted::NoWorkload)?;
+        let door = Door {
+            port: original.port(),
+            own: &self.dialer.own,
+            trust_domain: self.dialer.credentials.trust_domain(),
+            workload,
+        };
+        let settings = &self.dialer.settings;
+        let mut patience =
+            Patience { silence: door.silence(settings), deadline: settings.detection_timeout };
+        let mut opening = self.read_hello(client, first_bytes, patience).await?;
+        let mut server = None;
+        if opening == Opening::Silent && workload.inbound_mode == InboundMode::Permissive {
+            let mut opened = self.open_server(original).await?;
+            // Whoever speaks first decides. A client that does may still be a proxy, and slow.
+            tokio::select! {
+                read = client.read_buf(first_bytes) => {
+                    if read.map_err(Refusal::Opening)? > 0 {
+                        patience.silence = None;
+                        opening = self.read_hello(client, first_bytes, patience).await?;
+                    }
+                }
+                read = opened.stream.read_buf(&mut opened.first_bytes) => {
+                    read.map_err(Refusal::Broken)?;
+                    self.dialer.metrics.count_detection("silent");
+                }
+            }
+            server = Some(opened);
+        }
+        let hello = match opening {
+            Opening::Decided(hello) => hello,
+            Opening::Silent | Opening::Undecided | Opening::Ended => None,
+        };
+        Ok(match admission::admit(hello.as_ref(), &door)? {
+            Entrance::Mesh => Entered::Mesh(workload),
+            Entrance::Plain(declared) => Entered::Plain { workload, declared, server },
+        })
+    }
+
+    async fn read_hello(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        patience: Patience,
+    ) -> Result<Opening<Option<ClientHello>>, Refusal> {
+        opening::read(client, first_bytes, patience, admission::hello)
+            .await
+            .map_err(Refusal::Opening)
+    }
+
+    async fn mesh(
+        &self,
+        client: Rewind<TcpStream>,
+        original: SocketAddr,
+        application: Arc<Balancer>,
+    ) {
+        let metrics = &self.dialer.metrics;
+        let accepted =
+            heddle_tls::accept::accept(client, &self.dialer.credentials, &self.dialer.own).await;
+        let accepted = match accepted {
+            Ok(accepted) => {
+                metrics.count_handshake(Side::Server, "ok");
+                accepted
+            }
+            Err(error) => {
+                metrics.count_handshake(Side::Server, error.label());
+                return self.tell(Some(original), &Refusal::Tls(error));
+            }
+        };
+        if accepted.server_name.port.number() != original.port() {
+            return self.tell(Some(original), &NotAdmitted::OtherPort.into());
+        }
+        let Some(own) = self.dialer.credentials.identity() else {
+            return self.tell(Some(original), &Refusal::NoCertificate);
+        };
+        let caller = Caller::Mutual { caller: accepted.peer.identity, own: own.identity };
+        let admitted = Admitted { original, application, caller };
+        match accepted.protocol {
+            InnerProtocol::Http1 => self.http(accepted.stream, HttpVersion::Http1, admitted).await,
+            InnerProtocol::Http2 => self.http(accepted.stream, HttpVersion::Http2, admitted).await,
+            InnerProtocol::Tcp => {
+                let mut client = accepted.stream;
+                if let Err(refusal) = self.opaque(&mut client, None, &admitted).await {
+                    // A client that is reset, and gets no close_notify, sees an error.
+                    reset_on_close(client.get_ref().0.stream());
+                    self.tell(Some(original), &refusal);
+                }
+            }
+        }
+    }
+
+    async fn plain(
+        &self,
+        (mut client, mut first_bytes): (TcpStream, BytesMut),
+        server: Option<Server>,
+        declared: Protocol,
+        admitted: Admitted,
+    ) {
+        let has_spoken = |server: &Server| !server.first_bytes.is_empty();
+        let spoken = if server.as_ref().is_some_and(has_spoken) {
+            Ok(Spoken::Opaque)
+        } else {
+            self.find_protocol(&mut client, &mut first_bytes, declared).await
+        };
+        match spoken {
+            Err(refusal) => self.refuse(&client, Some(admitted.original), &refusal),
+            Ok(Spoken::Nothing) => {}
+            Ok(Spoken::Http(version)) => {
+                // If one was opened: requests have their own connections.
+                drop(server);
+                self.http(Rewind::new(first_bytes.freeze(), client), version, admitted).await;
+            }
+            Ok(Spoken::Opaque) => {
+                let mut client = Rewind::new(first_bytes.freeze(), client);
+                if let Err(refusal) = self.opaque(&mut client, server, &admitted).await {
+                    self.refuse(client.stream(), Some(admitted.original), &refusal);
+                }
+            }
+        }
+    }
+
+    /// What is declared, or else what the first bytes say: by now there are some, or none will come.
+    async fn find_protocol(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        declared: Protocol,
+    ) -> Result<Spoken, Refusal> {
+        let fallback = match declared {
+            Protocol::Tls | Protocol::Opaque => return Ok(Spoken::Opaque),
+            Protocol::Detect => Spoken::Opaque,
+            // What is no HTTP, on a port declared to be: the server answers 400.
+            Protocol::Http1 => Spoken::Http(HttpVersion::Http1),
+            Protocol::Http2 => Spoken::Http(HttpVersion::Http2),
+        };
+        let deadline = self.dialer.settings.detection_timeout;
+        let patience = Patience { silence: None, deadline };
+        let opening =
+            opening::read(client, first_bytes, patience, decided).await.map_err(Refusal::Opening)?;
+        let (label, spoken) = match opening {
+            Opening::Decided(Verdict::Http1) => ("http1", Spoken::Http(HttpVersion::Http1)),
+            Opening::Decided(Verdict::Http2) => ("http2", Spoken::Http(HttpVersion::Http2)),
+            Opening::Decided(verdict @ (Verdict::Tls | Verdict::Opaque | Verdict::NeedMore)) => {
+                (verdict.as_str(), fallback)
+            }
+            Opening::Silent => ("silent", fallback),
+            Opening::Undecided => ("undecided", fallback),
+            Opening::Ended if first_bytes.is_empty() && declared != Protocol::Detect => {
+                ("ended", Spoken::Nothing)
+            }
+            Opening::Ended => ("ended", fallback),
+        };
+        self.dialer.metrics.count_detection(label);
+        Ok(spoken)
+    }
+
+    async fn http<I>(&self, client: I, version: HttpVersion, admitted: Admitted)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Admitted { original, application, caller } = admitted;
+        let serving = Serving {
+            version,
+            idle: self.dialer.settings.inbound_idle,
+            drain: Some(self.dialer.tasks.drain().clone()),
+        };
+        let dialer = Arc::clone(&self.dialer);
+        let call = InboundCall { dialer, application, original, version, caller };
+        let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
+        if let Err(error) = served.await {
+            debug!(error = %Chain(&error), dst = %original, "connection to the workload ended");
+        }
+    }
+
+    async fn opaque<I>(
+        &self,
+        client: &mut I,
+        server: Option<Server>,
+        admitted: &Admitted,
+    ) -> Result<(), Refusal>
+    where
+        I: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Server { stream, first_bytes } = match server {
+            Some(server) => server,
+            None => self.open_server(admitted.original).await?,
+        };
+        let labels = ConnectionLabels {
+            direction: Direction::Inbound,
+            service: "".into(),
+            backend: Arc::clone(admitted.application.label()),
+            tls: match admitted.caller {
+                Caller::Plaintext => Protection::Plaintext,
+                Caller::Mutual { .. } => Protection::Mutual,
+            },
+        };
+        admitted.application.count_connection(&self.dialer.metrics, &labels);
+        let mut server = Rewind::new(first_bytes.freeze(), stream);
+        let bytes = self.dialer.metrics.bytes(Direction::Inbound);
+        tcp::copy(client, &mut server, &bytes).await.map_err(|error| {
+            reset_on_close(server.stream());
+            Refusal::Broken(error)
+        })
+    }
+
+    /// To the pod's own address, so that an application that listens on loopback only stays as
+    /// unreachable as it would be without a mesh.
+    async fn open_server(&self, original: SocketAddr) -> Result<Server, Refusal> {
+        let stream = self.dialer.tcp(original).await.map_err(Refusal::Connect)?;
+        Ok(Server { stream, first_bytes: BytesMut::new() })
+    }
+
+    fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: &Refusal) {
+        self.tell(original, refusal);
+        reset_on_close(client);
+    }
+
+    fn tell(&self, original: Option<SocketAddr>, refusal: &Refusal) {
+        let dst = original.map(tracing::field::display);
+        self.dialer.metrics.count_refused(Direction::Inbound, refusal.reason());
+        debug!(dst, error = %Chain(refusal), "connection to the workload reset");
+    }
+}

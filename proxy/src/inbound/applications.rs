@@ -1,0 +1,104 @@
+//! The application's ports, with the connections to them that can be used again.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::workload::Workload;
+use parking_lot::Mutex;
+
+use crate::balance::balancer::Balancer;
+
+/// What is kept for each port of the application that was called.
+#[derive(Debug, Default)]
+pub(super) struct Applications {
+    ports: Mutex<HashMap<SocketAddr, Arc<Balancer>>>,
+    local: Mutex<HashSet<IpAddr>>,
+}
+
+impl Applications {
+    /// The port's balancer, which holds the application as its only endpoint.
+    pub(super) fn of(&self, address: SocketAddr, workload: &Workload) -> Arc<Balancer> {
+        let mut ports = self.ports.lock();
+        if let Some(known) = ports.get(&address) {
+            return Arc::clone(known);
+        }
+        let balancer = Balancer::labelled(label(address, workload));
+        balancer.update(vec![Endpoint {
+            address,
+            peer: ExpectedPeer::Plaintext,
+            zone: String::new(),
+            pod: workload.name.clone(),
+        }]);
+        // Callers choose the port: beyond the limit a connection shares its pool with none.
+        if ports.len() < PORT_LIMIT {
+            ports.insert(address, Arc::clone(&balancer));
+        }
+        balancer
+    }
+
+    /// Whether an address is this machine's own: only then can something be bound to it.
+    pub(super) fn is_local(&self, ip: IpAddr) -> bool {
+        if self.local.lock().contains(&ip) {
+            return true;
+        }
+        let is_local = UdpSocket::bind((ip, 0)).is_ok();
+        let mut local = self.local.lock();
+        if is_local && local.len() < LOCAL_LIMIT {
+            local.insert(ip);
+        }
+        is_local
+    }
+}
+
+/// Ports that are not declared share a name, so that callers cannot make up many.
+fn label(address: SocketAddr, workload: &Workload) -> Arc<str> {
+    let Workload { namespace, name, ports, .. } = workload;
+    if ports.iter().any(|declared| declared.port.number() == address.port()) {
+        format!("{namespace}/{name}:{}", address.port()).into()
+    } else {
+        format!("{namespace}/{name}:other").into()
+    }
+}
+
+/// Ports of one application whose connections are kept.
+const PORT_LIMIT: usize = 256;
+/// Addresses that a pod may have and that need not be asked about again.
+const LOCAL_LIMIT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use heddle_model::names::{Port, Protocol};
+    use heddle_model::workload::{InboundMode, InboundPort};
+
+    use super::*;
+
+    fn workload() -> Workload {
+        Workload {
+            namespace: "default".to_owned(),
+            name: "api-0".to_owned(),
+            pod_uid: "u1".parse().unwrap(),
+            inbound_mode: InboundMode::Strict,
+            ports: vec![InboundPort { port: Port::new(80).unwrap(), protocol: Protocol::Detect }],
+        }
+    }
+
+    #[test]
+    fn undeclared_ports_share_a_name_but_no_pool() {
+        let applications = Applications::default();
+        let of = |port| applications.of(([127, 0, 0, 1], port).into(), &workload());
+        assert_eq!(&**of(80).label(), "default/api-0:80");
+        assert_eq!(&**of(81).label(), "default/api-0:other");
+        assert_eq!(&**of(82).label(), "default/api-0:other");
+        assert!(Arc::ptr_eq(&of(81), &of(81)));
+        assert!(!Arc::ptr_eq(&of(81), &of(82)));
+    }
+
+    #[test]
+    fn only_own_addresses_are_local() {
+        let applications = Applications::default();
+        assert!(applications.is_local([127, 0, 0, 1].into()));
+        assert!(!applications.is_local([192, 0, 2, 1].into()));
+    }
+}

@@ -1,0 +1,326 @@
+//! The two ports: accepts connections within a limit and hands each to outbound.rs or inbound.rs.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_model::identity::PodUid;
+use heddle_runtime::tasks::Tasks;
+use heddle_tls::credentials::Credentials;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::connect::{Dialer, reset_on_close, tune};
+use crate::discovery::store::Store;
+use crate::inbound::Inbound;
+use crate::metrics::{Direction, Metrics};
+use crate::outbound::Outbound;
+
+/// All that the data path works with.
+pub struct DataPath {
+    /// What addresses mean, and the own workload.
+    pub store: Store,
+    /// For connections from and to other proxies.
+    pub credentials: Credentials,
+    /// The own pod.
+    pub own: PodUid,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Runs connections.
+    pub tasks: Tasks,
+    /// Limits.
+    pub settings: DataPathSettings,
+}
+
+/// Limits on time and number; each default is the named constant beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataPathSettings {
+    /// The socket mark of every connection that the proxy opens, which the redirect exempts;
+    /// `None`: none, and the redirect goes by uid.
+    pub mark: Option<u32>,
+    /// Connections open at once in one direction; more are reset.
+    pub connection_limit: usize,
+    /// Requests and connections that one endpoint may have at once; more are answered 503.
+    pub requests_per_endpoint: usize,
+    /// How long an address may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// How long a client may say nothing before the server is asked to speak first.
+    pub silence: Duration,
+    /// How long a client may take from its first byte to one that tells the protocol.
+    pub detection_timeout: Duration,
+    /// How long an inbound HTTP connection may be without a request.
+    pub inbound_idle: Duration,
+    /// How long an outbound HTTP connection may be without a request.
+    pub outbound_idle: Duration,
+    /// How often an HTTP/2 peer is asked whether it is there, while requests are open.
+    pub http2_ping_interval: Duration,
+    /// How long it may take to answer that.
+    pub http2_ping_timeout: Duration,
+    /// How long no connection of either direction must have been open, after draining has begun,
+    /// before the outbound port closes.
+    pub drain_quiet: Duration,
+}
+
+impl Default for DataPathSettings {
+    fn default() -> Self {
+        Self {
+            mark: None,
+            connection_limit: CONNECTION_LIMIT,
+            requests_per_endpoint: REQUESTS_PER_ENDPOINT,
+            connect_timeout: CONNECT_TIMEOUT,
+            silence: SILENCE,
+            detection_timeout: DETECTION_TIMEOUT,
+            inbound_idle: INBOUND_IDLE_TIMEOUT,
+            outbound_idle: OUTBOUND_IDLE_TIMEOUT,
+            http2_ping_interval: HTTP2_PING_INTERVAL,
+            http2_ping_timeout: HTTP2_PING_TIMEOUT,
+            drain_quiet: DRAIN_QUIET,
+        }
+    }
+}
+
+/// One port on the wildcard addresses of IPv4 and, if the machine has it, IPv6.
+#[derive(Debug)]
+pub struct Listeners {
+    all: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Where they listen.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.all.iter().map(TcpListener::local_addr).collect()
+    }
+}
+
+/// Listens on a port, zero for any that is free; fails if it is taken.
+pub async fn bind(port: u16) -> io::Result<Listeners> {
+    let first = listener((Ipv4Addr::UNSPECIFIED, port).into())?;
+    let port = first.local_addr()?.port();
+    let mut all = vec![first];
+    match listener((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Ok(second) => all.push(second),
+        Err(error) if is_without_ipv6(&error) => info!(port, "no IPv6 on this machine"),
+        Err(error) => return Err(error),
+    }
+    Ok(Listeners { all })
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    let known = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|code| known.contains(&code))
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // Each family has its own, so that no address comes in two forms.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes what the workload sends, in tasks.
+///
+/// Draining does not end it, as the application may still be running and calling: it goes on until
+/// no connection of either direction was open for [`DataPathSettings::drain_quiet`], or until it is
+/// aborted.
+pub fn serve_outbound(listeners: Listeners, path: Arc<DataPath>) {
+    let outbound = Outbound::new(dialer(&path), path.store.clone());
+    let accepting = Accepting::new(Direction::Outbound, &path);
+    for listener in listeners.all {
+        let (accepting, outbound) = (accepting.clone(), outbound.clone());
+        let (tasks, metrics) = (path.tasks.clone(), Arc::clone(&path.metrics));
+        let quiet = path.settings.drain_quiet;
+        path.tasks.spawn("outbound.accept", async move {
+            let end = async {
+                tasks.drain().cancelled().await;
+                until_quiet(&metrics, quiet).await;
+            };
+            let serve = move |stream| Arc::clone(&outbound).serve(stream);
+            accepting.run(listener, serve, end).await;
+        });
+    }
+}
+
+/// Takes what is sent to the workload, in tasks. Draining ends it: connections that are open finish
+/// what is in flight.
+pub fn serve_inbound(listeners: Listeners, path: Arc<DataPath>) {
+    let inbound = Inbound::new(dialer(&path));
+    let accepting = Accepting::new(Direction::Inbound, &path);
+    for listener in listeners.all {
+        let (accepting, inbound, path) = (accepting.clone(), inbound.clone(), Arc::clone(&path));
+        let tasks = path.tasks.clone();
+        tasks.clone().spawn("inbound.accept", async move {
+            let serve = move |stream| {
+                let workload = path.store.workload();
+                Arc::clone(&inbound).serve(stream, workload)
+            };
+            accepting.run(listener, serve, tasks.drain().cancelled()).await;
+        });
+    }
+}
+
+fn dialer(path: &DataPath) -> Arc<Dialer> {
+    Arc::new(Dialer {
+        credentials: path.credentials.clone(),
+        own: path.own.clone(),
+        metrics: Arc::clone(&path.metrics),
+        tasks: path.tasks.clone(),
+        settings: path.settings,
+    })
+}
+
+/// Completes when no connection was open for as long as `quiet`.
+async fn until_quiet(metrics: &Metrics, quiet: Duration) {
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < quiet {
+        tokio::time::sleep(QUIET_CHECK_INTERVAL.min(quiet)).await;
+        if metrics.open.count() > 0 {
+            quiet_since = Instant::now();
+        }
+    }
+}
+
+/// Accepts connections of one direction.
+#[derive(Clone)]
+struct Accepting {
+    direction: Direction,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    /// Shared by the listeners of a port.
+    places: Arc<Semaphore>,
+}
+
+impl Accepting {
+    fn new(direction: Direction, path: &DataPath) -> Self {
+        Self {
+            direction,
+            metrics: Arc::clone(&path.metrics),
+            tasks: path.tasks.clone(),
+            places: Arc::new(Semaphore::new(path.settings.connection_limit)),
+        }
+    }
+
+    async fn run<S, F>(&self, listener: TcpListener, serve: S, end: impl Future<Output = ()>)
+    where
+        S: Fn(TcpStream) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut end = pin!(end);
+        let mut warned_at = None;
+        loop {
+            let accepted = tokio::select! {
+                () = end.as_mut() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _client)) => self.begin(stream, &serve, &mut warned_at),
+                // Too many open files, or memory: accepting again at once would only spin. A
+                // connection that was gone before it was accepted is no reason to wait, but none to
+                // tell apart either.
+                Err(error) => {
+                    self.metrics.count_refused(self.direction, "accept_failed");
+                    if is_due(&mut warned_at) {
+                        warn!(direction = self.direction.as_str(), %error, "cannot accept");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn begin<F>(
+        &self,
+        stream: TcpStream,
+        serve: &impl Fn(TcpStream) -> F,
+        warned_at: &mut Option<Instant>,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.metrics.count_refused(self.direction, "connection_limit");
+            if is_due(warned_at) {
+                warn!(direction = self.direction.as_str(), "connection limit reached");
+            }
+            reset_on_close(&stream);
+            return;
+        };
+        // A socket that cannot be tuned is gone; reading will tell.
+        let _ = tune(&stream);
+        let open = self.metrics.open.begin(self.direction);
+        let serving = serve(stream);
+        let name = match self.direction {
+            Direction::Inbound => "inbound.connection",
+            Direction::Outbound => "outbound.connection",
+        };
+        self.tasks.spawn(name, async move {
+            serving.await;
+            drop((place, open));
+        });
+    }
+}
+
+/// True at most once a second, for warnings that could be many.
+fn is_due(last: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let due = last.is_none_or(|last| now.duration_since(last) >= WARN_INTERVAL);
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
+impl fmt::Debug for DataPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataPath").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Connections open at once in one direction.
+pub const CONNECTION_LIMIT: usize = 10_000;
+/// Requests and connections at once for one endpoint.
+pub const REQUESTS_PER_ENDPOINT: usize = 4096;
+/// Long enough for two lost SYNs (1 s and 2 s), short enough to try another endpoint.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// Twice what a busy machine takes to schedule a client that has just connected.
+pub const SILENCE: Duration = Duration::from_millis(50);
+/// From the first byte to the one that tells the protocol.
+pub const DETECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// More than [`crate::http::pool::IDLE_TIMEOUT`], for which other proxies keep connections.
+pub const INBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// More than the pools of common HTTP clients keep connections for, so that the application closes
+/// first, as it would without a mesh.
+pub const OUTBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Finds a peer that vanished without a word.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// As above.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than an application that is shutting down pauses between two calls.
+pub const DRAIN_QUIET: Duration = Duration::from_secs(3);
+/// The head of a request or response.
+pub const HEADERS_LIMIT_BYTES: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection.
+pub const HTTP2_STREAM_LIMIT: u32 = 250;
+/// What may be under way on one stream: 1 MiB fills 8 Gbit/s at a round trip of 1 ms.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What may be under way on one connection: it bounds memory, streams share it.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Streams that one connection may have reset and not yet be rid of (CVE-2023-44487).
+pub const HTTP2_RESET_LIMIT: usize = 1024;
+const BACKLOG: i32 = 1024;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const WARN_INTERVAL: Duration = Duration::from_secs(1);
+const QUIET_CHECK_INTERVAL: Duration = Duration::from_millis(100);

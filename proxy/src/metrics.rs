@@ -1,0 +1,360 @@
+//! What the data path counts, and under which names and labels. Every label set is bounded, and the
+//! series of endpoints that are gone are removed. Metrics of discovery are in discovery/metrics.rs.
+
+pub mod leased;
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::http::respond::ProxyError;
+use crate::metrics::leased::LeasedFamily;
+
+/// Everything the data path counts. Clones of the parts share their values.
+pub struct Metrics {
+    /// `heddle_http_requests_total`: requests answered, also those the proxy answered itself.
+    /// `service` is what was called, `backend` what it was routed to, `status` the HTTP status.
+    pub requests: LeasedFamily<RequestLabels, Counter>,
+    /// `heddle_http_request_duration_seconds`: from the head of the request to that of the response.
+    pub durations: LeasedFamily<DurationLabels, Histogram>,
+    /// `heddle_http_errors_total`: requests that failed in the proxy, by its own reason.
+    pub errors: Family<ReasonLabels, Counter>,
+    /// `heddle_tcp_connections_total`: connections carried as bytes, counted when they are set up.
+    pub connections: LeasedFamily<ConnectionLabels, Counter>,
+    /// `heddle_tcp_open_connections`: connections accepted and not ended, of any protocol.
+    pub open: OpenConnections,
+    /// `heddle_tcp_bytes_total`: bytes of connections carried as bytes, without what TLS adds.
+    bytes: Family<FlowLabels, Counter>,
+    /// `heddle_tls_handshakes_total`: handshakes with other proxies, by how they ended.
+    pub handshakes: Family<HandshakeLabels, Counter>,
+    /// `heddle_connections_refused_total`: connections reset, by reason.
+    pub refused: Family<RefusedLabels, Counter>,
+    /// `heddle_protocol_detections_total`: what first bytes were found to be.
+    pub detections: Family<DetectionLabels, Counter>,
+}
+
+/// Open connections of both directions: shown as a metric, and waited for when draining.
+#[derive(Clone, Debug, Default)]
+pub struct OpenConnections(Family<OpenLabels, Gauge>);
+
+/// Counts one connection as open until it is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(Gauge);
+
+impl OpenConnections {
+    /// One more.
+    pub fn begin(&self, direction: Direction) -> OpenConnection {
+        let gauge = self.0.get_or_create_owned(&OpenLabels { direction });
+        gauge.inc();
+        OpenConnection(gauge)
+    }
+
+    /// How many are open, in both directions.
+    pub fn count(&self) -> i64 {
+        [Direction::Inbound, Direction::Outbound]
+            .map(|direction| self.0.get_or_create_owned(&OpenLabels { direction }).get())
+            .iter()
+            .sum()
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Registers every metric.
+    pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let metrics = Self::new();
+        metrics.show(registry);
+        Arc::new(metrics)
+    }
+
+    fn new() -> Self {
+        Self {
+            requests: LeasedFamily::new(Counter::default),
+            durations: LeasedFamily::new(|| Histogram::new(DURATION_BUCKETS_SECONDS)),
+            errors: Family::default(),
+            connections: LeasedFamily::new(Counter::default),
+            open: OpenConnections::default(),
+            bytes: Family::default(),
+            handshakes: Family::default(),
+            refused: Family::default(),
+            detections: Family::default(),
+        }
+    }
+
+    /// The registry appends `_total` to the names of counters.
+    fn show(&self, registry: &mut Registry) {
+        registry.register("heddle_http_requests", REQUESTS, self.requests.family());
+        registry.register(
+            "heddle_http_request_duration_seconds",
+            "From the head of the request to that of the response",
+            self.durations.family(),
+        );
+        registry.register(
+            "heddle_http_errors",
+            "Requests that failed in the proxy, by its own reason",
+            self.errors.clone(),
+        );
+        registry.register(
+            "heddle_tcp_connections",
+            "Connections carried as bytes, counted when they are set up",
+            self.connections.family(),
+        );
+        registry.register(
+            "heddle_tcp_open_connections",
+            "Connections accepted and not ended, of any protocol",
+            self.open.0.clone(),
+        );
+        registry.register(
+            "heddle_tcp_bytes",
+            "Bytes of connections carried as bytes, without what TLS adds",
+            self.bytes.clone(),
+        );
+        registry.register(
+            "heddle_tls_handshakes",
+            "Handshakes with other proxies, by how they ended",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "heddle_connections_refused",
+            "Connections reset, by reason",
+            self.refused.clone(),
+        );
+        registry.register(
+            "heddle_protocol_detections",
+            "What the first bytes of connections were found to be",
+            self.detections.clone(),
+        );
+    }
+
+    /// The counters of bytes to and from the server, seen in one direction.
+    pub fn bytes(&self, direction: Direction) -> crate::tcp::ByteCounters {
+        let counter = |flow| self.bytes.get_or_create_owned(&FlowLabels { direction, flow });
+        crate::tcp::ByteCounters {
+            to_server: counter(Flow::ToServer),
+            to_client: counter(Flow::ToClient),
+        }
+    }
+
+    /// Counts a request that failed in the proxy.
+    pub fn count_error(&self, error: &ProxyError) {
+        self.errors.get_or_create(&ReasonLabels { reason: error.reason() }).inc();
+    }
+
+    /// Counts a connection that was reset.
+    pub fn count_refused(&self, direction: Direction, reason: &'static str) {
+        self.refused.get_or_create(&RefusedLabels { direction, reason }).inc();
+    }
+
+    /// Counts a finished handshake; `outcome` is `ok` or the reason of its failure.
+    pub fn count_handshake(&self, side: Side, outcome: &'static str) {
+        self.handshakes.get_or_create(&HandshakeLabels { side, outcome }).inc();
+    }
+
+    /// Counts what a connection's first bytes were found to be.
+    pub fn count_detection(&self, protocol: &'static str) {
+        self.detections.get_or_create(&DetectionLabels { protocol }).inc();
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+const REQUESTS: &str = "Requests answered, also those that the proxy answered itself";
+
+/// From half a millisecond, which a hop on one machine takes, to what people give up after.
+const DURATION_BUCKETS_SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
+
+/// A label value from a closed set of words.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$on:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$on])* $variant),+ }
+
+        impl $name {
+            /// The word in metrics and logs.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+                EncodeLabelValue::encode(&self.as_str(), encoder)
+            }
+        }
+    };
+}
+
+words! {
+    /// Seen from the workload.
+    Direction {
+        /// To the workload.
+        Inbound = "inbound",
+        /// From the workload.
+        Outbound = "outbound",
+    }
+}
+
+words! {
+    /// How a hop is protected.
+    Protection {
+        /// Mutual TLS with the peer.
+        Mutual = "mtls",
+        /// Nothing of the mesh's.
+        Plaintext = "plaintext",
+    }
+}
+
+words! {
+    /// Which side of a handshake this proxy was.
+    Side {
+        /// The one that connected.
+        Client = "client",
+        /// The one that accepted.
+        Server = "server",
+    }
+}
+
+words! {
+    /// Which way bytes flow.
+    Flow {
+        /// From the side that opened the connection.
+        ToServer = "to_server",
+        /// To the side that opened the connection.
+        ToClient = "to_client",
+    }
+}
+
+/// Labels of `heddle_http_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// Seen from the workload.
+    pub direction: Direction,
+    /// What was called, as `namespace/name:port`; empty for inbound.
+    pub service: Arc<str>,
+    /// What the request was routed to; empty if it came to none.
+    pub backend: Arc<str>,
+    /// The pod's name; empty if it came to none.
+    pub backend_pod: Arc<str>,
+    /// The HTTP status.
+    pub status: u16,
+    /// On the hop between proxies.
+    pub tls: Protection,
+}
+
+/// Labels of `heddle_http_request_duration_seconds`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DurationLabels {
+    /// Seen from the workload.
+    pub direction: Direction,
+    /// What was called; empty for inbound.
+    pub service: Arc<str>,
+    /// What the request was routed to.
+    pub backend: Arc<str>,
+}
+
+/// Labels of `heddle_tcp_connections_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    /// Seen from the workload.
+    pub direction: Direction,
+    /// What was called; empty for inbound and for what the mesh does not know.
+    pub service: Arc<str>,
+    /// What the connection was routed to; `passthrough` for what the mesh does not know.
+    pub backend: Arc<str>,
+    /// On the hop between proxies.
+    pub tls: Protection,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpenLabels {
+    direction: Direction,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FlowLabels {
+    direction: Direction,
+    flow: Flow,
+}
+
+/// Labels of `heddle_http_errors_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// As in the response header `x-heddle-error`.
+    pub reason: &'static str,
+}
+
+/// Labels of `heddle_tls_handshakes_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandshakeLabels {
+    /// Which side this proxy was.
+    pub side: Side,
+    /// `ok`, or why it failed.
+    pub outcome: &'static str,
+}
+
+/// Labels of `heddle_connections_refused_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusedLabels {
+    /// Seen from the workload.
+    pub direction: Direction,
+    /// From a closed set of words.
+    pub reason: &'static str,
+}
+
+/// Labels of `heddle_protocol_detections_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DetectionLabels {
+    /// A verdict, or `silent`, `undecided`.
+    pub protocol: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_shown_under_their_names() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let open = metrics.open.begin(Direction::Inbound);
+        metrics.count_refused(Direction::Outbound, "limit");
+        let labels = RequestLabels {
+            direction: Direction::Outbound,
+            service: "default/api:80".into(),
+            backend: "default/api-v2:80".into(),
+            backend_pod: "api-v2-0".into(),
+            status: 200,
+            tls: Protection::Mutual,
+        };
+        let series = metrics.requests.lease(&labels);
+        series.metric().inc();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"heddle_http_requests_total{direction="outbound",service="default/api:80",backend="default/api-v2:80",backend_pod="api-v2-0",status="200",tls="mtls"} 1"#,
+            r#"heddle_tcp_open_connections{direction="inbound"} 1"#,
+            r#"heddle_connections_refused_total{direction="outbound",reason="limit"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
+        }
+        drop(open);
+        assert_eq!(metrics.open.count(), 0);
+    }
+}

@@ -1,0 +1,389 @@
+//! A connection from the workload, phase by phase: where it was going, what that means, what it
+//! speaks, and on to HTTP or to a copy of bytes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use heddle_model::names::Protocol;
+use heddle_runtime::logging::Chain;
+use heddle_tls::alpn::InnerProtocol;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tracing::debug;
+
+use crate::balance::balancer::{Balancer, InFlight};
+use crate::balance::weighted;
+use crate::connect::{ConnectError, Dialer, Transport, reset_on_close};
+use crate::detect::{Verdict, detect};
+use crate::discovery::resolved::Resolved;
+use crate::discovery::store::{NotDiscovered, Store};
+use crate::http::server::{Serving, serve};
+use crate::http::stack::{self, OutboundCall, service_label};
+use crate::http::HttpVersion;
+use crate::metrics::{ConnectionLabels, Direction, Protection};
+use crate::opening::{self, Opening, Patience};
+use crate::original_dst::{OriginalDestinationError, original_destination};
+use crate::rewind::Rewind;
+use crate::tcp;
+
+/// Takes connections of the workload.
+#[derive(Clone)]
+pub struct Outbound {
+    dialer: Arc<Dialer>,
+    store: Store,
+    /// Holds the series of what the mesh does not know.
+    unknown: Arc<Balancer>,
+}
+
+/// Why a connection of the workload was reset.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("no original destination")]
+    NotRedirected(#[source] OriginalDestinationError),
+    #[error("the meaning of the destination is not known")]
+    NotDiscovered(#[source] NotDiscovered),
+    #[error("the destination is refused: {0}")]
+    Refused(String),
+    #[error("no backend has any weight")]
+    NoBackend,
+    #[error("{0} has no ready endpoint")]
+    NoEndpoint(Arc<str>),
+    #[error("{0} has too many connections")]
+    Overloaded(Arc<str>),
+    #[error("cannot connect")]
+    Connect(#[source] ConnectError),
+    #[error("reading the first bytes failed")]
+    Opening(#[source] io::Error),
+    #[error("the connection broke")]
+    Broken(#[source] io::Error),
+}
+
+impl Refusal {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NotRedirected(_) => "not_redirected",
+            Self::NotDiscovered(_) => "not_discovered",
+            Self::Refused(_) => "refused",
+            Self::NoBackend => "no_backend",
+            Self::NoEndpoint(_) => "no_endpoint",
+            Self::Overloaded(_) => "overloaded",
+            Self::Connect(error) => error.reason(),
+            Self::Opening(_) => "client_broken",
+            Self::Broken(_) => "broken",
+        }
+    }
+}
+
+/// What the protocol of a connection turned out to be, and what was read and opened to find out.
+enum Spoken {
+    Http(HttpVersion),
+    Opaque(Option<Backend>),
+    /// The client left without a word.
+    Nothing,
+}
+
+/// An endpoint's connection, carried as bytes.
+struct Backend {
+    transport: Transport,
+    /// What it said before it was known that it speaks first.
+    first_bytes: BytesMut,
+    _in_flight: InFlight,
+}
+
+impl Outbound {
+    /// Opens connections by `dialer`; asks `store` what addresses mean.
+    pub fn new(dialer: Arc<Dialer>, store: Store) -> Arc<Self> {
+        Arc::new(Self { dialer, store, unknown: Balancer::labelled("passthrough".into()) })
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve(self: Arc<Self>, client: TcpStream) {
+        let original = match original_destination(&client) {
+            Ok(original) => original,
+            Err(OriginalDestinationError::Probe) => return,
+            Err(error) => return self.refuse(&client, None, Refusal::NotRedirected(error)),
+        };
+        match self.store.destination(original).await {
+            Ok(destination) => self.carry(client, original, destination).await,
+            Err(error) => {
+                self.refuse(&client, Some(original), Refusal::NotDiscovered(error));
+            }
+        }
+    }
+
+    /// Serves a connection that was going to `original`.
+    async fn carry(
+        &self,
+        client: TcpStream,
+        original: SocketAddr,
+        destination: watch::Receiver<Resolved>,
+    ) {
+        let resolved = destination.borrow().clone();
+        let (protocol, service) = match &resolved {
+            Resolved::PassThrough => return self.pass_through(client, original).await,
+            Resolved::Refused { reason } => {
+                let refusal = Refusal::Refused(reason.clone());
+                return self.refuse(&client, Some(original), refusal);
+            }
+            Resolved::Service(service) => (service.protocol, service_label(Some(&service.service))),
+            Resolved::Endpoint(endpoint) => {
+                (endpoint.protocol, service_label(endpoint.service.as_ref()))
+            }
+        };
+        let call = OutboundCall {
+            dialer: Arc::clone(&self.dialer),
+            destination,
+            original,
+            version: HttpVersion::Http1,
+            service,
+        };
+        let mut client = client;
+        let mut first_bytes = BytesMut::new();
+        let spoken = self.find_protocol(&mut client, &mut first_bytes, protocol, &call).await;
+        match spoken {
+            Err(refusal) => self.refuse(&client, Some(original), refusal),
+            Ok(Spoken::Nothing) => {}
+            Ok(Spoken::Http(version)) => {
+                let client = Rewind::new(first_bytes.freeze(), client);
+                self.http(client, OutboundCall { version, ..call }).await;
+            }
+            Ok(Spoken::Opaque(backend)) => {
+                let client = Rewind::new(first_bytes.freeze(), client);
+                self.opaque(client, backend, &call).await;
+            }
+        }
+    }
+
+    /// What is declared, or else what the first bytes say. After some silence the backend is opened
+    /// as well, and whoever speaks first decides: a server that does is opaque.
+    async fn find_protocol(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        declared: Protocol,
+        call: &OutboundCall,
+    ) -> Result<Spoken, Refusal> {
+        match declared {
+            Protocol::Http1 => self.find_version(client, first_bytes, HttpVersion::Http1).await,
+            Protocol::Http2 => self.find_version(client, first_bytes, HttpVersion::Http2).await,
+            Protocol::Tls | Protocol::Opaque => Ok(Spoken::Opaque(None)),
+            Protocol::Detect => match self.read_opening(client, first_bytes, true).await? {
+                Opening::Silent => {
+                    let backend = self.open_backend(call).await?;
+                    self.first_to_speak(client, first_bytes, backend).await
+                }
+                opening => Ok(self.judge(opening, None)),
+            },
+        }
+    }
+
+    /// Of a port that is declared to be HTTP: clients may speak either version to it. The server
+    /// does not speak first, so that silence means nothing.
+    async fn find_version(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        declared: HttpVersion,
+    ) -> Result<Spoken, Refusal> {
+        let opening = self.read_opening(client, first_bytes, false).await?;
+        Ok(match self.judge(opening, None) {
+            Spoken::Opaque(_) if first_bytes.is_empty() => Spoken::Nothing,
+            Spoken::Opaque(_) => Spoken::Http(declared),
+            spoken @ (Spoken::Http(_) | Spoken::Nothing) => spoken,
+        })
+    }
+
+    async fn read_opening(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        may_be_silent: bool,
+    ) -> Result<Opening<Verdict>, Refusal> {
+        let settings = &self.dialer.settings;
+        let patience = Patience {
+            silence: may_be_silent.then_some(settings.silence),
+            deadline: settings.detection_timeout,
+        };
+        opening::read(client, first_bytes, patience, decided).await.map_err(Refusal::Opening)
+    }
+
+    fn judge(&self, opening: Opening<Verdict>, backend: Option<Backend>) -> Spoken {
+        let (label, spoken) = match opening {
+            Opening::Decided(verdict) => (
+                verdict.as_str(),
+                match verdict {
+                    Verdict::Http1 => Spoken::Http(HttpVersion::Http1),
+                    Verdict::Http2 => Spoken::Http(HttpVersion::Http2),
+                    Verdict::Tls | Verdict::Opaque | Verdict::NeedMore => Spoken::Opaque(backend),
+                },
+            ),
+            Opening::Silent => ("silent", Spoken::Opaque(backend)),
+            Opening::Undecided => ("undecided", Spoken::Opaque(backend)),
+            Opening::Ended => ("ended", Spoken::Opaque(backend)),
+        };
+        self.dialer.metrics.count_detection(label);
+        spoken
+    }
+
+    /// Both ends are open and neither has spoken.
+    async fn first_to_speak(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        mut backend: Backend,
+    ) -> Result<Spoken, Refusal> {
+        tokio::select! {
+            read = client.read_buf(first_bytes) => {
+                if read.map_err(Refusal::Opening)? == 0 {
+                    return Ok(self.judge(Opening::Ended, Some(backend)));
+                }
+                // If it is HTTP after all, each request goes to the backend that its route picks;
+                // the connection opened for nothing is closed.
+                let opening = self.read_opening(client, first_bytes, false).await?;
+                Ok(self.judge(opening, Some(backend)))
+            }
+            read = backend.transport.read_buf(&mut backend.first_bytes) => {
+                read.map_err(Refusal::Broken)?;
+                Ok(self.judge(Opening::Silent, Some(backend)))
+            }
+        }
+    }
+
+    async fn http(&self, client: Rewind<TcpStream>, call: OutboundCall) {
+        let serving = Serving {
+            version: call.version,
+            idle: self.dialer.settings.outbound_idle,
+            // The application may still be running; see listen.rs.
+            drain: None,
+        };
+        let original = call.original;
+        let dialer = Arc::clone(&self.dialer);
+        if let Err(error) = Box::pin(serve(client, stack::outbound(call), serving, &dialer)).await {
+            debug!(error = %Chain(&error), dst = %original, "connection from the workload ended");
+        }
+    }
+
+    async fn opaque(
+        &self,
+        mut client: Rewind<TcpStream>,
+        backend: Option<Backend>,
+        call: &OutboundCall,
+    ) {
+        let opened = match backend {
+            Some(backend) => Ok(backend),
+            None => self.open_backend(call).await,
+        };
+        let carried = match opened {
+            Ok(Backend { transport, first_bytes, _in_flight }) => {
+                let mut server = Rewind::new(first_bytes.freeze(), transport);
+                let bytes = self.dialer.metrics.bytes(Direction::Outbound);
+                let copied = tcp::copy(&mut client, &mut server, &bytes).await;
+                copied.map_err(|error| {
+                    server.stream().reset_on_close();
+                    Refusal::Broken(error)
+                })
+            }
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = carried {
+            self.refuse(client.stream(), Some(call.original), refusal);
+        }
+    }
+
+    /// Picks a backend and one of its endpoints, and another if it cannot be connected to.
+    async fn open_backend(&self, call: &OutboundCall) -> Result<Backend, Refusal> {
+        let balancer = pick_balancer(&call.destination.borrow())?;
+        let mut tried = Vec::new();
+        let mut last = None;
+        for _attempt in 0..ATTEMPT_LIMIT {
+            let Some(endpoint) = balancer.pick(&tried, &mut rand::rng()) else { break };
+            let label = || Arc::clone(balancer.label());
+            let in_flight = endpoint
+                .begin(self.dialer.settings.requests_per_endpoint)
+                .ok_or_else(|| Refusal::Overloaded(label()))?;
+            match self.dialer.endpoint(&endpoint.endpoint, InnerProtocol::Tcp).await {
+                Ok(transport) => {
+                    let labels = ConnectionLabels {
+                        direction: Direction::Outbound,
+                        service: Arc::clone(&call.service),
+                        backend: label(),
+                        tls: self.dialer.is_encrypted(&endpoint.endpoint),
+                    };
+                    balancer.count_connection(&self.dialer.metrics, &labels);
+                    let first_bytes = BytesMut::new();
+                    return Ok(Backend { transport, first_bytes, _in_flight: in_flight });
+                }
+                Err(error) => {
+                    debug!(error = %Chain(&error), backend = %balancer.label(), "cannot connect");
+                    endpoint.mark_failing();
+                    tried.push(endpoint.endpoint.address);
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.map_or_else(|| Refusal::NoEndpoint(Arc::clone(balancer.label())), Refusal::Connect))
+    }
+
+    async fn pass_through(&self, mut client: TcpStream, original: SocketAddr) {
+        let carried = async {
+            let mut server = self.dialer.tcp(original).await.map_err(Refusal::Connect)?;
+            let labels = ConnectionLabels {
+                direction: Direction::Outbound,
+                service: "".into(),
+                backend: Arc::clone(self.unknown.label()),
+                tls: Protection::Plaintext,
+            };
+            self.unknown.count_connection(&self.dialer.metrics, &labels);
+            let bytes = self.dialer.metrics.bytes(Direction::Outbound);
+            tcp::copy(&mut client, &mut server, &bytes).await.map_err(|error| {
+                reset_on_close(&server);
+                Refusal::Broken(error)
+            })
+        };
+        if let Err(refusal) = carried.await {
+            self.refuse(&client, Some(original), refusal);
+        }
+    }
+
+    /// Resets: to the application it looks as a server would that cannot be reached, and bytes cut
+    /// short do not look like an end.
+    fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: Refusal) {
+        let dst = original.map(tracing::field::display);
+        self.dialer.metrics.count_refused(Direction::Outbound, refusal.reason());
+        debug!(dst, error = %Chain(&refusal), "connection from the workload reset");
+        reset_on_close(client);
+    }
+}
+
+/// The backend for a connection that is carried as bytes.
+fn pick_balancer(resolved: &Resolved) -> Result<Arc<Balancer>, Refusal> {
+    match resolved {
+        Resolved::Service(service) => {
+            let weights = service.tcp.iter().map(|(_balancer, weight)| *weight);
+            weighted::pick(weights, &mut rand::rng())
+                .and_then(|index| service.tcp.get(index))
+                .map(|(balancer, _weight)| Arc::clone(balancer))
+                .ok_or(Refusal::NoBackend)
+        }
+        Resolved::Endpoint(endpoint) => Ok(Arc::clone(&endpoint.balancer)),
+        // It has changed since the connection was accepted.
+        Resolved::PassThrough => Err(Refusal::Refused("no longer in the mesh".to_owned())),
+        Resolved::Refused { reason } => Err(Refusal::Refused(reason.clone())),
+    }
+}
+
+/// The verdict, once there is one.
+pub(crate) fn decided(bytes: &[u8]) -> Option<Verdict> {
+    match detect(bytes) {
+        Verdict::NeedMore => None,
+        verdict @ (Verdict::Http1 | Verdict::Http2 | Verdict::Tls | Verdict::Opaque) => {
+            Some(verdict)
+        }
+    }
+}
+
+/// Different endpoints that one connection may be tried on.
+const ATTEMPT_LIMIT: usize = 3;

@@ -1,0 +1,261 @@
+//! Copies bytes both ways between two streams: half-close is passed on, memory is bounded, bytes are
+//! counted as they pass. Who the two ends are is in outbound.rs and inbound.rs.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Where the bytes of a connection are counted.
+#[derive(Clone, Debug)]
+pub struct ByteCounters {
+    /// From the side that opened the connection.
+    pub to_server: Counter,
+    /// To the side that opened the connection.
+    pub to_client: Counter,
+}
+
+/// Copies until both directions have ended. When one ends, its end is passed on and the other goes
+/// on. Fails at the first error of either end; the caller then resets what it can, so that bytes cut
+/// short do not look like an end.
+pub async fn copy<A, B>(client: &mut A, server: &mut B, counters: &ByteCounters) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    Copy {
+        client,
+        server,
+        to_server: Direction::new(counters.to_server.clone()),
+        to_client: Direction::new(counters.to_client.clone()),
+    }
+    .await
+}
+
+/// The future of [`copy`].
+struct Copy<'a, A, B> {
+    client: &'a mut A,
+    server: &'a mut B,
+    to_server: Direction,
+    to_client: Direction,
+}
+
+impl<A, B> Future for Copy<'_, A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let to_server = this.to_server.poll(context, this.client, this.server)?;
+        let to_client = this.to_client.poll(context, this.server, this.client)?;
+        if to_server.is_ready() && to_client.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// One direction.
+struct Direction {
+    /// Empty while nothing is to be written and nothing was to be read: an idle connection holds no
+    /// buffer.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// What the next buffer's length will be.
+    buffer_bytes: usize,
+    phase: Phase,
+    /// Whether something was written that a flush has not covered.
+    unflushed: bool,
+    counter: Counter,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Copying,
+    /// The reader has ended; its end is being passed on.
+    Closing,
+    Ended,
+}
+
+impl Direction {
+    fn new(counter: Counter) -> Self {
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            buffer_bytes: BUFFER_BYTES,
+            phase: Phase::Copying,
+            unflushed: false,
+            counter,
+        }
+    }
+
+    fn poll<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        // After so many buffers the other direction and other tasks get their turn.
+        for _turn in 0..TURNS_PER_POLL {
+            match self.phase {
+                Phase::Copying => {
+                    if self.start == self.end {
+                        ready!(self.poll_fill(context, reader, writer))?;
+                    } else {
+                        ready!(self.poll_drain(context, writer))?;
+                    }
+                }
+                Phase::Closing => {
+                    ready!(Pin::new(&mut *writer).poll_shutdown(context))?;
+                    self.phase = Phase::Ended;
+                }
+                Phase::Ended => return Poll::Ready(Ok(())),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_fill<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.buffer.len() != self.buffer_bytes {
+            self.buffer = vec![0; self.buffer_bytes];
+        }
+        let mut into = ReadBuf::new(&mut self.buffer);
+        match Pin::new(reader).poll_read(context, &mut into) {
+            Poll::Ready(result) => {
+                result?;
+                (self.start, self.end) = (0, into.filled().len());
+                if self.end == 0 {
+                    self.phase = Phase::Closing;
+                    self.buffer = Vec::new();
+                } else if self.end == self.buffer.len() {
+                    // It came faster than this buffer takes it: bulk.
+                    self.buffer_bytes = (self.buffer_bytes * 2).min(BUFFER_LIMIT_BYTES);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => {
+                self.buffer = Vec::new();
+                // Only now: while more was to be read, a flush would have cut records short.
+                if self.unflushed {
+                    ready!(Pin::new(writer).poll_flush(context))?;
+                    self.unflushed = false;
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_drain<W>(&mut self, context: &mut Context<'_>, writer: &mut W) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let written = ready!(Pin::new(writer).poll_write(context, rest))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.start += written;
+        self.unflushed = true;
+        self.counter.inc_by(u64::try_from(written).unwrap_or(u64::MAX));
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// One TLS record's worth.
+const BUFFER_BYTES: usize = 16 * 1024;
+/// Larger ones gain nothing over TLS, whose library holds at most this much unsent.
+const BUFFER_LIMIT_BYTES: usize = 64 * 1024;
+const TURNS_PER_POLL: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    struct Ends {
+        client: DuplexStream,
+        server: DuplexStream,
+        counters: ByteCounters,
+        copying: tokio::task::JoinHandle<io::Result<()>>,
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    fn start(capacity_bytes: usize) -> Ends {
+        let (client, mut near) = duplex(capacity_bytes);
+        let (server, mut far) = duplex(capacity_bytes);
+        let counters =
+            ByteCounters { to_server: Counter::default(), to_client: Counter::default() };
+        let counted = counters.clone();
+        let copying = tokio::spawn(async move { copy(&mut near, &mut far, &counted).await });
+        Ends { client, server, counters, copying }
+    }
+
+    #[tokio::test]
+    async fn after_one_side_has_ended_the_other_still_answers() {
+        let Ends { mut client, mut server, counters, copying } = start(64);
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut question = String::new();
+        server.read_to_string(&mut question).await.unwrap();
+        assert_eq!(question, "question");
+        server.write_all(b"a long answer").await.unwrap();
+        drop(server);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "a long answer");
+        copying.await.unwrap().unwrap();
+        assert_eq!((counters.to_server.get(), counters.to_client.get()), (8, 13));
+    }
+
+    #[tokio::test]
+    async fn bulk_arrives_whole_through_small_pipes() {
+        let Ends { mut client, mut server, counters, copying } = start(1000);
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        let expected = sent.clone();
+        let write = async {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+        };
+        let mut received = Vec::new();
+        let read = async {
+            server.read_to_end(&mut received).await.unwrap();
+            server.shutdown().await.unwrap();
+        };
+        tokio::join!(write, read);
+        assert!(received == expected);
+        assert_eq!(counters.to_server.get(), 1_000_000);
+        copying.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_end_that_breaks_is_an_error() {
+        let Ends { mut client, server, copying, .. } = start(64);
+        drop(server);
+        client.write_all(b"into the void").await.unwrap();
+        assert!(copying.await.unwrap().is_err());
+    }
+}
