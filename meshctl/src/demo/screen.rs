@@ -1,0 +1,335 @@
+//! The demo on a whole terminal. Drawing is pure; the terminal itself is opened and left here too.
+
+use std::time::Duration;
+
+use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
+
+use crate::demo::measure::{Measured, ServiceRow, Traffic};
+use crate::demo::show::{Feed, Scene};
+use crate::demo::words::{latency, percent, time_left};
+use crate::failure::Failure;
+use crate::output::Colour;
+
+/// How often the screen is drawn and keys are looked at.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Shows until `q`, Escape or Ctrl-C. Leaves the terminal as it was, also when dropped half way.
+pub async fn until_quit(feed: &Feed, colour: Colour) -> Result<(), Failure> {
+    let mut screen = Screen::open()?;
+    let mut every = tokio::time::interval(REDRAW);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        every.tick().await;
+        let scene = feed.scene();
+        let drawn = screen.terminal.draw(|frame| draw(frame, &scene, colour));
+        drawn.map_err(|error| unusable(&error))?;
+        if quit_was_pressed()? {
+            return Ok(());
+        }
+    }
+}
+
+/// The terminal while it is ours.
+struct Screen {
+    terminal: ratatui::DefaultTerminal,
+}
+
+impl Screen {
+    fn open() -> Result<Self, Failure> {
+        let terminal = ratatui::try_init().map_err(|error| unusable(&error))?;
+        Ok(Self { terminal })
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // The terminal has gone: nobody is left to see it.
+        let _ = ratatui::try_restore();
+    }
+}
+
+fn unusable(error: &std::io::Error) -> Failure {
+    Failure::new("cannot draw on this terminal", "try `meshctl demo | cat`, which prints lines")
+        .because(error)
+}
+
+fn quit_was_pressed() -> Result<bool, Failure> {
+    let mut quit = false;
+    while event::poll(Duration::ZERO).map_err(|error| unusable(&error))? {
+        if let Event::Key(key) = event::read().map_err(|error| unusable(&error))? {
+            let control_c =
+                key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+            let leave = matches!(key.code, KeyCode::Char('q') | KeyCode::Esc);
+            quit |= key.kind == KeyEventKind::Press && (leave || control_c);
+        }
+    }
+    Ok(quit)
+}
+
+/// Draws one scene.
+pub fn draw(frame: &mut Frame<'_>, scene: &Scene, colour: Colour) {
+    let paint = Paint(colour);
+    let [title, services, canary, facts, load] = Layout::vertical([
+        Constraint::Length(2),
+        Constraint::Length(8),
+        Constraint::Length(4),
+        Constraint::Length(5),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
+    draw_title(frame, title, scene, paint);
+    let Some(measured) = &scene.measured else { return };
+    draw_services(frame, services, measured, paint);
+    draw_canary(frame, canary, scene, paint);
+    let [identity, config] =
+        Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(facts);
+    draw_identity(frame, identity, scene, paint);
+    draw_config(frame, config, measured, paint);
+    draw_load(frame, load, measured, paint);
+}
+
+fn draw_title(frame: &mut Frame<'_>, area: Rect, scene: &Scene, paint: Paint) {
+    let [left, right] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(8)]).areas(area);
+    let title = Line::from(vec![
+        Span::styled(" heddle demo  ", paint.bold()),
+        Span::raw(scene.headline.clone()),
+    ]);
+    frame.render_widget(title, left);
+    frame.render_widget(Line::styled("q quits ", paint.dim()).right_aligned(), right);
+}
+
+fn draw_services(frame: &mut Frame<'_>, area: Rect, measured: &Measured, paint: Paint) {
+    let header = ["service", "requests/s", "success", "p50", "p99", "mTLS"];
+    let widths = [
+        Constraint::Length(16),
+        Constraint::Length(18),
+        Constraint::Length(10),
+        Constraint::Length(10),
+        Constraint::Length(10),
+        Constraint::Length(10),
+    ];
+    let rows = measured.services.iter().map(|row| service_row(row, paint));
+    let table = Table::new(rows, widths)
+        .header(Row::new(header).style(paint.dim()))
+        .block(paint.block(" load > frontend > api > store "));
+    frame.render_widget(table, area);
+}
+
+fn service_row(row: &ServiceRow, paint: Paint) -> Row<'static> {
+    let indent = if row.is_version { "  " } else { "" };
+    let name = Cell::from(format!("{indent}{}", row.name));
+    let judged = |share: Option<f64>| Cell::from(percent(share)).style(paint.judge(share));
+    let mtls = judged(row.mtls_share);
+    match row.traffic {
+        Traffic::Http { per_second, success_share, p50, p99 } => Row::new([
+            name,
+            Cell::from(format!("{per_second:.1}")),
+            judged(success_share),
+            Cell::from(latency(p50)),
+            Cell::from(latency(p99)),
+            mtls,
+        ]),
+        Traffic::Tcp { connections } => {
+            let text = format!("{connections:.0} connections");
+            let blank = || Cell::from("");
+            Row::new([name, Cell::from(text), blank(), blank(), blank(), mtls])
+        }
+    }
+}
+
+fn draw_canary(frame: &mut Frame<'_>, area: Rect, scene: &Scene, paint: Paint) {
+    let seen = scene.measured.as_ref().and_then(|measured| measured.canary_seen);
+    let wanted = scene.wanted_percent.map(f64::from);
+    let width = area.width.saturating_sub(2 + 10 + 23);
+    let lines = vec![bar("wanted", wanted, width, paint), bar("seen", seen, width, paint)];
+    let block = paint.block(" canary: which version answers for api ");
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
+/// v1 from the left, v2 from the right, told apart by their blocks as well as by their colour.
+fn bar(name: &'static str, share: Option<f64>, width: u16, paint: Paint) -> Line<'static> {
+    let Some(share) = share else { return Line::from(format!(" {name:<8} -")) };
+    let v2 = cells(share, width);
+    let v1 = usize::from(width).saturating_sub(v2);
+    Line::from(vec![
+        Span::raw(format!(" {name:<8} ")),
+        Span::styled("█".repeat(v1), paint.colour(Color::Blue)),
+        Span::styled("░".repeat(v2), paint.colour(Color::Yellow)),
+        Span::raw(format!(" v1 {:>5.1} %  v2 {:>5.1} %", 100.0 - share, share)),
+    ])
+}
+
+fn cells(percent: f64, width: u16) -> usize {
+    let cells = (percent.clamp(0.0, 100.0) / 100.0 * f64::from(width)).round();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and a u16, by the clamp"
+    )]
+    let cells = cells as usize;
+    cells
+}
+
+fn draw_identity(frame: &mut Frame<'_>, area: Rect, scene: &Scene, paint: Paint) {
+    let Some(measured) = &scene.measured else { return };
+    let certificates = measured.certificates;
+    let left = time_left(certificates.soonest_expiry, scene.now);
+    let lines = vec![
+        Line::from(format!(" {:<20} {}", "certificates issued", certificates.issued)),
+        Line::from(format!(" {:<20} {}", "renewed, new key", certificates.renewals)),
+        Line::from(format!(" {:<20} {left}", "next one expires in")),
+    ];
+    frame.render_widget(Paragraph::new(lines).block(paint.block(" identity ")), area);
+}
+
+fn draw_config(frame: &mut Frame<'_>, area: Rect, measured: &Measured, paint: Paint) {
+    let config = measured.config;
+    let refused = if config.refused == 0 { paint.good() } else { paint.bad() };
+    let lines = vec![
+        Line::from(format!(" {:<20} {}", "version", config.version)),
+        Line::from(format!(
+            " {:<20} {} by {} proxies",
+            "acknowledged", config.acknowledged, config.connected
+        )),
+        Line::from(vec![
+            Span::raw(format!(" {:<20} ", "refused")),
+            Span::styled(config.refused.to_string(), refused),
+        ]),
+    ];
+    frame.render_widget(Paragraph::new(lines).block(paint.block(" configuration ")), area);
+}
+
+fn draw_load(frame: &mut Frame<'_>, area: Rect, measured: &Measured, paint: Paint) {
+    let Some((sent, succeeded, failed)) = measured.load else { return };
+    let style = if failed == 0 { paint.good() } else { paint.bad() };
+    let line = Line::from(vec![
+        Span::raw(format!(" {sent} requests sent, {succeeded} answered, ")),
+        Span::styled(format!("{failed} lost"), style),
+    ]);
+    frame.render_widget(line, area);
+}
+
+/// Styles, which are none without colour but for what a terminal of one colour has too.
+#[derive(Clone, Copy)]
+struct Paint(Colour);
+
+impl Paint {
+    fn colour(self, colour: Color) -> Style {
+        match self.0 {
+            Colour::Never => Style::new(),
+            Colour::Ansi => Style::new().fg(colour),
+        }
+    }
+
+    fn good(self) -> Style {
+        self.colour(Color::Green)
+    }
+
+    fn bad(self) -> Style {
+        self.colour(Color::Red).add_modifier(Modifier::BOLD)
+    }
+
+    fn judge(self, share: Option<f64>) -> Style {
+        match share {
+            None => self.dim(),
+            Some(share) if share >= 1.0 => self.good(),
+            Some(_) => self.bad(),
+        }
+    }
+
+    fn bold(self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    fn dim(self) -> Style {
+        Style::new().add_modifier(Modifier::DIM)
+    }
+
+    fn block(self, title: &'static str) -> Block<'static> {
+        Block::bordered().title(Span::styled(title, self.bold())).border_style(self.dim())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::demo::measure::{Certificates, Config};
+
+    pub(crate) fn scene() -> Scene {
+        let http = |name, is_version, per_second| ServiceRow {
+            name,
+            is_version,
+            traffic: Traffic::Http {
+                per_second,
+                success_share: Some(1.0),
+                p50: Some(Duration::from_micros(3400)),
+                p99: Some(Duration::from_micros(12_100)),
+            },
+            mtls_share: Some(1.0),
+        };
+        let store = ServiceRow {
+            name: "store",
+            is_version: false,
+            traffic: Traffic::Tcp { connections: 11.0 },
+            mtls_share: Some(1.0),
+        };
+        let measured = Measured {
+            services: vec![
+                http("frontend", false, 100.2),
+                http("api", false, 99.8),
+                http("api-v1", true, 89.7),
+                http("api-v2", true, 10.1),
+                store,
+            ],
+            canary_seen: Some(10.1),
+            certificates: Certificates { issued: 12, renewals: 7, soonest_expiry: Some(1_021.0) },
+            config: Config { version: 14, connected: 5, acknowledged: 63, refused: 0 },
+            load: Some((1234, 1233, 0)),
+        };
+        Scene {
+            headline: "step 2 of 4: 10 % to v2, 3 s left".to_owned(),
+            wanted_percent: Some(10),
+            measured: Some(measured),
+            now: 1_000.0,
+        }
+    }
+
+    fn drawn(scene: &Scene, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, scene, Colour::Never)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn the_screen_shows_what_the_mesh_sees() {
+        insta::assert_snapshot!(drawn(&scene(), 100, 22));
+    }
+
+    #[test]
+    fn the_screen_fits_the_smallest_usual_terminal() {
+        insta::assert_snapshot!(drawn(&scene(), 80, 20));
+    }
+
+    #[test]
+    fn no_size_of_terminal_breaks_the_screen() {
+        for (width, height) in [(1, 1), (10, 3), (34, 20), (300, 100)] {
+            drawn(&scene(), width, height);
+        }
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_its_share() {
+        for (share, expected) in [(0.0, 0), (10.0, 5), (50.0, 25), (100.0, 50), (101.0, 50)] {
+            assert_eq!(cells(share, 50), expected);
+        }
+    }
+}

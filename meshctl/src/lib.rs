@@ -1,0 +1,17 @@
+//! The command line of the mesh. A library, so that its tests and the end-to-end tests reach the parts
+//! that are more than printing: the shop, the reader of metrics, the reports.
+
+pub mod admin;
+pub mod arguments;
+pub mod completion;
+pub mod demo;
+pub mod failure;
+pub mod histogram;
+pub mod local;
+pub mod output;
+pub mod prometheus;
+pub mod run;
+pub mod shop;
+pub mod status;
+pub mod table;
+pub mod worlds;

@@ -1,0 +1,94 @@
+//! Writing to standard output: in which format, in colour or not, and quietly ending when the reader
+//! has gone (`meshctl status | head`).
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// What a command prints its result as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For machines; the fields are stable.
+    Json,
+}
+
+/// Whether text may carry colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// Plain text.
+    Never,
+    /// ANSI sequences.
+    Ansi,
+}
+
+impl Colour {
+    /// Colour on terminals only, and never where `NO_COLOR` is set to anything but nothing
+    /// (<https://no-color.org>).
+    pub fn of_standard_output(no_color: Option<&str>) -> Self {
+        let refused = no_color.is_some_and(|value| !value.is_empty());
+        if refused || !io::stdout().is_terminal() { Self::Never } else { Self::Ansi }
+    }
+
+    /// `text` in bold.
+    pub fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    /// `text` for what is as it should be.
+    pub fn good(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    /// `text` for what needs somebody.
+    pub fn bad(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    /// `text` for what is of less interest.
+    pub fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Never => text.to_owned(),
+            Self::Ansi => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        }
+    }
+}
+
+/// Prints text. A reader that has gone is no failure: nobody is left to be told.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    match written {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(
+            "cannot write to standard output",
+            "check what standard output is sent to: a full disk, or a closed terminal",
+        )
+        .because(&error)),
+    }
+}
+
+/// Prints a value as indented JSON and a line end.
+pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| not_json(&error))?;
+    print(&format!("{text}\n"))
+}
+
+/// Prints a value as JSON on one line.
+pub fn print_json_line<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| not_json(&error))?;
+    print(&format!("{text}\n"))
+}
+
+fn not_json(error: &serde_json::Error) -> Failure {
+    Failure::new("cannot write the result as JSON", "report this as a bug of meshctl")
+        .because(error)
+}

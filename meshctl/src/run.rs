@@ -1,0 +1,55 @@
+//! Runs the command that the arguments name.
+
+use crate::arguments::{Arguments, Command, LoadArguments, LocalCommand, ShopCommand};
+use crate::failure::Failure;
+use crate::output::{self, Colour, Format};
+use crate::shop::{api, frontend, load, store};
+use crate::{completion, demo, local, status};
+
+/// How a command that could be carried out ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Exit code 0.
+    Good,
+    /// Exit code 1: requests were lost, or went in plain text. Already told.
+    Lost,
+    /// Exit code 3: what was looked at is not as it should be. Already told.
+    CheckFailed,
+}
+
+/// Runs it to its end.
+pub async fn run(arguments: Arguments) -> Result<Ending, Failure> {
+    let colour = Colour::of_standard_output(arguments.no_color.as_deref());
+    match arguments.command {
+        Command::Demo(options) => Box::pin(demo::run(options, colour)).await,
+        Command::Local(LocalCommand::Up(options)) => Box::pin(local::up(options)).await,
+        Command::Local(LocalCommand::Status(options)) => {
+            Box::pin(local::status(options, colour)).await
+        }
+        Command::Local(LocalCommand::Down(options)) => Box::pin(local::down(options)).await,
+        Command::Status(options) => Box::pin(status::run(options, colour)).await,
+        Command::Completion { shell } => completion::print(shell),
+        Command::Shop(command) => Box::pin(shop(command)).await,
+    }
+}
+
+async fn shop(command: ShopCommand) -> Result<Ending, Failure> {
+    match command {
+        ShopCommand::Frontend { listen, api } => frontend::run(listen, api).await?,
+        ShopCommand::Api { listen, version, store } => api::run(listen, version, store).await?,
+        ShopCommand::Store { listen } => store::run(listen).await?,
+        ShopCommand::Load(options) => return Box::pin(run_load(options)).await,
+    }
+    Ok(Ending::Good)
+}
+
+async fn run_load(options: LoadArguments) -> Result<Ending, Failure> {
+    let format = options.output;
+    let stats = options.stats_listen;
+    let report = load::run(options.into_plan(), stats).await?;
+    match format {
+        Format::Json => output::print_json_line(&report)?,
+        Format::Table => output::print(&report.to_text())?,
+    }
+    Ok(if report.failed == 0 { Ending::Good } else { Ending::Lost })
+}

@@ -1,0 +1,116 @@
+//! Serves HTTP/1 and HTTP/2 without TLS until SIGTERM, then finishes what was begun.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use heddle_runtime::signals;
+use heddle_runtime::tasks::Tasks;
+use http::{Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::failure::Failure;
+
+/// How many connections are served at once; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 4096;
+/// How long a client may take to send the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests may take to finish after SIGTERM.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
+
+/// Answers every request with `answer`, until SIGTERM or SIGINT; then drains.
+pub async fn serve_until_terminated<H, F>(listener: TcpListener, answer: H) -> Result<(), Failure>
+where
+    H: Fn(http::Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let tasks = Tasks::new();
+    accept(listener, answer, &tasks);
+    until_terminated(&tasks).await
+}
+
+/// Waits for SIGTERM or SIGINT, then drains the tasks.
+pub async fn until_terminated(tasks: &Tasks) -> Result<(), Failure> {
+    signals::terminated().await.map_err(|error| {
+        Failure::new("cannot wait for signals", "raise the limit of open files (`ulimit -n`)")
+            .because(&error)
+    })?;
+    tasks.shutdown(DRAIN_GRACE).await;
+    Ok(())
+}
+
+/// Accepts connections in a task until the tasks drain.
+pub fn accept<H, F>(listener: TcpListener, answer: H, tasks: &Tasks)
+where
+    H: Fn(http::Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let all = tasks.clone();
+    tasks.spawn("shop.accept", async move {
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                () = all.drain().cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let connection = serve_connection(stream, answer.clone(), all.clone());
+                    all.spawn("shop.connection", async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                // The connection is gone already, or files have run out: others may close soon.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    });
+}
+
+async fn serve_connection<H, F>(stream: TcpStream, answer: H, tasks: Tasks)
+where
+    H: Fn(http::Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+{
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let answered = answer(request);
+        async move { Ok::<_, std::convert::Infallible>(answered.await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // What a client does wrong, or stops doing, ends its own connection only.
+        _ = connection.as_mut() => {}
+        () = tasks.drain().cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+/// A JSON answer.
+pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Full<Bytes>> {
+    let (status, body) = match serde_json::to_vec(value) {
+        Ok(body) => (status, body),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}
