@@ -205,8 +205,14 @@ async fn another_mesh_is_called_that_and_not_merely_unknown() {
 async fn a_client_without_a_certificate_is_refused() {
     let mesh = TestMesh::new();
     let (_writer, server) = mesh.credentials(&workload("api"));
-    let (_, server) = accepted(&server, client_config(&mesh, None), API_NAME).await;
+    let (client, server) = accepted(&server, client_config(&mesh, None), API_NAME).await;
     assert_eq!(accept_label(&server), "no_certificate");
+    // The client's own handshake is over by then: it is told in its first read.
+    let error = client.unwrap().read(&mut [0]).await.unwrap_err();
+    assert_eq!(
+        error.get_ref().unwrap().downcast_ref(),
+        Some(&rustls::Error::AlertReceived(AlertDescription::CertificateRequired))
+    );
 }
 
 #[tokio::test]
@@ -281,24 +287,38 @@ async fn nothing_is_resumed_even_if_the_client_would() {
     }
 }
 
+/// A server that would resume.
+fn resuming(mut config: ServerConfig) -> TlsAcceptor {
+    config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+    config.send_tls13_tickets = 2;
+    TlsAcceptor::from(Arc::new(config))
+}
+
 #[tokio::test]
 async fn a_client_does_not_resume_even_if_the_server_would() {
     let mesh = TestMesh::new();
     let api = workload("api");
     let (_writer, client) = mesh.credentials(&workload("frontend"));
-    let mut config = server_config(&mesh, mesh.leaf(&api).key());
-    config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
-    config.send_tls13_tickets = 2;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let control_plane = PeerIdentity::control_plane(&trust_domain()).unwrap();
+    let audience = Audience::ControlPlaneClients;
+    let key = mesh.leaf(&control_plane);
+    let config = config::server(audience, &mesh.bundle, &control_plane, key.key()).unwrap();
+    let control_plane = resuming(config);
+    let peer = resuming(server_config(&mesh, mesh.leaf(&api).key()));
     let target = target(&api);
     for round in 1..=3 {
         let (near, far) = duplex(PIPE_BYTES);
-        let (client, server) =
-            tokio::join!(connect(near, &client, &target, InnerProtocol::Tcp), acceptor.accept(far));
-        let (mut client, mut server) = (client.unwrap(), server.unwrap());
-        echo(&mut client, &mut server).await;
-        let kind = server.get_ref().1.handshake_kind();
-        assert_eq!(kind, Some(HandshakeKind::Full), "round {round}");
+        let to_peer =
+            tokio::join!(connect(near, &client, &target, InnerProtocol::Tcp), peer.accept(far));
+        let (near, far) = duplex(PIPE_BYTES);
+        let to_control_plane =
+            tokio::join!(control_plane::connect(near, &client), control_plane.accept(far));
+        for (client, server) in [to_peer, to_control_plane] {
+            let (mut client, mut server) = (client.unwrap(), server.unwrap());
+            echo(&mut client, &mut server).await;
+            let kind = server.get_ref().1.handshake_kind();
+            assert_eq!(kind, Some(HandshakeKind::Full), "round {round}");
+        }
     }
 }
 
