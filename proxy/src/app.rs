@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use heddle_model::names::Port;
 use heddle_runtime::admin::{self, Admin};
 use heddle_runtime::duration::Text;
+use heddle_runtime::logging::Chain;
 use heddle_runtime::readiness::Readiness;
 use heddle_runtime::tasks::{DrainOutcome, Tasks};
 use heddle_runtime::{logging, signals};
@@ -28,7 +30,9 @@ use crate::discovery::store::{self, Store};
 use crate::discovery::writer::{self, Writer};
 use crate::identity::metrics::IdentityMetrics;
 use crate::identity::{self, CertificateClient, IdentitySettings};
-use heddle_model::names::Port;
+use crate::listen::{self, DataPath, DataPathSettings, Listeners};
+use crate::metrics::Metrics;
+use crate::redirect::probe::probe;
 
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -80,11 +84,23 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // Certificates and discovery go on while connections drain, and end after them.
     let (work, background) = (Tasks::new(), Tasks::new());
     let admin_listener = bind_admin(config.admin_port)?;
+    let outbound = bind(config.outbound_port).await?;
+    let inbound = bind(config.inbound_port).await?;
     let registry = Arc::new(Mutex::new(Registry::default()));
     let admin = Admin { readiness: readiness.clone(), registry: Arc::clone(&registry) };
     admin::serve(admin_listener, admin, &background);
     let (store, credentials) = start_control(&config, &registry, &readiness, &background).await?;
+    let path = data_path(&config, store, credentials, &registry, &work);
+    listen::serve_outbound(outbound, Arc::clone(&path));
+    listen::serve_inbound(inbound, path);
     readiness.set_ready(LISTENERS_CONDITION);
+    let mark = config.mark;
+    background.spawn("redirect.probe", async move {
+        match probe(mark).await {
+            Ok(()) => info!("redirect works"),
+            Err(error) => warn!(error = %Chain(&error), "redirect does not work"),
+        }
+    });
     let watched = readiness.clone();
     background.spawn("app.readiness", async move {
         watched.wait().await;
@@ -101,8 +117,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Credentials, identity and discovery, each begun.
-async fn start_control(
+/// Begins what talks to the control plane: certificates and discovery.
+pub async fn start_control(
     config: &Config,
     registry: &Mutex<Registry>,
     readiness: &Readiness,
@@ -139,6 +155,29 @@ async fn start_control(
     let client = Client::new(control_plane, credentials.clone(), writer, asks, connection);
     tasks.spawn("discovery.stream", client.run(tasks.drain().clone()));
     Ok((store, credentials))
+}
+
+fn data_path(
+    config: &Config,
+    store: Store,
+    credentials: Credentials,
+    registry: &Mutex<Registry>,
+    tasks: &Tasks,
+) -> Arc<DataPath> {
+    let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::new(DataPath {
+        store,
+        credentials,
+        own: config.pod_uid.clone(),
+        metrics: Metrics::register(&mut registry),
+        tasks: tasks.clone(),
+        settings: DataPathSettings { mark: config.mark, ..DataPathSettings::default() },
+    })
+}
+
+async fn bind(port: Port) -> Result<Listeners, RunError> {
+    let port = port.number();
+    listen::bind(port).await.map_err(|source| RunError::Listen { port, source })
 }
 
 /// On all addresses, IPv6 and IPv4 on one socket where there is IPv6: probes and scrapers come from
