@@ -1,0 +1,49 @@
+//! The command lines of the test applications in `tests/applications`, which know nothing of a mesh.
+
+use std::path::Path;
+
+use crate::requirements;
+
+/// An HTTP server that answers with what it was asked, and with `name` in `x-shop-version`.
+pub fn echo_http(port: u16, name: &str) -> Vec<String> {
+    python("echo_http.py", &[&port.to_string(), name])
+}
+
+/// The same on one IPv4 address only.
+pub fn echo_http_on(port: u16, name: &str, address: &str) -> Vec<String> {
+    python("echo_http.py", &[&port.to_string(), name, address])
+}
+
+/// A TCP server that answers line by line.
+pub fn echo_tcp(port: u16) -> Vec<String> {
+    python("echo_tcp.py", &[&port.to_string()])
+}
+
+/// The same, but the server speaks first.
+pub fn greeter(port: u16) -> Vec<String> {
+    python("echo_tcp.py", &[&port.to_string(), "greet"])
+}
+
+/// Sends its standard input and prints the answer.
+pub fn tcp_client(host: &str, port: u16) -> Vec<String> {
+    python("tcp_client.py", &[host, &port.to_string()])
+}
+
+/// Measures the first byte of a server that speaks first, in milliseconds.
+pub fn first_byte(host: &str, port: u16, attempts: u32) -> Vec<String> {
+    python("first_byte.py", &[host, &port.to_string(), &attempts.to_string()])
+}
+
+/// Python with a program of `tests/applications`.
+fn python(program: &str, arguments: &[&str]) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("applications").join(program);
+    let mut command = vec![interpreter(), path.to_string_lossy().into_owned()];
+    command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    command
+}
+
+/// Python.
+pub fn interpreter() -> String {
+    requirements::find("python3")
+        .map_or_else(|| "python3".to_owned(), |path| path.to_string_lossy().into_owned())
+}

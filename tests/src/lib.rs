@@ -1,0 +1,15 @@
+//! What the end-to-end tests stand on: worlds made from inline manifests, load, captures, certificates,
+//! and the answers of the mesh's own tools. The tests themselves are in `tests/e2e`.
+
+pub mod applications;
+pub mod capture;
+pub mod certificate;
+pub mod load;
+pub mod manifest;
+pub mod metrics;
+pub mod peer;
+pub mod program;
+pub mod requirements;
+pub mod status;
+pub mod wait;
+pub mod world;

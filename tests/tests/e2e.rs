@@ -1,0 +1,17 @@
+//! The mesh as a whole, on real processes, namespaces and packets. One binary, one module per theme.
+//! The programs are taken from beside this one: `cargo build --workspace --bins` makes them.
+
+#[cfg(test)]
+mod e2e {
+    mod canary;
+    mod capture;
+    mod cleanup;
+    mod control_plane_loss;
+    mod demo;
+    mod drain;
+    mod interception;
+    mod protocols;
+    mod refusal;
+    mod renewal;
+    mod strict;
+}
