@@ -109,8 +109,9 @@ impl Config {
         let inbound_port = reader.required(&INBOUND_PORT, port, parse_port);
         let admin_port = reader.required(&ADMIN_PORT, port, parse_port);
         let mark = reader.optional(&MARK, "1-4294967295, or hexadecimal as 0x1", parse_mark);
-        let drain_grace = reader
-            .required(&DRAIN_GRACE, "a duration such as \"30s\"", |text| duration::parse(text).ok());
+        let drain_grace = reader.required(&DRAIN_GRACE, "a duration such as \"30s\"", |text| {
+            duration::parse(text).ok()
+        });
         let log = reader.required(&LOG, "a filter such as \"info\"", |text| Some(text.to_owned()));
         let log_format = reader.required(&LOG_FORMAT, "text or json", |text| text.parse().ok());
         reader.distinct([
@@ -402,7 +403,8 @@ mod tests {
     #[test]
     fn two_listeners_cannot_share_a_port() {
         let error = read(&["--admin-port=15106"]).unwrap_err();
-        let expected = "1 bad setting: --admin-port=\"15106\" (want another one than --inbound-port has)";
+        let expected =
+            "1 bad setting: --admin-port=\"15106\" (want another one than --inbound-port has)";
         assert_eq!(error.to_string(), expected);
     }
 
@@ -419,7 +421,8 @@ mod tests {
             let parsed: HostPort = text.parse().unwrap();
             assert_eq!(parsed.to_string(), text, "case: {text}");
         }
-        for text in ["", "host", "host:", "host:0", ":1", "fd42::1", "[fd42::1", "a b:1", "h:65536"] {
+        for text in ["", "host", "host:", "host:0", ":1", "fd42::1", "[fd42::1", "a b:1", "h:65536"]
+        {
             assert!(text.parse::<HostPort>().is_err(), "case: {text}");
         }
     }

@@ -108,11 +108,7 @@ impl CertificateClient {
 
     /// Certifies and watches the trust bundle until drained. The bundle is watched over whatever
     /// connection to the control plane is open.
-    pub async fn run(
-        self,
-        connection: watch::Receiver<Option<Channel>>,
-        drain: CancellationToken,
-    ) {
+    pub async fn run(self, connection: watch::Receiver<Option<Channel>>, drain: CancellationToken) {
         tokio::select! {
             () = self.keep_certified() => {}
             () = self.keep_bundle(connection) => {}

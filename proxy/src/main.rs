@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};
+use heddle_proxy::app;
 use heddle_proxy::config::{self, Config};
 use heddle_proxy::redirect::command::{self as redirect, RedirectArguments};
-use heddle_proxy::app;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();

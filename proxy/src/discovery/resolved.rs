@@ -116,8 +116,7 @@ impl Resolver {
 
     /// Drops balancers that neither a destination nor held endpoints stand behind.
     pub fn drop_unused(&mut self, holds: impl Fn(&ServicePort) -> bool) {
-        self.services
-            .retain(|service, balancer| Arc::strong_count(balancer) > 1 || holds(service));
+        self.services.retain(|service, balancer| Arc::strong_count(balancer) > 1 || holds(service));
     }
 
     fn service(
@@ -155,7 +154,10 @@ impl Resolver {
     }
 
     fn weighted(&mut self, backends: &[WeightedBackend]) -> Vec<WeightedBalancer> {
-        backends.iter().map(|weighted| (self.balancer(&weighted.backend), weighted.weight)).collect()
+        backends
+            .iter()
+            .map(|weighted| (self.balancer(&weighted.backend), weighted.weight))
+            .collect()
     }
 
     fn balancer(&mut self, service: &ServicePort) -> Arc<Balancer> {

@@ -151,11 +151,9 @@ impl State {
         std::iter::once(workload)
             .chain(destinations)
             .map(|key| match self.held.get(&key) {
-                Some(held) if !forgetful => Subscription {
-                    key,
-                    known_version: held.version,
-                    known_digest: held.digest,
-                },
+                Some(held) if !forgetful => {
+                    Subscription { key, known_version: held.version, known_digest: held.digest }
+                }
                 Some(_) | None => Subscription { key, known_version: Version(0), known_digest: 0 },
             })
             .collect()
@@ -347,7 +345,9 @@ impl State {
         let key = ResourceKey::Endpoints(service.clone());
         let held = self.held.get(&key);
         if held.is_none() && self.held.len() >= RESOURCE_LIMIT {
-            return Err(refusal(&format!("this proxy holds {RESOURCE_LIMIT} resources, its limit")));
+            return Err(refusal(&format!(
+                "this proxy holds {RESOURCE_LIMIT} resources, its limit"
+            )));
         }
         let mut endpoints = base(held, change.base)?;
         for address in &change.removed {
@@ -355,7 +355,8 @@ impl State {
         }
         endpoints.extend(change.upserted.into_iter().map(|endpoint| (endpoint.address, endpoint)));
         if endpoints.len() > ENDPOINT_LIMIT {
-            let reason = format!("{} endpoints are over the limit of {ENDPOINT_LIMIT}", endpoints.len());
+            let reason =
+                format!("{} endpoints are over the limit of {ENDPOINT_LIMIT}", endpoints.len());
             return Err(refusal(&reason));
         }
         let all = endpoints.values().cloned().collect();

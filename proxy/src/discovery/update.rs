@@ -96,7 +96,10 @@ pub fn refusal(reason: &str) -> Refusal {
     Refusal { reason: reason.to_owned(), origin: None, field: String::new() }
 }
 
-fn content(key: &ResourceKey, resource: Option<wire::update::Resource>) -> Result<Content, Refusal> {
+fn content(
+    key: &ResourceKey,
+    resource: Option<wire::update::Resource>,
+) -> Result<Content, Refusal> {
     use wire::update::Resource;
 
     match (key, resource) {
@@ -122,7 +125,9 @@ fn content(key: &ResourceKey, resource: Option<wire::update::Resource>) -> Resul
                 | Resource::Removed(_),
             ),
         ) => Err(refusal("the update's content is not of the kind that its key names")),
-        (_, None) => Err(refusal("the update has no content, or one that this proxy is too old for")),
+        (_, None) => {
+            Err(refusal("the update has no content, or one that this proxy is too old for"))
+        }
     }
 }
 

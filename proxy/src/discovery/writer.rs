@@ -153,7 +153,9 @@ impl Writer {
             }
             Some(Message::Digest(digest)) => self.receive_digest(&digest),
             None => {
-                warn!("message of an unknown kind ignored; is this proxy older than its control plane?");
+                warn!(
+                    "message of an unknown kind ignored; is this proxy older than its control plane?"
+                );
                 Verdict::Continue
             }
         }
@@ -173,8 +175,7 @@ impl Writer {
             }
         }
         let state = &self.state;
-        self.resolver
-            .drop_unused(|service| state.holds(&ResourceKey::Endpoints(service.clone())));
+        self.resolver.drop_unused(|service| state.holds(&ResourceKey::Endpoints(service.clone())));
     }
 
     fn receive_update(&mut self, update: wire::Update) {

@@ -31,32 +31,32 @@ use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 
 /// What the test decides, and what it sees.
-pub struct Shared {
-    pub authority: Authority,
-    pub trust_domain: TrustDomain,
+pub(crate) struct Shared {
+    pub(crate) authority: Authority,
+    pub(crate) trust_domain: TrustDomain,
     /// How much of a certificate's life is left when it is issued; `None`: none is issued.
-    pub life_left: Mutex<Option<Duration>>,
+    pub(crate) life_left: Mutex<Option<Duration>>,
     /// Every request for a certificate.
-    pub requests: Mutex<Vec<CertifyRequest>>,
+    pub(crate) requests: Mutex<Vec<CertifyRequest>>,
 }
 
 /// One stream of one proxy.
-pub struct TestStream {
-    pub peer: PeerIdentity,
-    pub sender: mpsc::Sender<Result<wire::ControlMessage, Status>>,
-    pub received: Streaming<wire::ProxyMessage>,
+pub(crate) struct TestStream {
+    pub(crate) peer: PeerIdentity,
+    pub(crate) sender: mpsc::Sender<Result<wire::ControlMessage, Status>>,
+    pub(crate) received: Streaming<wire::ProxyMessage>,
 }
 
 /// A running control plane; it dies with all its connections when it is dropped.
-pub struct TestControlPlane {
-    pub address: SocketAddr,
-    pub streams: mpsc::Receiver<TestStream>,
+pub(crate) struct TestControlPlane {
+    pub(crate) address: SocketAddr,
+    pub(crate) streams: mpsc::Receiver<TestStream>,
     runtime: Option<Runtime>,
     _writer: CredentialsWriter,
 }
 
 impl Shared {
-    pub fn new(life_left: Duration) -> Arc<Self> {
+    pub(crate) fn new(life_left: Duration) -> Arc<Self> {
         let trust_domain: TrustDomain = "cluster.local".parse().unwrap();
         let authority = Authority::create(trust_domain.clone(), clock::now()).unwrap();
         Arc::new(Self {
@@ -85,7 +85,7 @@ impl Shared {
 
 impl TestControlPlane {
     /// Listens on a port; zero for any that is free.
-    pub fn start(shared: &Arc<Shared>, port: u16) -> Self {
+    pub(crate) fn start(shared: &Arc<Shared>, port: u16) -> Self {
         let (writer, credentials) = credentials::channel(shared.trust_domain.clone());
         writer.set_bundle(shared.authority.bundle().clone()).unwrap();
         let request = CertificateRequest::generate().unwrap();
@@ -117,7 +117,7 @@ impl TestControlPlane {
     }
 
     /// The next stream that a proxy opens.
-    pub async fn stream(&mut self) -> TestStream {
+    pub(crate) async fn stream(&mut self) -> TestStream {
         let stream = tokio::time::timeout(PATIENCE, self.streams.recv()).await;
         stream.expect("no stream was opened").unwrap()
     }
@@ -133,12 +133,12 @@ impl Drop for TestControlPlane {
 
 impl TestStream {
     /// The next message, as text: kind, resource, and the versions in it.
-    pub async fn next(&mut self) -> wire::proxy_message::Message {
+    pub(crate) async fn next(&mut self) -> wire::proxy_message::Message {
         let message = tokio::time::timeout(PATIENCE, self.received.message()).await;
         message.expect("no message came").unwrap().unwrap().message.unwrap()
     }
 
-    pub async fn update(&self, update: wire::Update) {
+    pub(crate) async fn update(&self, update: wire::Update) {
         let message = wire::control_message::Message::Update(update);
         self.sender.send(Ok(wire::ControlMessage { message: Some(message) })).await.unwrap();
     }
@@ -249,9 +249,9 @@ impl AsyncWrite for Connection {
     }
 }
 
-pub fn pod_uid() -> PodUid {
+pub(crate) fn pod_uid() -> PodUid {
     "uid-1".parse().unwrap()
 }
 
 /// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -2,9 +2,7 @@
 
 use heddle_model::endpoint::ExpectedPeer;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName};
-use heddle_model::route::{
-    HttpMatch, HttpRule, PathMatch, RuleOrigin, Timeouts, WeightedBackend,
-};
+use heddle_model::route::{HttpMatch, HttpRule, PathMatch, RuleOrigin, Timeouts, WeightedBackend};
 use heddle_model::workload::InboundMode;
 use proptest::prelude::*;
 
@@ -277,15 +275,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn take(state: &mut State, step: Step) -> Option<(ResourceKey, Version, Outcome)> {
     let update = match step {
-        Step::Destination { number, version, good: true } => {
-            destination(number, version, to("v1"))
-        }
+        Step::Destination { number, version, good: true } => destination(number, version, to("v1")),
         Step::Destination { number, version, good: false } => {
             destination(number, version, routed("v1", PathMatch::Regex("[".into())))
         }
-        Step::Endpoints { version, base, up, gone } => {
-            endpoints("v1", version, base, &up, &gone)
-        }
+        Step::Endpoints { version, base, up, gone } => endpoints("v1", version, base, &up, &gone),
         Step::Removed { version } => removed("v1", version),
         Step::Unwant { number } => {
             state.unwant(address(number));
