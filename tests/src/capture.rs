@@ -37,7 +37,19 @@ where
     let path = file.to_string_lossy().into_owned();
     // Every interface of the bridge's namespace; whole packets; written as they come.
     let argv = [
-        "tcpdump", "-i", "any", "-s", "0", "-B", "32768", "-U", "--immediate-mode", "-Z", "root", "-w", &path,
+        "tcpdump",
+        "-i",
+        "any",
+        "-s",
+        "0",
+        "-B",
+        "32768",
+        "-U",
+        "--immediate-mode",
+        "-Z",
+        "root",
+        "-w",
+        &path,
     ];
     let captured = world.mesh()?.run_privileged(BRIDGE, &argv, Vec::new());
     let observed = async {

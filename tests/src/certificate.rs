@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -53,8 +53,10 @@ impl Authority {
     /// The authority of a running mesh: what its control plane keeps.
     pub fn of(world: &World) -> Result<Self> {
         let file = world.state_directory().join("control-plane").join("issuer.pem");
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let key_begins = text.find("-----BEGIN PRIVATE KEY").context("no private key in issuer.pem")?;
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let key_begins =
+            text.find("-----BEGIN PRIVATE KEY").context("no private key in issuer.pem")?;
         let (certificate, key) = text.split_at(key_begins);
         Ok(Self {
             issuer: Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key)?)?,

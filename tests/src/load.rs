@@ -55,7 +55,12 @@ impl Load {
     pub async fn run(&self, world: &World, workload: &str) -> Result<Report> {
         let output = world.run(workload, &self.arguments).await?;
         serde_json::from_slice(&output.stdout).with_context(|| {
-            format!("load ended with {}: {}{}", output.code, output.stdout_text(), output.stderr_text())
+            format!(
+                "load ended with {}: {}{}",
+                output.code,
+                output.stdout_text(),
+                output.stderr_text()
+            )
         })
     }
 

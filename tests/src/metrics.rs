@@ -32,7 +32,9 @@ impl Metrics {
     /// The sum, where there is at least one such sample: a misspelt name is no zero.
     pub fn require(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
         let mut found = self.samples(name, labels).peekable();
-        found.peek().with_context(|| format!("no sample of {name} with {labels:?}:\n{}", self.0))?;
+        found
+            .peek()
+            .with_context(|| format!("no sample of {name} with {labels:?}:\n{}", self.0))?;
         Ok(found.map(|(_, value)| value).sum())
     }
 

@@ -71,7 +71,8 @@ pub fn skip(tools: &[Tool]) -> Result<bool> {
 
 /// Where a program is: in `PATH`, or where Debian keeps what an administrator or a server runs.
 pub fn find(program: &str) -> Option<PathBuf> {
-    let mut directories: Vec<PathBuf> = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(Into::into).into();
+    let mut directories: Vec<PathBuf> =
+        ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(Into::into).into();
     // The packages' own programs come first: a version manager's stand-ins need its user's home.
     directories.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

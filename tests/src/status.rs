@@ -115,7 +115,8 @@ impl Status {
                 format!("{}: {} {}: {}", object.file, object.kind, object.name, condition.message)
             })
         });
-        let files = self.source_errors.iter().map(|error| format!("{}: {}", error.file, error.message));
+        let files =
+            self.source_errors.iter().map(|error| format!("{}: {}", error.file, error.message));
         objects.chain(files).collect()
     }
 }

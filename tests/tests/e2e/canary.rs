@@ -12,7 +12,8 @@ use heddle_tests::world::{Plan, World};
 use tokio::time::Instant;
 
 #[tokio::test]
-async fn ten_thousand_requests_at_each_step_of_a_canary_are_shared_as_its_weights_say() -> Result<()> {
+async fn ten_thousand_requests_at_each_step_of_a_canary_are_shared_as_its_weights_say() -> Result<()>
+{
     if requirements::skip(&[])? {
         return Ok(());
     }
@@ -44,7 +45,11 @@ async fn no_request_fails_while_the_split_changes() -> Result<()> {
         for percent in [0, 10, 50, 100, 50, 10, 0, 100, 0, 100] {
             step(&world, percent).await?;
             // Traffic goes this way before the next change comes.
-            Load::on("http://api:8080/").requests(50).run(&world, "client").await?.nothing_lost()?;
+            Load::on("http://api:8080/")
+                .requests(50)
+                .run(&world, "client")
+                .await?
+                .nothing_lost()?;
         }
         anyhow::Ok(())
     };
@@ -80,7 +85,8 @@ async fn until_answered_by(world: &World, percent: u32, version: &str) -> Result
     let began = Instant::now();
     write_split(world, percent)?;
     wait::until("the new version answers", Duration::from_secs(5), async || {
-        let arguments = ["--output", "/dev/null", "--write-out", "%header{x-shop-version}", "http://api:8080/"];
+        let arguments =
+            ["--output", "/dev/null", "--write-out", "%header{x-shop-version}", "http://api:8080/"];
         let answer = world.curl("client", &arguments).await?;
         ensure!(answer == version, "{answer} answers");
         Ok(began.elapsed())
@@ -102,9 +108,11 @@ fn write_split(world: &World, percent: u32) -> Result<()> {
 
 /// Two versions of an api, a store that both ask, and a client that has asked once.
 async fn shop(name: &str) -> Result<World> {
-    let store = Pod::new("store").command(&["meshctl", "shop", "store", "--listen", "9000"]).port(9000);
+    let store =
+        Pod::new("store").command(&["meshctl", "shop", "store", "--listen", "9000"]).port(9000);
     let api = |version: &str| {
-        let command = ["meshctl", "shop", "api", "--listen", "8080", "--store", "store:9000", "--version"];
+        let command =
+            ["meshctl", "shop", "api", "--listen", "8080", "--store", "store:9000", "--version"];
         let command = [command.as_slice(), &[version]].concat();
         let pod = Pod::new(&format!("api-{version}")).label("app", "api").label("version", version);
         pod.command(&command).port(8080).strict()

@@ -30,7 +30,10 @@ async fn no_byte_of_a_request_or_a_response_is_in_plain_text_on_the_bridge() -> 
     let ((), capture) = Box::pin(capture::during(&world, traffic, "answered-open-line")).await?;
     for said in ["header", "body", "line", "path"] {
         ensure!(capture.holds(&format!("open-{said}")), "the capture misses the open {said}");
-        ensure!(!capture.holds(&format!("secret-{said}")), "the secret {said} can be read on the bridge");
+        ensure!(
+            !capture.holds(&format!("secret-{said}")),
+            "the secret {said} can be read on the bridge"
+        );
     }
     for answered in ["answered-header-", "answered-body-"] {
         ensure!(capture.holds(&format!("{answered}open-")), "the capture misses an answer");
@@ -44,7 +47,14 @@ async fn nothing_of_the_demos_shop_can_be_read_on_the_bridge() -> Result<()> {
         return Ok(());
     }
     // What the frontend, the api and the store say to each other.
-    let readable = ["GET / HTTP/1.1", "x-shop-version", "\"shop\":\"heddle\"", "\"items\":", "COUNT\n", "OK 128\n"];
+    let readable = [
+        "GET / HTTP/1.1",
+        "x-shop-version",
+        "\"shop\":\"heddle\"",
+        "\"items\":",
+        "COUNT\n",
+        "OK 128\n",
+    ];
     let plain = shop(Plan::new("plain-shop").without_mesh()).await?;
     let traffic = buy(&plain);
     let ((), capture) = Box::pin(capture::during(&plain, traffic, "OK 128\n")).await?;
@@ -76,7 +86,10 @@ async fn shop(mut plan: Plan) -> Result<World> {
     }
     let bystander = ["meshctl", "shop", "api", "--listen", "8080", "--store", "localhost:9"];
     plan.file("customer.yaml", Pod::new("customer").to_string())
-        .file("bystander.yaml", Pod::new("bystander").unmeshed().command(&bystander).port(8080).to_string())
+        .file(
+            "bystander.yaml",
+            Pod::new("bystander").unmeshed().command(&bystander).port(8080).to_string(),
+        )
         .file("onlooker.yaml", Pod::new("onlooker").unmeshed().to_string())
         .start()
         .await
@@ -100,7 +113,8 @@ async fn say(world: &World, from: &str, host: &str, mark: &str) -> Result<()> {
     let url = format!("http://{host}:8080/{mark}path");
     let header = format!("x-mark: {mark}header");
     let body = format!("{mark}body");
-    let answer = world.curl(from, &["--include", "--header", &header, "--data", &body, &url]).await?;
+    let answer =
+        world.curl(from, &["--include", "--header", &header, "--data", &body, &url]).await?;
     for expected in [format!("answered-header-{mark}header"), format!("answered-body-{mark}body")] {
         ensure!(answer.contains(&expected), "no {expected:?} in {answer}");
     }

@@ -105,7 +105,10 @@ impl Place {
         let command = ["sh", "-c", "sleep infinity; true", &mark];
         let pods = [Pod::new("client").command(&command), Pod::new("server").command(&command)];
         std::fs::write(manifests.join("pods.yaml"), documents(&pods))?;
-        std::fs::write(manifests.join("service.yaml"), Service::new("server").port(80, 80).to_string())?;
+        std::fs::write(
+            manifests.join("service.yaml"),
+            Service::new("server").port(80, 80).to_string(),
+        )?;
         Ok(Self { directory, programs })
     }
 
@@ -126,7 +129,10 @@ impl Place {
     async fn is_up(&self, owner: &mut Child) -> Result<()> {
         wait::until("the world is ready", LIMIT, async || {
             ensure!(owner.id().is_some() && owner.try_wait()?.is_none(), "the command has ended");
-            let world = std::fs::read_dir(self.run().join("heddle"))?.flatten().next().context("no world")?;
+            let world = std::fs::read_dir(self.run().join("heddle"))?
+                .flatten()
+                .next()
+                .context("no world")?;
             let mesh = Mesh::attach(world.path()).await?;
             let status = mesh.status().await?;
             ensure!(status.workloads.len() == 2, "{status:?}");

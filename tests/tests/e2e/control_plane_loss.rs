@@ -16,7 +16,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 #[tokio::test]
-async fn traffic_goes_on_without_the_control_plane_also_to_what_was_idle_for_a_minute() -> Result<()> {
+async fn traffic_goes_on_without_the_control_plane_also_to_what_was_idle_for_a_minute() -> Result<()>
+{
     if requirements::skip(&[Tool::Curl, Tool::Python])? {
         return Ok(());
     }
@@ -39,7 +40,8 @@ async fn traffic_goes_on_without_the_control_plane_also_to_what_was_idle_for_a_m
         let mut opened = 0;
         while began.elapsed() < Duration::from_secs(55) {
             // Each run of curl is a connection that the proxy has not seen before.
-            let status = ["--output", "/dev/null", "--write-out", "%{http_code}", "http://busy:8080/"];
+            let status =
+                ["--output", "/dev/null", "--write-out", "%{http_code}", "http://busy:8080/"];
             let status = world.curl("client", &status).await?;
             ensure!(status == "200", "a new connection got {status} after {:?}", began.elapsed());
             opened += 1;
@@ -63,7 +65,8 @@ async fn traffic_goes_on_without_the_control_plane_also_to_what_was_idle_for_a_m
 }
 
 #[tokio::test]
-async fn endpoints_removed_meanwhile_are_gone_two_seconds_after_the_control_planes_return() -> Result<()> {
+async fn endpoints_removed_meanwhile_are_gone_two_seconds_after_the_control_planes_return()
+-> Result<()> {
     if requirements::skip(&[Tool::Python])? {
         return Ok(());
     }
@@ -82,9 +85,14 @@ async fn endpoints_removed_meanwhile_are_gone_two_seconds_after_the_control_plan
         write_slice(&world, &["stays"]).await?;
         let meanwhile = Load::on("http://api:8080/").requests(200).run(&world, "client").await?;
         meanwhile.nothing_lost()?;
-        ensure!(meanwhile.of("leaves") > 0, "without a control plane nobody can know: {meanwhile:?}");
+        ensure!(
+            meanwhile.of("leaves") > 0,
+            "without a control plane nobody can know: {meanwhile:?}"
+        );
         let took = return_until_gone(&world).await?;
-        eprintln!("attempt {attempt}: the endpoint was gone {took:?} after the control plane's start");
+        eprintln!(
+            "attempt {attempt}: the endpoint was gone {took:?} after the control plane's start"
+        );
         measured.push(took);
         if took < Duration::from_secs(2) {
             return world.finish().await;
@@ -98,7 +106,8 @@ async fn return_until_gone(world: &World) -> Result<Duration> {
     world.mesh()?.start_again(Target::ControlPlane).await?;
     let began = Instant::now();
     let took = wait::until("the removed endpoint is gone", Duration::from_secs(30), async || {
-        let report = Load::on("http://api:8080/").requests(40).connections(1).run(world, "client").await?;
+        let report =
+            Load::on("http://api:8080/").requests(40).connections(1).run(world, "client").await?;
         report.nothing_lost()?;
         ensure!(report.of("leaves") == 0, "it answers still: {report:?}");
         Ok(began.elapsed())
@@ -108,7 +117,8 @@ async fn return_until_gone(world: &World) -> Result<Duration> {
     after.nothing_lost()?;
     ensure!(after.of("leaves") == 0, "it came back: {after:?}");
     let older = [("outcome", "ignored_older")];
-    let older = Metrics::of(world, "client").await?.require("heddle_config_updates_total", &older)?;
+    let older =
+        Metrics::of(world, "client").await?.require("heddle_config_updates_total", &older)?;
     ensure!(older < 1.0, "a control plane that returns starts with older versions: {older}");
     Ok(took)
 }

@@ -49,15 +49,28 @@ async fn the_demo_runs_for_a_user_without_any_rights() -> Result<()> {
 }
 
 fn judge(said: &Said) -> Result<()> {
-    ensure!(said.code == Some(0), "the demo ended with {:?}: {}{}", said.code, said.stdout, said.stderr);
+    ensure!(
+        said.code == Some(0),
+        "the demo ended with {:?}: {}{}",
+        said.code,
+        said.stdout,
+        said.stderr
+    );
     let summary: Value =
         serde_json::from_str(&said.stdout).with_context(|| format!("no JSON: {}", said.stdout))?;
-    let number = |value: &Value| value.as_u64().with_context(|| format!("no number {value} in {summary}"));
+    let number =
+        |value: &Value| value.as_u64().with_context(|| format!("no number {value} in {summary}"));
     let requests = &summary["requests"];
     let sent = number(&requests["sent"])?;
     ensure!(sent >= 500, "{summary}");
-    ensure!(number(&requests["succeeded"])? == sent && number(&requests["failed"])? == 0, "{summary}");
-    ensure!(number(&summary["over_mtls"])? >= sent && number(&summary["plaintext"])? == 0, "{summary}");
+    ensure!(
+        number(&requests["succeeded"])? == sent && number(&requests["failed"])? == 0,
+        "{summary}"
+    );
+    ensure!(
+        number(&summary["over_mtls"])? >= sent && number(&summary["plaintext"])? == 0,
+        "{summary}"
+    );
     let steps = summary["steps"].as_array().with_context(|| format!("no steps in {summary}"))?;
     ensure!(steps.len() == 4, "{summary}");
     for (step, percent) in steps.iter().zip([0, 10, 50, 100]) {

@@ -29,7 +29,11 @@ async fn a_pod_that_leaves_and_one_that_comes_lose_no_request() -> Result<()> {
     let report = report?;
     changed?;
     report.nothing_lost()?;
-    ensure!(["one", "two", "three"].iter().all(|name| report.of(name) > 0), "{:?}", report.versions);
+    ensure!(
+        ["one", "two", "three"].iter().all(|name| report.of(name) > 0),
+        "{:?}",
+        report.versions
+    );
     world.finish().await
 }
 
@@ -46,7 +50,10 @@ async fn a_request_under_way_is_finished_before_its_pod_is_gone() -> Result<()> 
         wait::until("the request is under way", Duration::from_secs(10), async || {
             let sockets = world.ask("two", &["cat", "/proc/net/tcp6", "/proc/net/tcp"]).await?;
             // Port 8080, in the state ESTABLISHED.
-            let open = sockets.lines().filter(|line| line.contains(":1F90 ") && line.contains(" 01 ")).count();
+            let open = sockets
+                .lines()
+                .filter(|line| line.contains(":1F90 ") && line.contains(" 01 "))
+                .count();
             ensure!(open > 0, "no connection in {sockets}");
             Ok(())
         })
@@ -69,7 +76,10 @@ async fn servers(name: &str) -> Result<World> {
     Plan::new(name)
         .file("one.yaml", documents(&[server("one"), Pod::new("client")]))
         .file("two.yaml", server("two").to_string())
-        .file("service.yaml", Service::new("api").selector("part-of", "api").port(8080, 8080).to_string())
+        .file(
+            "service.yaml",
+            Service::new("api").selector("part-of", "api").port(8080, 8080).to_string(),
+        )
         .start()
         .await
 }
@@ -79,7 +89,8 @@ async fn until_answered_by(world: &World, names: &[&str]) -> Result<()> {
     wait::until("exactly these pods answer", Duration::from_secs(20), async || {
         let report = Load::on("http://api:8080/").requests(40).run(world, "client").await?;
         report.nothing_lost()?;
-        let all = report.versions.len() == names.len() && names.iter().all(|name| report.of(name) > 0);
+        let all =
+            report.versions.len() == names.len() && names.iter().all(|name| report.of(name) > 0);
         ensure!(all, "{names:?} were expected: {:?}", report.versions);
         Ok(())
     })

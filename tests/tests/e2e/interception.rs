@@ -30,7 +30,10 @@ async fn an_unknown_destination_passes_through_unchanged() -> Result<()> {
         })
         .await?;
         let answer: Value = serde_json::from_str(&answer)?;
-        ensure!(answer["path"] == "/unchanged?yes=1" && answer["headers"]["x-mark"] == "kept", "{answer}");
+        ensure!(
+            answer["path"] == "/unchanged?yes=1" && answer["headers"]["x-mark"] == "kept",
+            "{answer}"
+        );
         ensure!(answer["headers"]["x-forwarded-client-cert"].is_null(), "{answer}");
         // Nobody listens there: an error as without a mesh, and not after a long while.
         let began = Instant::now();
@@ -61,7 +64,8 @@ async fn an_undefined_port_of_a_known_service_is_refused_at_once() -> Result<()>
     ensure!([7, 52, 56].contains(&outcome.code) && outcome.stdout.is_empty(), "{outcome:?}");
     ensure!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
     let metrics = Metrics::of(&world, "client").await?;
-    let refused = metrics.require("heddle_connections_refused_total", &[("direction", "outbound")])?;
+    let refused =
+        metrics.require("heddle_connections_refused_total", &[("direction", "outbound")])?;
     ensure!(refused >= 1.0, "{}", metrics.show("heddle_connections_refused_total"));
     world.finish().await
 }
@@ -73,9 +77,11 @@ async fn a_workload_calls_itself_through_its_own_service_and_by_its_own_address(
     }
     let world = world("itself", &[]).await?;
     let own = world.address("server").await?;
-    for url in
-        ["http://server:8080/".to_owned(), format!("http://{own}:8080/"), "http://localhost:8080/".to_owned()]
-    {
+    for url in [
+        "http://server:8080/".to_owned(),
+        format!("http://{own}:8080/"),
+        "http://localhost:8080/".to_owned(),
+    ] {
         for _ in 0..5 {
             let answer = ask(&world, "server", &url).await.with_context(|| url.clone())?;
             ensure!(answer["name"] == "server", "{url}: {answer}");
@@ -98,11 +104,16 @@ async fn a_pod_called_by_its_own_address_is_called_over_mutual_tls() -> Result<(
     // Strict, so it came over mutual TLS; and the application is told from whom.
     let told = answer["headers"]["x-forwarded-client-cert"].as_str().unwrap_or_default();
     ensure!(told.contains("spiffe://cluster.local/ns/default/sa/client"), "{answer}");
-    let forged = ["--header", "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/default/sa/admin", &url];
+    let forged = [
+        "--header",
+        "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/default/sa/admin",
+        &url,
+    ];
     let answer: Value = serde_json::from_str(&world.curl("client", &forged).await?)?;
     ensure!(!answer.to_string().contains("sa/admin"), "a caller names itself: {answer}");
     let metrics = Metrics::of(&world, "headless").await?;
-    let mutual = metrics.require("heddle_http_requests_total", &[("direction", "inbound"), ("tls", "mtls")])?;
+    let mutual = metrics
+        .require("heddle_http_requests_total", &[("direction", "inbound"), ("tls", "mtls")])?;
     ensure!(mutual >= 2.0, "{}", metrics.show("heddle_http_requests_total"));
     world.finish().await
 }
@@ -114,7 +125,11 @@ async fn a_caller_without_a_certificate_cannot_name_itself_either() -> Result<()
     }
     let world = world("forged", &[]).await?;
     let url = format!("http://{}:8080/", world.address("server").await?);
-    let forged = ["--header", "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/default/sa/admin", &url];
+    let forged = [
+        "--header",
+        "x-forwarded-client-cert: URI=spiffe://cluster.local/ns/default/sa/admin",
+        &url,
+    ];
     let answer: Value = serde_json::from_str(&world.curl("plain", &forged).await?)?;
     ensure!(answer["headers"]["x-forwarded-client-cert"].is_null(), "{answer}");
     world.finish().await
@@ -130,7 +145,10 @@ async fn both_families_of_addresses_are_meshed() -> Result<()> {
     let pod = world.addresses("strict").await?;
     let service = world.service_addresses("strict").await?;
     ensure!(pod.iter().any(std::net::IpAddr::is_ipv6), "the pod has no IPv6 address: {pod:?}");
-    ensure!(service.iter().any(std::net::IpAddr::is_ipv6), "the service has no IPv6 address: {service:?}");
+    ensure!(
+        service.iter().any(std::net::IpAddr::is_ipv6),
+        "the service has no IPv6 address: {service:?}"
+    );
     for address in pod.into_iter().chain(service) {
         let url = format!("http://{}/", std::net::SocketAddr::new(address, 8080));
         let answer = ask(&world, "client", &url).await.with_context(|| url.clone())?;
@@ -152,7 +170,8 @@ async fn an_application_that_listens_on_loopback_only_stays_unreachable() -> Res
         return Ok(());
     }
     let private = |name: &str| Pod::new(name).command(&echo_http_on(8080, name, "127.0.0.1"));
-    let world = world("loopback", &[private("private"), private("plain-private").unmeshed()]).await?;
+    let world =
+        world("loopback", &[private("private"), private("plain-private").unmeshed()]).await?;
     for workload in ["private", "plain-private"] {
         wait::until("it listens", Duration::from_secs(10), async || {
             ask(&world, workload, "http://127.0.0.1:8080/").await
@@ -165,11 +184,18 @@ async fn an_application_that_listens_on_loopback_only_stays_unreachable() -> Res
     ensure!(outcome.code == 7, "without a mesh: {outcome:?}");
     let with = format!("http://{}:8080/", world.address("private").await?);
     for from in ["client", "plain", BRIDGE] {
-        for url in [with.as_str(), "http://private:8080/"].into_iter().take(if from == "client" { 2 } else { 1 }) {
+        for url in [with.as_str(), "http://private:8080/"].into_iter().take(if from == "client" {
+            2
+        } else {
+            1
+        }) {
             let outcome = world.try_curl(from, &["--include", url]).await?;
             let text = outcome.stdout_text();
             ensure!(!text.contains("\"name\""), "{url} from {from}: {text}");
-            ensure!(outcome.code != 0 || text.starts_with("HTTP/1.1 50"), "{url} from {from}: {text}");
+            ensure!(
+                outcome.code != 0 || text.starts_with("HTTP/1.1 50"),
+                "{url} from {from}: {text}"
+            );
         }
     }
     world.finish().await

@@ -20,8 +20,10 @@ async fn psql_talks_to_postgresql_through_the_mesh() -> Result<()> {
         return Ok(());
     }
     let data = tempfile::tempdir()?;
-    let program = |name: &str| requirements::find(name).map(|path| path.to_string_lossy().into_owned());
-    let (initdb, postgres) = (program("initdb").context("initdb")?, program("postgres").context("postgres")?);
+    let program =
+        |name: &str| requirements::find(name).map(|path| path.to_string_lossy().into_owned());
+    let (initdb, postgres) =
+        (program("initdb").context("initdb")?, program("postgres").context("postgres")?);
     let directory = data.path().to_string_lossy().into_owned();
     let script = format!(
         "set -e; rm -rf {directory}/data; \
@@ -41,8 +43,20 @@ async fn psql_talks_to_postgresql_through_the_mesh() -> Result<()> {
         .start()
         .await?;
     let psql = |statement: &str| {
-        ["psql", "--no-psqlrc", "-At", "-v", "ON_ERROR_STOP=1", "-h", "database", "-U", "postgres", "-c", statement]
-            .map(ToOwned::to_owned)
+        [
+            "psql",
+            "--no-psqlrc",
+            "-At",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            "database",
+            "-U",
+            "postgres",
+            "-c",
+            statement,
+        ]
+        .map(ToOwned::to_owned)
     };
     // It listens a moment before it lets anybody in.
     let answer = wait::until("PostgreSQL lets us in", Duration::from_secs(30), async || {
@@ -59,7 +73,8 @@ async fn psql_talks_to_postgresql_through_the_mesh() -> Result<()> {
     let refused = world.run("client", &psql("select * from nothing")).await?;
     ensure!(refused.code != 0 && refused.stderr_text().contains("does not exist"), "{refused:?}");
     let metrics = Metrics::of(&world, "database").await?;
-    let handshakes = metrics.require("heddle_tls_handshakes_total", &[("side", "server"), ("outcome", "ok")])?;
+    let handshakes =
+        metrics.require("heddle_tls_handshakes_total", &[("side", "server"), ("outcome", "ok")])?;
     ensure!(handshakes >= 5.0, "{}", metrics.show("heddle_tls_handshakes_total"));
     world.finish().await
 }
@@ -69,10 +84,28 @@ async fn redis_cli_talks_to_redis_through_the_mesh() -> Result<()> {
     if requirements::skip(&[Tool::Redis])? {
         return Ok(());
     }
-    let command =
-        ["redis-server", "--port", "6379", "--bind", "*", "-::*", "--protected-mode", "no", "--save", "", "--dir", "/tmp"];
+    let command = [
+        "redis-server",
+        "--port",
+        "6379",
+        "--bind",
+        "*",
+        "-::*",
+        "--protected-mode",
+        "no",
+        "--save",
+        "",
+        "--dir",
+        "/tmp",
+    ];
     let world = Plan::new("redis")
-        .file("pods.yaml", documents(&[Pod::new("client"), Pod::new("cache").command(&command).port(6379).strict()]))
+        .file(
+            "pods.yaml",
+            documents(&[
+                Pod::new("client"),
+                Pod::new("cache").command(&command).port(6379).strict(),
+            ]),
+        )
         .file("service.yaml", Service::new("cache").port(6379, 6379).to_string())
         .start()
         .await?;
@@ -84,10 +117,19 @@ async fn redis_cli_talks_to_redis_through_the_mesh() -> Result<()> {
     let counted = ask(&["-r", "500", "INCR", "passes"]).await?;
     ensure!(counted.lines().last() == Some("500"), "500 commands on one connection: {counted:?}");
     let large = "x".repeat(3_000_000);
-    let stored = world.run_with_input("client", &[cli[0], cli[1], cli[2], "-x", "SET", "large"], large.into_bytes()).await?;
+    let stored = world
+        .run_with_input(
+            "client",
+            &[cli[0], cli[1], cli[2], "-x", "SET", "large"],
+            large.into_bytes(),
+        )
+        .await?;
     ensure!(stored.stdout_text().trim() == "OK", "{stored:?}");
     ensure!(ask(&["STRLEN", "large"]).await?.trim() == "3000000");
-    ensure!(ask(&["GET", "large"]).await?.trim().len() == 3_000_000, "the large value came back short");
+    ensure!(
+        ask(&["GET", "large"]).await?.trim().len() == 3_000_000,
+        "the large value came back short"
+    );
     world.finish().await
 }
 
@@ -104,20 +146,32 @@ async fn curl_fetches_files_from_nginx_through_the_mesh() -> Result<()> {
          uwsgi_temp_path {root}/d; scgi_temp_path {root}/e; server {{ listen 80; listen [::]:80; root {root}; }} }}"
     );
     std::fs::write(directory.path().join("nginx.conf"), settings)?;
-    let content: Vec<u8> = (0..5_000_000_u32).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect();
+    let content: Vec<u8> =
+        (0..5_000_000_u32).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect();
     std::fs::write(directory.path().join("large.bin"), &content)?;
     let nginx = requirements::find("nginx").context("nginx")?.to_string_lossy().into_owned();
     let command = [nginx.as_str(), "-p", &root, "-c", &format!("{root}/nginx.conf")];
     let world = Plan::new("nginx")
-        .file("pods.yaml", documents(&[Pod::new("client"), Pod::new("web").command(&command).port(80).strict()]))
+        .file(
+            "pods.yaml",
+            documents(&[Pod::new("client"), Pod::new("web").command(&command).port(80).strict()]),
+        )
         .file("service.yaml", Service::new("web").port(80, 80).to_string())
         .start()
         .await?;
     let whole = world.run("client", &["curl", "-sS", "http://web/large.bin"]).await?;
-    ensure!(whole.stdout == content, "{} of {} bytes, or others", whole.stdout.len(), content.len());
-    let part = world.run("client", &["curl", "-sS", "-r", "1000-1999", "http://web/large.bin"]).await?;
+    ensure!(
+        whole.stdout == content,
+        "{} of {} bytes, or others",
+        whole.stdout.len(),
+        content.len()
+    );
+    let part =
+        world.run("client", &["curl", "-sS", "-r", "1000-1999", "http://web/large.bin"]).await?;
     ensure!(Some(part.stdout.as_slice()) == content.get(1000..2000), "a part of it is another");
-    let missing = world.curl("client", &["-o", "/dev/null", "-w", "%{http_code}", "http://web/missing"]).await?;
+    let missing = world
+        .curl("client", &["-o", "/dev/null", "-w", "%{http_code}", "http://web/missing"])
+        .await?;
     ensure!(missing == "404", "the application's own answer is {missing}");
     let head = world.curl("client", &["--head", "http://web/large.bin"]).await?.to_lowercase();
     ensure!(head.contains("content-length: 5000000"), "{head}");
@@ -129,8 +183,12 @@ async fn http2_without_tls_is_carried_as_http2() -> Result<()> {
     if requirements::skip(&[Tool::Curl])? {
         return Ok(());
     }
-    let store = Pod::new("store").command(&["meshctl", "shop", "store", "--listen", "9000"]).port(9000);
-    let api = Pod::new("api").command(&["meshctl", "shop", "api", "--listen", "8080"]).port(8080).strict();
+    let store =
+        Pod::new("store").command(&["meshctl", "shop", "store", "--listen", "9000"]).port(9000);
+    let api = Pod::new("api")
+        .command(&["meshctl", "shop", "api", "--listen", "8080"])
+        .port(8080)
+        .strict();
     let services = [
         Service::new("store").port(9000, 9000),
         Service::new("api").port(8080, 8080).port_speaking(8081, 8080, "kubernetes.io/h2c"),
@@ -143,10 +201,18 @@ async fn http2_without_tls_is_carried_as_http2() -> Result<()> {
     // Detected on one port, declared on the other.
     for port in [8080, 8081] {
         let url = format!("http://api:{port}/");
-        let arguments = ["--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", &url];
+        let arguments = [
+            "--http2-prior-knowledge",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_version} %{http_code}",
+            &url,
+        ];
         let answer = world.curl("client", &arguments).await?;
         ensure!(answer == "2 200", "{url}: {answer}");
-        let report = Load::on(&url).http2().requests(1000).connections(4).run(&world, "client").await?;
+        let report =
+            Load::on(&url).http2().requests(1000).connections(4).run(&world, "client").await?;
         report.nothing_lost()?;
         ensure!(report.of("v1") == 1000, "{report:?}");
     }
@@ -162,7 +228,10 @@ async fn an_applications_own_tls_is_carried_unread() -> Result<()> {
     }
     // The certificate is not known before the world is there, so the pod begins without it.
     let world = Plan::new("own-tls")
-        .file("pods.yaml", documents(&[Pod::new("client"), Pod::new("secure"), Pod::new("plain").unmeshed()]))
+        .file(
+            "pods.yaml",
+            documents(&[Pod::new("client"), Pod::new("secure"), Pod::new("plain").unmeshed()]),
+        )
         .file("service.yaml", Service::new("secure").port(443, 8443).to_string())
         .start()
         .await?;
@@ -174,18 +243,20 @@ async fn an_applications_own_tls_is_carried_unread() -> Result<()> {
     let address = world.address("secure").await?;
     let serving = world.run("secure", &command);
     let observed = async {
-        for (from, resolve) in [("client", None), ("plain", Some(format!("secure:8443:{address}")))] {
+        for (from, resolve) in [("client", None), ("plain", Some(format!("secure:8443:{address}")))]
+        {
             let url = if resolve.is_some() { "https://secure:8443/" } else { "https://secure/" };
             // Checked against the application's own certificate: nobody came in between.
             let mut arguments = vec!["--http1.1", "--cacert", &authority, url];
             if let Some(resolve) = &resolve {
                 arguments.extend(["--resolve", resolve]);
             }
-            let answer = wait::until("the application answers", Duration::from_secs(20), async || {
-                world.curl(from, &arguments).await
-            })
-            .await
-            .with_context(|| format!("from {from}"))?;
+            let answer =
+                wait::until("the application answers", Duration::from_secs(20), async || {
+                    world.curl(from, &arguments).await
+                })
+                .await
+                .with_context(|| format!("from {from}"))?;
             ensure!(answer == "impostor", "{answer}");
         }
         anyhow::Ok(())
@@ -203,7 +274,13 @@ async fn a_client_that_ends_its_half_of_a_connection_is_still_answered() -> Resu
         return Ok(());
     }
     let world = Plan::new("half")
-        .file("pods.yaml", documents(&[Pod::new("client"), Pod::new("lines").command(&echo_tcp(7000)).port(7000).strict()]))
+        .file(
+            "pods.yaml",
+            documents(&[
+                Pod::new("client"),
+                Pod::new("lines").command(&echo_tcp(7000)).port(7000).strict(),
+            ]),
+        )
         .file("service.yaml", Service::new("lines").port(7000, 7000).to_string())
         .start()
         .await?;
@@ -216,7 +293,8 @@ async fn a_client_that_ends_its_half_of_a_connection_is_still_answered() -> Resu
 }
 
 #[tokio::test]
-async fn the_first_byte_of_a_server_that_speaks_first_is_late_by_less_than_a_tenth_of_a_second() -> Result<()> {
+async fn the_first_byte_of_a_server_that_speaks_first_is_late_by_less_than_a_tenth_of_a_second()
+-> Result<()> {
     if requirements::skip(&[Tool::Python])? {
         return Ok(());
     }
@@ -224,21 +302,45 @@ async fn the_first_byte_of_a_server_that_speaks_first_is_late_by_less_than_a_ten
     let ports = [3306, 7001];
     let server = |name: &str, port: u16| Pod::new(name).command(&greeter(port)).port(port);
     let world = Plan::new("first-byte")
-        .file("meshed.yaml", documents(&[server("known", 3306).strict(), server("detected", 7001).strict()]))
-        .file("plain.yaml", documents(&[server("plain-known", 3306).unmeshed(), server("plain-detected", 7001).unmeshed()]))
+        .file(
+            "meshed.yaml",
+            documents(&[server("known", 3306).strict(), server("detected", 7001).strict()]),
+        )
+        .file(
+            "plain.yaml",
+            documents(&[
+                server("plain-known", 3306).unmeshed(),
+                server("plain-detected", 7001).unmeshed(),
+            ]),
+        )
         .file("clients.yaml", documents(&[Pod::new("client"), Pod::new("plain-client").unmeshed()]))
-        .file("services.yaml", documents(&[Service::new("known").port(3306, 3306), Service::new("detected").port(7001, 7001)]))
+        .file(
+            "services.yaml",
+            documents(&[
+                Service::new("known").port(3306, 3306),
+                Service::new("detected").port(7001, 7001),
+            ]),
+        )
         .start()
         .await?;
     for (name, port) in ["known", "detected"].into_iter().zip(ports) {
         let plain = world.address(&format!("plain-{name}")).await?.to_string();
         let direct = best(&world, "plain-client", &first_byte(&plain, port, 20)).await?;
         let meshed = best(&world, "client", &first_byte(name, port, 20)).await?;
-        eprintln!("{name}: first byte after {meshed:.1} ms through the mesh, {direct:.1} ms without");
-        ensure!(meshed - direct < 100.0, "{name}: {meshed} ms through the mesh, {direct} ms without");
+        eprintln!(
+            "{name}: first byte after {meshed:.1} ms through the mesh, {direct:.1} ms without"
+        );
+        ensure!(
+            meshed - direct < 100.0,
+            "{name}: {meshed} ms through the mesh, {direct} ms without"
+        );
         // And the connection goes on as one.
-        let output = world.run_with_input("client", &tcp_client(name, port), b"thanks\n".to_vec()).await?;
-        ensure!(output.stdout_text() == "220 good day\nanswered-thanks\nended after 7 bytes\n", "{output:?}");
+        let output =
+            world.run_with_input("client", &tcp_client(name, port), b"thanks\n".to_vec()).await?;
+        ensure!(
+            output.stdout_text() == "220 good day\nanswered-thanks\nended after 7 bytes\n",
+            "{output:?}"
+        );
     }
     world.finish().await
 }

@@ -13,7 +13,8 @@ use heddle_tests::world::{Plan, World};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_broken_traffic_split_changes_nothing_and_the_status_names_file_object_and_field() -> Result<()> {
+async fn a_broken_traffic_split_changes_nothing_and_the_status_names_file_object_and_field()
+-> Result<()> {
     if requirements::skip(&[Tool::Python])? {
         return Ok(());
     }
@@ -36,7 +37,11 @@ async fn a_broken_traffic_split_changes_nothing_and_the_status_names_file_object
         let table = status::table(&world).await?;
         ensure!(table.code == Some(3), "{case}: the table ends with {:?}", table.code);
         for word in &words {
-            ensure!(table.stdout.contains(word), "{case}: no {word:?} in the table:\n{}", table.stdout);
+            ensure!(
+                table.stdout.contains(word),
+                "{case}: no {word:?} in the table:\n{}",
+                table.stdout
+            );
         }
         eprintln!("{case}: {complaint}");
         all_from(&world, "v1").await.context(case)?;
@@ -68,7 +73,10 @@ async fn a_bad_regular_expression_is_refused_by_the_proxy_and_the_status_says_so
     ensure!(refusal.object.contains("HTTPRoute") && refusal.object.contains("api"), "{refusal:?}");
     ensure!(refusal.field.starts_with("spec.rules[0]"), "{refusal:?}");
     ensure!(refusal.resource.starts_with("destination "), "{refusal:?}");
-    ensure!(refusal.reason.contains("unclosed") || refusal.reason.contains("regular"), "{refusal:?}");
+    ensure!(
+        refusal.reason.contains("unclosed") || refusal.reason.contains("regular"),
+        "{refusal:?}"
+    );
     let table = status::table(&world).await?;
     ensure!(table.code == Some(3), "the table ends with {:?}", table.code);
     for word in ["client", "HTTPRoute", &refusal.version.to_string(), &refusal.field] {
@@ -84,7 +92,9 @@ async fn a_bad_regular_expression_is_refused_by_the_proxy_and_the_status_says_so
 
 /// Two versions behind one name, a client, and a route.
 async fn two_versions(name: &str, route: &str) -> Result<World> {
-    let server = |name: &str| Pod::new(name).label("part-of", "api").command(&echo_http(8080, name)).port(8080);
+    let server = |name: &str| {
+        Pod::new(name).label("part-of", "api").command(&echo_http(8080, name)).port(8080)
+    };
     let services = [
         Service::new("api").selector("part-of", "api").port_speaking(8080, 8080, "http"),
         Service::new("v1").port_speaking(8080, 8080, "http"),
@@ -133,7 +143,8 @@ async fn complained(world: &World, words: &[&str]) -> Result<String> {
         let status = Status::read(world).await?;
         ensure!(status.refused, "nothing is refused");
         let complaints = status.complaints();
-        let found = complaints.iter().find(|complaint| words.iter().all(|word| complaint.contains(word)));
+        let found =
+            complaints.iter().find(|complaint| words.iter().all(|word| complaint.contains(word)));
         found.cloned().with_context(|| format!("{words:?} in none of {complaints:?}"))
     })
     .await

@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 #[tokio::test]
-async fn certificates_of_thirty_seconds_lose_nothing_at_two_hundred_requests_a_second() -> Result<()> {
+async fn certificates_of_thirty_seconds_lose_nothing_at_two_hundred_requests_a_second() -> Result<()>
+{
     if requirements::skip(&[Tool::Python])? {
         return Ok(());
     }
@@ -44,10 +45,12 @@ async fn certificates_of_thirty_seconds_lose_nothing_at_two_hundred_requests_a_s
     ensure!(keys.len() >= 4, "only {} different keys in two minutes", keys.len());
     for workload in ["client", "server", "lines"] {
         let metrics = Metrics::of(&world, workload).await?;
-        let renewed = metrics.require("heddle_certificate_renewals_total", &[("outcome", "succeeded")])?;
+        let renewed =
+            metrics.require("heddle_certificate_renewals_total", &[("outcome", "succeeded")])?;
         // The first certificate is counted too.
         ensure!(renewed >= 4.0, "{workload} has renewed {renewed} times");
-        let failed = metrics.require("heddle_certificate_renewals_total", &[("outcome", "failed")])?;
+        let failed =
+            metrics.require("heddle_certificate_renewals_total", &[("outcome", "failed")])?;
         ensure!(failed < 1.0, "{workload} has failed to renew {failed} times");
     }
     everything_was_authenticated(&world, report.sent, handshakes).await?;
@@ -60,7 +63,8 @@ async fn new_connections(world: &World) -> Result<u32> {
     let began = Instant::now();
     let mut opened = 0;
     while began.elapsed() < Duration::from_secs(118) {
-        let output = world.run_with_input("client", &tcp_client("lines", 7000), b"hello\n".to_vec()).await?;
+        let output =
+            world.run_with_input("client", &tcp_client("lines", 7000), b"hello\n".to_vec()).await?;
         ensure!(
             output.stdout_text().starts_with("answered-hello"),
             "after {:?}: {}{}",
@@ -78,7 +82,8 @@ async fn new_connections(world: &World) -> Result<u32> {
 async fn server_keys(world: &World) -> Result<BTreeSet<Vec<u8>>> {
     let uid = world.pod_uid("server").await?;
     let address = format!("{}:8080", world.address("server").await?);
-    let minted = Authority::of(world)?.certify(&Wish::good("cluster.local", "client", "onlooker"))?;
+    let minted =
+        Authority::of(world)?.certify(&Wish::good("cluster.local", "client", "onlooker"))?;
     let presented = Presented::write(world, "onlooker", &minted)?;
     let attempt = Attempt {
         address,
@@ -103,9 +108,14 @@ async fn server_keys(world: &World) -> Result<BTreeSet<Vec<u8>>> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-async fn everything_was_authenticated(world: &World, requests: u64, connections: u32) -> Result<()> {
+async fn everything_was_authenticated(
+    world: &World,
+    requests: u64,
+    connections: u32,
+) -> Result<()> {
     let server = Metrics::of(world, "server").await?;
-    let mutual = server.require("heddle_http_requests_total", &[("direction", "inbound"), ("tls", "mtls")])?;
+    let mutual = server
+        .require("heddle_http_requests_total", &[("direction", "inbound"), ("tls", "mtls")])?;
     ensure!(mutual >= requests as f64, "{mutual} of {requests} requests came over mTLS");
     let client = Metrics::of(world, "client").await?;
     for (metrics, name) in [(&server, "server"), (&client, "client")] {
@@ -115,8 +125,12 @@ async fn everything_was_authenticated(world: &World, requests: u64, connections:
         }
     }
     let lines = Metrics::of(world, "lines").await?;
-    let handshakes = lines.require("heddle_tls_handshakes_total", &[("side", "server"), ("outcome", "ok")])?;
-    ensure!(handshakes >= f64::from(connections), "{handshakes} handshakes, {connections} connections");
+    let handshakes =
+        lines.require("heddle_tls_handshakes_total", &[("side", "server"), ("outcome", "ok")])?;
+    ensure!(
+        handshakes >= f64::from(connections),
+        "{handshakes} handshakes, {connections} connections"
+    );
     let all = lines.require("heddle_tls_handshakes_total", &[])?;
     ensure!(all - handshakes < 1.0, "{}", lines.show("heddle_tls_handshakes_total"));
     Ok(())

@@ -13,7 +13,8 @@ use heddle_tests::wait;
 use heddle_tests::world::{Plan, World};
 
 #[tokio::test]
-async fn a_plain_connection_to_a_strict_workload_is_refused_and_to_a_permissive_one_served() -> Result<()> {
+async fn a_plain_connection_to_a_strict_workload_is_refused_and_to_a_permissive_one_served()
+-> Result<()> {
     if requirements::skip(&[Tool::Curl, Tool::Python])? {
         return Ok(());
     }
@@ -33,7 +34,8 @@ async fn a_plain_connection_to_a_strict_workload_is_refused_and_to_a_permissive_
         ensure!(answer.contains(&format!("\"name\": \"{service}\"")), "{answer}");
     }
     let metrics = Metrics::of(&world, "strict").await?;
-    let refused = metrics.require("heddle_connections_refused_total", &[("direction", "inbound")])?;
+    let refused =
+        metrics.require("heddle_connections_refused_total", &[("direction", "inbound")])?;
     ensure!(refused >= 2.0, "{}", metrics.show("heddle_connections_refused_total"));
     world.finish().await
 }
@@ -72,14 +74,16 @@ async fn an_inbound_proxy_refuses_every_certificate_but_a_good_one_and_counts_wh
     // A connection that was meant for another pod, such as one whose address was reused.
     let presented = Presented::write(&world, "good", &mesh.certify(&good)?)?;
     let mut misdirected = attempt(&world, "strict", Some(&presented)).await?;
-    misdirected.server_name = format!("8080.{}.pod.{TRUST_DOMAIN}", world.pod_uid("permissive").await?);
+    misdirected.server_name =
+        format!("8080.{}.pod.{TRUST_DOMAIN}", world.pod_uid("permissive").await?);
     let outcome = peer::connect(&world, BRIDGE, &misdirected).await?;
     ensure!(outcome.answer.is_empty(), "another pod's name: {outcome:?}");
     world.finish().await
 }
 
 #[tokio::test]
-async fn an_outbound_proxy_believes_only_the_identity_and_the_pod_that_it_was_told_of() -> Result<()> {
+async fn an_outbound_proxy_believes_only_the_identity_and_the_pod_that_it_was_told_of() -> Result<()>
+{
     if requirements::skip(&[Tool::Curl])? {
         return Ok(());
     }
@@ -148,7 +152,9 @@ async fn impostors(world: &World, cases: &[(u16, &str)]) -> Result<Vec<String>> 
             "wrong_pod" => wish = Wish::good(TRUST_DOMAIN, "impostor", "another-pod"),
             "wrong_identity" => wish = Wish::good(TRUST_DOMAIN, "client", &uid),
             "expired" => wish.expired = true,
-            "two_uri_names" => wish.uris.push(format!("spiffe://{TRUST_DOMAIN}/ns/default/sa/client")),
+            "two_uri_names" => {
+                wish.uris.push(format!("spiffe://{TRUST_DOMAIN}/ns/default/sa/client"))
+            }
             "wrong_trust_domain" => {
                 (wish, authority) = (Wish::good("elsewhere.example", "impostor", &uid), &stranger);
             }
@@ -208,7 +214,8 @@ async fn attempt<'a>(
 
 async fn ensure_served(world: &World, mesh: &Authority, good: &Wish) -> Result<()> {
     let presented = Presented::write(world, "good", &mesh.certify(good)?)?;
-    let outcome = peer::connect(world, BRIDGE, &attempt(world, "strict", Some(&presented)).await?).await?;
+    let outcome =
+        peer::connect(world, BRIDGE, &attempt(world, "strict", Some(&presented)).await?).await?;
     ensure!(outcome.answer.starts_with("HTTP/1.1 200"), "a good certificate: {outcome:?}");
     ensure!(outcome.answer.contains("\"name\": \"strict\""), "a good certificate: {outcome:?}");
     Ok(())
