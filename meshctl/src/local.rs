@@ -2,6 +2,8 @@
 
 pub mod render;
 
+use std::time::Duration;
+
 use heddle_local::mesh::{Mesh, MeshConfig, RequestError, StartError};
 use heddle_runtime::signals;
 
@@ -10,6 +12,9 @@ use crate::failure::Failure;
 use crate::output::{self, Colour, Format};
 use crate::run::Ending;
 use crate::worlds;
+
+/// How often a mesh in the foreground is looked after.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
 
 /// Starts a mesh; stays with it until Ctrl-C, unless detached.
 pub async fn up(options: UpArguments) -> Result<Ending, Failure> {
@@ -49,9 +54,26 @@ pub async fn up(options: UpArguments) -> Result<Ending, Failure> {
     if options.detach {
         return Ok(Ending::Good);
     }
-    signals::terminated().await.map_err(|error| signals_unknown(&error))?;
+    tokio::select! {
+        ended = signals::terminated() => ended.map_err(|error| signals_unknown(&error))?,
+        lost = until_lost(&mesh) => return Err(lost),
+    }
     mesh.shutdown().await.map_err(|error| not_asked(&error))?;
     Ok(Ending::Good)
+}
+
+/// Ends when the mesh does not answer any more: somebody else has ended it, or it was killed.
+async fn until_lost(mesh: &Mesh) -> Failure {
+    loop {
+        tokio::time::sleep(LOOK_AFTER).await;
+        if let Err(error) = mesh.status().await {
+            return Failure::new(
+                "the local mesh has ended by itself",
+                "start it again; if nobody ended it with `meshctl local down`, report this as a bug",
+            )
+            .because(&error);
+        }
+    }
 }
 
 /// Prints what runs; a check that fails when a workload is not ready.

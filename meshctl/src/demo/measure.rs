@@ -7,6 +7,11 @@ use crate::demo::observe::Observation;
 use crate::histogram::{self, Bucket};
 use crate::prometheus::Sample;
 
+/// The metric of certificates that a proxy asked for, by `outcome`.
+pub const CERTIFICATES: &str = "heddle_certificate_renewals_total";
+/// The outcome that is a new certificate.
+pub const SUCCEEDED: &str = "succeeded";
+
 /// What the mesh sees of the shop.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
@@ -217,11 +222,11 @@ fn share(part: f64, whole: f64) -> Option<f64> {
 
 fn certificates(now: &Observation) -> Certificates {
     let authority = now.status.as_ref().and_then(|status| status.authority.as_ref());
-    let renewals = now
-        .proxies
-        .values()
-        .map(|samples| sum(samples, "heddle_certificate_renewals_total", |_| true))
-        .sum();
+    // Each proxy counts its first certificate too, which renews none.
+    let of_one = |samples: &Vec<Sample>| {
+        count(sum(samples, CERTIFICATES, |sample| sample.label("outcome") == SUCCEEDED))
+    };
+    let renewals = now.proxies.values().map(|samples| of_one(samples).saturating_sub(1)).sum();
     let expiries = now
         .proxies
         .values()
@@ -230,7 +235,7 @@ fn certificates(now: &Observation) -> Certificates {
         .map(|sample| sample.value);
     Certificates {
         issued: authority.map_or(0, |authority| authority.certificates_issued),
-        renewals: count(renewals),
+        renewals,
         soonest_expiry: expiries.min_by(f64::total_cmp),
     }
 }
@@ -270,7 +275,8 @@ heddle_http_request_duration_seconds_bucket{direction="outbound",service="defaul
 heddle_http_request_duration_seconds_bucket{direction="outbound",service="default/api:8080",backend="default/api-v1:8080",le="0.002"} 180
 heddle_http_request_duration_seconds_bucket{direction="outbound",service="default/api:8080",backend="default/api-v1:8080",le="+Inf"} 180
 heddle_tcp_connections_total{direction="outbound",service="default/store:9000",backend="default/store:9000",tls="mtls"} 4
-heddle_certificate_renewals_total 2
+heddle_certificate_renewals_total{outcome="succeeded"} 3
+heddle_certificate_renewals_total{outcome="failed"} 1
 heddle_certificate_expiry_seconds 1700000030
 "#;
 

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::demo::measure::{count, short_name};
+use crate::demo::measure::{CERTIFICATES, SUCCEEDED, count, short_name};
 use crate::output::Colour;
 use crate::prometheus::Sample;
 use crate::shop::load::report::Report;
@@ -114,8 +114,12 @@ impl Counters {
         })
     }
 
+    /// Each proxy counts its first certificate too, which renews none.
     fn renewals(&self) -> u64 {
-        self.sum(|_, name, _| name == "heddle_certificate_renewals_total")
+        let certificates = self.highest.iter().filter(|((_, name, labels), _)| {
+            name == CERTIFICATES && labels.get("outcome").is_some_and(|it| it == SUCCEEDED)
+        });
+        certificates.map(|(_, value)| count(*value).saturating_sub(1)).sum()
     }
 }
 
@@ -266,7 +270,8 @@ mod tests {
     const GOOD: &str = r#"
 heddle_http_requests_total{direction="outbound",service="default/frontend:8080",status="200",tls="mtls"} 4000
 heddle_http_requests_total{direction="inbound",service="",status="200",tls="plaintext"} 77
-heddle_certificate_renewals_total 3
+heddle_certificate_renewals_total{outcome="succeeded"} 4
+heddle_certificate_renewals_total{outcome="failed"} 2
 "#;
 
     fn status() -> StatusReport {
