@@ -161,19 +161,15 @@ fn name(key: Option<wire::ResourceKey>) -> String {
 }
 
 async fn subscribed(stream: &mut TestStream) -> (String, u64, u64) {
-    match stream.next().await {
-        Message::Subscribe(message) => {
-            (name(message.key), message.known_version, message.known_digest)
-        }
-        other => panic!("no subscription: {other:?}"),
-    }
+    let message = stream.next().await;
+    let Message::Subscribe(message) = message else { panic!("no subscription: {message:?}") };
+    (name(message.key), message.known_version, message.known_digest)
 }
 
 async fn acknowledged(stream: &mut TestStream) -> (String, u64) {
-    match stream.next().await {
-        Message::Ack(message) => (name(message.key), message.version),
-        other => panic!("no acknowledgement: {other:?}"),
-    }
+    let message = stream.next().await;
+    let Message::Ack(message) = message else { panic!("no acknowledgement: {message:?}") };
+    (name(message.key), message.version)
 }
 
 async fn greeted(stream: &mut TestStream) {

@@ -165,6 +165,7 @@ impl Client {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
+                () = self.credentials.changed() => return,
                 ask = self.asks.recv() => match ask {
                     Some(ask) => self.writer.ask(ask, Instant::now()),
                     None => return,
@@ -174,9 +175,11 @@ impl Client {
     }
 }
 
-/// How long to wait before a stream is opened again. A control plane that restarts is back within
-/// seconds, and its proxies must hear of what they missed within two more; one that stays away must
-/// not be met by every proxy of the cluster each second.
+/// How long to wait before a stream is opened again. When a control plane comes back its proxies must
+/// hear of what they missed within two seconds; one that stays away for long is better not tried by
+/// every proxy of the cluster each second. A thousand proxies that wait for up to a second each are
+/// two thousand refused connections a second, which cost nothing, and then a thousand handshakes
+/// spread over one second.
 struct Reconnect {
     since: Instant,
     soon: Backoff,
@@ -226,10 +229,10 @@ fn sweep_timer() -> tokio::time::Interval {
 
 /// The ceiling of the first wait; see [`Backoff`].
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// The ceiling of waits during the first minute without a stream.
+/// The ceiling of waits while [`AT_FIRST`] lasts.
 const LONGEST_DELAY_AT_FIRST: Duration = Duration::from_secs(1);
-/// How long "at first" is.
-const AT_FIRST: Duration = Duration::from_secs(60);
+/// Longer than a restart, an upgrade or the replacement of a machine takes.
+const AT_FIRST: Duration = Duration::from_secs(600);
 /// The ceiling of waits after that.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// A stream that lasted this long was a good one, so that the waits start over.

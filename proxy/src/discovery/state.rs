@@ -145,6 +145,8 @@ impl State {
     pub fn begin_session(&mut self) -> Vec<Subscription> {
         self.session += 1;
         self.differences = 0;
+        // The control plane is told of the good versions only, and refused ones it will send again.
+        self.refused.clear();
         let forgetful = std::mem::take(&mut self.forgetful);
         let workload = ResourceKey::Workload(self.own.clone());
         let destinations = self.wanted.iter().copied().map(ResourceKey::Destination);

@@ -345,8 +345,8 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a destination stays subscribed to after its last connection.
 pub const IDLE_LIMIT: Duration = Duration::from_secs(600);
 /// How many destinations one workload may talk to: far more than any sane one does, few enough that
-/// a port scan does not eat the proxy's memory.
-pub const SUBSCRIPTION_LIMIT: usize = 10_000;
+/// a port scan does not eat the proxy's memory. Below the control plane's own limit of 10,000.
+pub const SUBSCRIPTION_LIMIT: usize = 9_000;
 /// How many unsent answers stop the reading.
 const UNSENT_LIMIT: usize = 20_000;
 

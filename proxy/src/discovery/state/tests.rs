@@ -90,12 +90,10 @@ fn removed(name: &str, version: u64) -> Update {
 }
 
 fn pods(outcome: Outcome) -> Vec<String> {
-    match outcome {
-        Outcome::Ack(Change::Endpoints(_, endpoints)) => {
-            endpoints.into_iter().map(|endpoint| endpoint.pod).collect()
-        }
-        other => panic!("no endpoints: {other:?}"),
-    }
+    let Outcome::Ack(Change::Endpoints(_, endpoints)) = outcome else {
+        panic!("no endpoints: {outcome:?}")
+    };
+    endpoints.into_iter().map(|endpoint| endpoint.pod).collect()
 }
 
 #[test]
@@ -109,11 +107,13 @@ fn a_refused_update_keeps_the_old_one_and_names_what_is_at_fault() {
     assert_eq!(refusal.origin.unwrap().to_string(), "HTTPRoute default/api");
     assert!(refusal.field.starts_with("spec.rules[0]"), "{}", refusal.field);
 
+    assert_eq!(state.fold(), (0, 0), "a refused resource is not in the digest");
+
     let key = ResourceKey::Destination(address(1));
     let again = state.begin_session();
     let known = again.iter().find(|subscription| subscription.key == key).unwrap();
     assert_eq!(known.known_version, Version(5), "the good version is what is known");
-    assert_ne!(state.fold(), before, "a refused resource is not in the digest");
+    assert_eq!(state.fold(), before, "which is all that the control plane was told of");
 
     assert!(matches!(state.apply(destination(1, 7, to("v1"))), Outcome::Ack(_)));
     assert_eq!(state.fold(), (7 * 31 + 1, 1));
@@ -123,9 +123,9 @@ fn a_refused_update_keeps_the_old_one_and_names_what_is_at_fault() {
 fn an_update_older_than_what_is_held_is_ignored_also_a_refused_or_unreadable_one() {
     let mut state = state();
     state.apply(destination(1, 5, to("v1")));
-    let held = |outcome| match outcome {
-        Outcome::IgnoredOlder { held } => held,
-        other => panic!("not ignored: {other:?}"),
+    let held = |outcome| {
+        let Outcome::IgnoredOlder { held } = outcome else { panic!("not ignored: {outcome:?}") };
+        held
     };
     assert_eq!(held(state.apply(destination(1, 4, Destination::PassThrough))), Version(5));
     let bad = routed("v1", PathMatch::Regex("(".into()));
@@ -183,9 +183,11 @@ fn endpoints_that_a_restarted_control_plane_never_mentions_are_dropped() {
 
     state.begin_session();
     state.apply(endpoints("v2", 9, 0, &[2], &[]));
-    let unused = |outcome| match outcome {
-        Outcome::Ack(Change::Destination { unused, .. }) => unused,
-        other => panic!("not taken: {other:?}"),
+    let unused = |outcome| {
+        let Outcome::Ack(Change::Destination { unused, .. }) = outcome else {
+            panic!("not taken: {outcome:?}")
+        };
+        unused
     };
     assert_eq!(unused(state.apply(destination(1, 9, to("v2")))), [service("v1")]);
     assert_eq!(unused(state.apply(destination(2, 9, to("v2")))), [], "3 refers to it");
