@@ -69,7 +69,7 @@ pub struct DemoArguments {
     #[arg(long, value_name = "DURATION", default_value = "40s")]
     pub duration: duration::Text,
     /// How long a certificate lives; it is renewed at half of that
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = leaf_lifetime)]
     pub leaf_lifetime: duration::Text,
     /// Leave the mesh running at the end
     #[arg(long)]
@@ -113,7 +113,7 @@ pub struct UpArguments {
     #[arg(long)]
     pub name: Option<String>,
     /// How long a certificate lives; it is renewed at half of that
-    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = leaf_lifetime)]
     pub leaf_lifetime: duration::Text,
 }
 
@@ -149,6 +149,18 @@ pub struct StatusArguments {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
+}
+
+/// What the control plane issues at the least, so that it is said here and not in its log.
+const SHORTEST_LEAF_LIFETIME: Duration = Duration::from_secs(30);
+
+fn leaf_lifetime(text: &str) -> Result<duration::Text, String> {
+    let lifetime: duration::Text = text.parse().map_err(|error| format!("{error}"))?;
+    if lifetime.0 < SHORTEST_LEAF_LIFETIME {
+        let shortest = duration::Text(SHORTEST_LEAF_LIFETIME);
+        return Err(format!("want {shortest} or more, so that renewals have their time"));
+    }
+    Ok(lifetime)
 }
 
 /// `meshctl shop`.
@@ -248,6 +260,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_certificate_lives_for_half_a_minute_or_more() {
+        for (text, good) in [("30s", true), ("24h", true), ("29s", false), ("30", false)] {
+            assert_eq!(leaf_lifetime(text).is_ok(), good, "case: {text}");
+        }
     }
 
     #[test]
