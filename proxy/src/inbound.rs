@@ -122,7 +122,7 @@ impl Inbound {
     }
 
     /// Serves a connection that was going to `original`.
-    async fn carry(
+    pub(crate) async fn carry(
         &self,
         mut client: TcpStream,
         original: SocketAddr,
@@ -382,3 +382,6 @@ impl Inbound {
         debug!(dst, error = %Chain(refusal), "connection to the workload reset");
     }
 }
+
+#[cfg(test)]
+mod tests;

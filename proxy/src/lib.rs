@@ -19,3 +19,6 @@ pub mod outbound;
 pub mod redirect;
 pub mod rewind;
 pub mod tcp;
+
+#[cfg(test)]
+mod testing;

@@ -99,6 +99,11 @@ impl Outbound {
         Arc::new(Self { dialer, store, unknown: Balancer::labelled("passthrough".into()) })
     }
 
+    #[cfg(test)]
+    pub(crate) fn metrics(&self) -> &crate::metrics::Metrics {
+        &self.dialer.metrics
+    }
+
     /// Serves one connection to its end.
     pub async fn serve(self: Arc<Self>, client: TcpStream) {
         let original = match original_destination(&client) {
@@ -115,7 +120,7 @@ impl Outbound {
     }
 
     /// Serves a connection that was going to `original`.
-    async fn carry(
+    pub(crate) async fn carry(
         &self,
         client: TcpStream,
         original: SocketAddr,

@@ -159,7 +159,7 @@ mod tests {
         drop(first);
         assert_eq!(family.family().get(&labels).map(|counter| counter.get()), Some(2));
         drop(second);
-        assert!(!family.family().contains(&labels));
+        assert!(family.family().get(&labels).is_none());
         assert_eq!(family.lease(&labels).metric().get(), 0);
     }
 }

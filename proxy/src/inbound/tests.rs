@@ -1,0 +1,290 @@
+//! Two proxies between a client and an application, over loopback sockets and real certificates.
+//! The redirect is what is missing: the tests say where a connection was going.
+
+use std::time::Duration;
+
+use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::names::Port;
+use heddle_model::route::Timeouts;
+use heddle_model::workload::InboundPort;
+use heddle_tls::credentials::CredentialsWriter;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+
+use super::*;
+use crate::discovery::store;
+use crate::outbound::Outbound;
+use crate::testing::{
+    Backend, Client, Mesh, balancer, dialer_with, identity, listen, pod_uid, resolved,
+    tcp_pair,
+};
+
+/// A client's proxy, a server's proxy, and an application at the same port of another address.
+struct Pair {
+    outbound: Arc<Outbound>,
+    inbound: Arc<Inbound>,
+    application: SocketAddr,
+    /// Where the server's proxy takes connections.
+    gate: SocketAddr,
+    destination: watch::Sender<crate::discovery::resolved::Resolved>,
+    _credentials: [CredentialsWriter; 2],
+}
+
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+fn workload(name: &str, inbound_mode: InboundMode, port: u16, protocol: Protocol) -> Workload {
+    Workload {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+        pod_uid: pod_uid(name),
+        inbound_mode,
+        ports: vec![InboundPort { port: Port::new(port).unwrap(), protocol }],
+    }
+}
+
+impl Pair {
+    /// The client expects the pod `expected` where the pod `server` answers.
+    async fn new(application: SocketAddr, mode: InboundMode, expected: &str) -> Self {
+        let mesh = Mesh::new();
+        let (client_writer, client) = mesh.credentials("client", LIFETIME);
+        let (server_writer, server) = mesh.credentials("server", LIFETIME);
+        let server = dialer_with("server", server);
+        let inbound = Inbound::new(server);
+        let workload = Arc::new(workload("server", mode, application.port(), Protocol::Detect));
+        let taking = Arc::clone(&inbound);
+        // The name in the handshake holds the port that the connection came to.
+        let gate = SocketAddr::from(([127, 0, 0, 3], application.port()));
+        let gate = listen(gate, move |stream, _number| {
+            let (taking, workload) = (Arc::clone(&taking), Arc::clone(&workload));
+            async move { taking.carry(stream, application, Some(workload)).await }
+        })
+        .await;
+        let endpoint = Endpoint {
+            address: gate,
+            peer: ExpectedPeer::Mesh {
+                identity: identity("server"),
+                pod_uid: pod_uid(expected),
+            },
+            zone: String::new(),
+            pod: "server".to_owned(),
+        };
+        let (store, _writer, _asks) = store::channel();
+        let outbound = Outbound::new(dialer_with("client", client), store);
+        let backends = vec![(balancer("api", vec![endpoint]), 1)];
+        let destination = watch::Sender::new(resolved(backends, Timeouts::default()));
+        let _credentials = [client_writer, server_writer];
+        Self { outbound, inbound, application, gate, destination, _credentials }
+    }
+
+    /// The application's end of a connection that the client's proxy has taken.
+    async fn connect(&self) -> TcpStream {
+        let (near, far) = tcp_pair().await;
+        let outbound = Arc::clone(&self.outbound);
+        let destination = self.destination.subscribe();
+        crate::testing::spawn(async move {
+            outbound.carry(far, ([10, 0, 0, 1], 80).into(), destination).await;
+        });
+        near
+    }
+
+    fn handshakes(&self, outcome: &'static str) -> u64 {
+        let labels = crate::metrics::HandshakeLabels { side: Side::Server, outcome };
+        self.inbound.dialer.metrics.handshakes.get_or_create(&labels).get()
+    }
+}
+
+/// An address of the loopback network that is not the one the gate is at.
+fn application_address() -> SocketAddr {
+    ([127, 0, 0, 2], 0).into()
+}
+
+#[tokio::test]
+async fn http_goes_encrypted_from_proxy_to_proxy() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Strict, "server").await;
+    let mut client = Client::new(pair.connect().await).await;
+    for _request in 0..10 {
+        let answer = client.get("/").await.unwrap();
+        assert_eq!((answer.status, answer.text.as_str()), (200, "application"));
+        let expected = format!("By={};URI={}", identity("server"), identity("client"));
+        assert_eq!(answer.headers["seen-x-forwarded-client-cert"], expected);
+    }
+    assert_eq!(pair.handshakes("ok"), 1, "pooled");
+}
+
+#[tokio::test]
+async fn a_pod_other_than_the_expected_one_gets_no_request() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Permissive, "another").await;
+    let answer = Client::new(pair.connect().await).await.get("/").await.unwrap();
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.headers["x-heddle-error"], "tls");
+    assert_eq!(backend.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_strict_workload_takes_no_plain_connection() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Strict, "server").await;
+    let mut plain = TcpStream::connect(pair.gate).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let read = plain.read_to_end(&mut answer).await;
+    assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+    assert!(answer.is_empty());
+    assert_eq!(backend.connections(), 0);
+}
+
+#[tokio::test]
+async fn nothing_known_of_the_workload_means_no_connection() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Permissive, "server").await;
+    let (mut near, far) = tcp_pair().await;
+    near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    pair.inbound.carry(far, pair.application, None).await;
+    let read = near.read_u8().await;
+    assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_ours_is_not_connected_to() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Permissive, "server").await;
+    let workload = workload("server", InboundMode::Permissive, 80, Protocol::Detect);
+    let (mut near, far) = tcp_pair().await;
+    let elsewhere = ([192, 0, 2, 1], 80).into();
+    pair.inbound.carry(far, elsewhere, Some(Arc::new(workload))).await;
+    let read = near.read_u8().await;
+    assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn a_permissive_workload_serves_plain_http() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Permissive, "server").await;
+    let plain = TcpStream::connect(pair.gate).await.unwrap();
+    let answer = Client::new(plain).await.get("/").await.unwrap();
+    assert_eq!((answer.status, answer.text.as_str()), (200, "application"));
+    assert!(!answer.headers.contains_key("seen-x-forwarded-client-cert"));
+}
+
+/// Greets, then answers each line with itself.
+async fn greeter() -> SocketAddr {
+    listen(application_address(), |mut stream, _number| async move {
+        stream.write_all(b"220 hello\n").await.unwrap();
+        let (mut reader, mut writer) = stream.split();
+        let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        let _ = writer.shutdown().await;
+    })
+    .await
+}
+
+async fn converse(mut stream: TcpStream) {
+    let mut greeting = [0; 10];
+    let start = tokio::time::Instant::now();
+    stream.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(&greeting, b"220 hello\n");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    stream.write_all(b"quit\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "quit\n");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard() {
+    let pair = Pair::new(greeter().await, InboundMode::Strict, "server").await;
+    converse(pair.connect().await).await;
+    assert_eq!(pair.handshakes("ok"), 1);
+    let pair = Pair::new(greeter().await, InboundMode::Permissive, "server").await;
+    converse(TcpStream::connect(pair.gate).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_slow_client_of_http_is_still_routed_as_http() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Permissive, "server").await;
+    for (way, stream) in [
+        ("through both proxies", pair.connect().await),
+        ("plain", TcpStream::connect(pair.gate).await.unwrap()),
+    ] {
+        // Longer than the silence after which the server might have had to speak first.
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        let answer = Client::new(stream).await.get("/").await.unwrap();
+        assert_eq!(answer.text, "application", "case: {way}");
+    }
+    let labels = crate::metrics::DetectionLabels { protocol: "http1" };
+    let detections = &pair.outbound.metrics().detections;
+    assert_eq!(detections.get_or_create(&labels).get(), 1);
+}
+
+#[tokio::test]
+async fn bytes_are_carried_encrypted_and_ends_are_passed_on() {
+    let echo = listen(application_address(), |mut stream, _number| async move {
+        let (mut reader, mut writer) = stream.split();
+        let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        let _ = writer.shutdown().await;
+    })
+    .await;
+    let pair = Pair::new(echo, InboundMode::Strict, "server").await;
+    let mut stream = pair.connect().await;
+    let sent = vec![0x80; 300_000];
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        writer.write_all(&sent).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut received = Vec::new();
+    let (read, ()) = tokio::join!(reader.read_to_end(&mut received), write);
+    read.unwrap();
+    assert!(received == sent);
+    assert_eq!(pair.handshakes("ok"), 1);
+    let bytes = pair.inbound.dialer.metrics.bytes(Direction::Inbound);
+    assert_eq!((bytes.to_server.get(), bytes.to_client.get()), (300_000, 300_000));
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_is_a_reset_and_no_end_at_the_client() {
+    let breaks = listen(application_address(), |mut stream, _number| async move {
+        let _ = stream.read_u8().await;
+        let _ = stream.write_all(b"\x80half").await;
+        reset_on_close(&stream);
+    })
+    .await;
+    let pair = Pair::new(breaks, InboundMode::Strict, "server").await;
+    let mut stream = pair.connect().await;
+    stream.write_all(b"\x80").await.unwrap();
+    let mut received = Vec::new();
+    assert!(stream.read_to_end(&mut received).await.is_err());
+}
+
+#[tokio::test]
+async fn a_refused_destination_is_reset() {
+    let mesh = Mesh::new();
+    let (_writer, credentials) = mesh.credentials("client", LIFETIME);
+    let (store, _store_writer, _asks) = store::channel();
+    let outbound = Outbound::new(dialer_with("client", credentials), store);
+    let refused = crate::discovery::resolved::Resolved::Refused { reason: "no port".to_owned() };
+    let destination = watch::Sender::new(refused);
+    let (mut near, far) = tcp_pair().await;
+    outbound.carry(far, ([10, 0, 0, 1], 81).into(), destination.subscribe()).await;
+    let read = near.read_u8().await;
+    assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn what_the_mesh_does_not_know_passes_through() {
+    let backend = Backend::new("elsewhere").await;
+    let mesh = Mesh::new();
+    let (_writer, credentials) = mesh.credentials("client", LIFETIME);
+    let (store, _store_writer, _asks) = store::channel();
+    let outbound = Outbound::new(dialer_with("client", credentials), store);
+    let destination = watch::Sender::new(crate::discovery::resolved::Resolved::PassThrough);
+    let (near, far) = tcp_pair().await;
+    let (address, receiver) = (backend.address, destination.subscribe());
+    crate::testing::spawn(async move { outbound.carry(far, address, receiver).await });
+    let answer = Client::new(near).await.get("/").await.unwrap();
+    assert_eq!(answer.text, "elsewhere");
+    assert!(!answer.headers.contains_key("x-heddle-error"));
+}
