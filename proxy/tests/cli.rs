@@ -1,5 +1,10 @@
 //! The command line, as whoever starts the proxy meets it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its functions share"
+)]
+
 use std::process::{Command, Output};
 
 fn heddle_proxy(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
