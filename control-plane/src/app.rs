@@ -1,0 +1,160 @@
+//! Builds everything and starts it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use heddle_runtime::admin::Admin;
+use heddle_runtime::readiness::Readiness;
+use heddle_runtime::tasks::Tasks;
+use heddle_tls::credentials;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::admin::{self, AdminService};
+use crate::config::Config;
+use crate::discovery::DiscoveryService;
+use crate::identity::IdentityService;
+use crate::identity::join_tokens::JoinTokens;
+use crate::identity::keeper::{Keeper, KeeperError};
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::push::proxies::Proxies;
+use crate::push::publisher::{Publisher, Snapshots};
+use crate::push::session::Surroundings;
+use crate::server;
+use crate::source::directory::{Directory, NotWatched};
+
+/// Where a control plane is reached that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    /// By proxies.
+    pub address: SocketAddr,
+    /// By whoever collects metrics.
+    pub metrics_address: Option<SocketAddr>,
+}
+
+/// Why a control plane does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The authority or our own certificate is missing.
+    #[error("cannot start the certificate authority")]
+    Keeper(#[from] KeeperError),
+    /// The configuration cannot be read.
+    #[error("cannot read the configuration")]
+    Source(#[from] NotWatched),
+    /// An address is taken, or not ours.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// As the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The admin socket cannot be made.
+    #[error("cannot listen at {}", path.display())]
+    AdminSocket {
+        /// Where.
+        path: PathBuf,
+        /// As the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Starts everything; it ends with `tasks`.
+pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError> {
+    info!(%config, "starting");
+    let readiness = Readiness::new(&[CONFIGURATION]);
+    let metrics = Metrics::default();
+    let proxies = Proxies::default();
+
+    let (writer, credentials) = credentials::channel(config.trust_domain.clone());
+    let (keeper, authorities) = Keeper::start(
+        config.state_directory.clone(),
+        config.trust_domain.clone(),
+        config.leaf_lifetime,
+        writer,
+    )?;
+    let (publisher, snapshots, raise) = Publisher::new(Index::new(config.trust_domain.clone()));
+    let directory = Directory::watch(config.directory.clone())?;
+    let (listener, address) = listen(config.listen).await?;
+    let metrics_address = serve_metrics(&config, &readiness, &metrics, tasks).await?;
+
+    if let Some(path) = config.admin_socket.clone() {
+        let listener =
+            admin::bind(&path).map_err(|source| StartError::AdminSocket { path, source })?;
+        let service = AdminService {
+            snapshots: snapshots.clone(),
+            proxies: proxies.clone(),
+            authorities: authorities.clone(),
+            leaf_lifetime: config.leaf_lifetime,
+            metrics: metrics.clone(),
+        };
+        tasks.spawn("admin.socket", admin::serve(service, listener, tasks.drain().clone()));
+    }
+    let identity = IdentityService {
+        attest: Box::new(JoinTokens::new(config.join_tokens, snapshots.clone())),
+        authorities,
+        leaf_lifetime: config.leaf_lifetime,
+        metrics: metrics.clone(),
+        drain: tasks.drain().clone(),
+    };
+    let surroundings = Surroundings {
+        snapshots: snapshots.clone(),
+        raise,
+        proxies,
+        metrics: metrics.clone(),
+        drain: tasks.drain().clone(),
+    };
+    let router = server::builder()
+        .add_service(identity.server())
+        .add_service(DiscoveryService::server(surroundings, tasks.clone()));
+    let (events, receiver) = mpsc::channel(EVENTS_QUEUED);
+    tasks.spawn("source.directory", directory.run(events, tasks.drain().clone()));
+    tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
+    tasks.spawn("identity.keeper", keeper.run(tasks.drain().clone()));
+    tasks.spawn("app.readiness", become_ready(readiness, snapshots));
+    tasks
+        .spawn("server.grpc", server::serve(router, listener, credentials, metrics, tasks.clone()));
+    info!(%address, "serving proxies");
+    Ok(Running { address, metrics_address })
+}
+
+async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {
+    if snapshots.wait_for(Option::is_some).await.is_ok() {
+        readiness.set_ready(CONFIGURATION);
+    }
+}
+
+async fn serve_metrics(
+    config: &Config,
+    readiness: &Readiness,
+    metrics: &Metrics,
+    tasks: &Tasks,
+) -> Result<Option<SocketAddr>, StartError> {
+    let Some(address) = config.metrics_listen else { return Ok(None) };
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let (listener, address) = listen(address).await?;
+    let registry = Arc::new(Mutex::new(registry));
+    let admin = Admin { readiness: readiness.clone(), registry };
+    heddle_runtime::admin::serve(listener, admin, tasks);
+    Ok(Some(address))
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// What has to be there before proxies can be answered.
+const CONFIGURATION: &str = "configuration";
+/// A source that is faster than the index waits for it.
+const EVENTS_QUEUED: usize = 1024;

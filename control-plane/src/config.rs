@@ -1,0 +1,268 @@
+//! Settings: as typed (flags, environment) → as meant. Every bad one is reported at once.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use heddle_model::identity::TrustDomain;
+use heddle_runtime::duration;
+use heddle_runtime::logging::Format;
+use heddle_tls::authority::LEAF_LIFETIME_MINIMUM;
+
+/// Settings as typed.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(
+    name = "heddle-control-plane",
+    version,
+    about = "The control plane of the mesh: reads configuration, issues certificates, tells proxies"
+)]
+pub struct Typed {
+    /// Directory of Kubernetes YAML to read and watch
+    #[arg(long, env = "HEDDLE_DIRECTORY", value_name = "DIR")]
+    pub directory: Option<String>,
+    /// Directory for the certificate authority's keys; trust-anchors.pem is written there
+    #[arg(long, env = "HEDDLE_STATE_DIRECTORY", value_name = "DIR")]
+    pub state_directory: Option<String>,
+    /// JSON file of join tokens' hashes and whom they were given to
+    #[arg(long, env = "HEDDLE_JOIN_TOKENS", value_name = "FILE")]
+    pub join_tokens: Option<String>,
+    /// Address to serve proxies at [default: 0.0.0.0:15210]
+    #[arg(long, env = "HEDDLE_LISTEN", value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Unix socket to serve the status at, for its owner alone
+    #[arg(long, env = "HEDDLE_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<String>,
+    /// Address to serve /metrics, /ready and /live at
+    #[arg(long, env = "HEDDLE_METRICS_LISTEN", value_name = "ADDR")]
+    pub metrics_listen: Option<String>,
+    /// Trust domain of all identities [default: cluster.local]
+    #[arg(long, env = "HEDDLE_TRUST_DOMAIN", value_name = "NAME")]
+    pub trust_domain: Option<String>,
+    /// How long certificates of workloads are valid [default: 24h]
+    #[arg(long, env = "HEDDLE_LEAF_LIFETIME", value_name = "DURATION")]
+    pub leaf_lifetime: Option<String>,
+    /// How long open requests may take to finish after SIGTERM [default: 5s]
+    #[arg(long, env = "HEDDLE_DRAIN_GRACE", value_name = "DURATION")]
+    pub drain_grace: Option<String>,
+    /// What to log, such as "info" or "info,heddle_control_plane=debug" [default: info]
+    #[arg(long, env = "HEDDLE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, env = "HEDDLE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// Settings as meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What to read and watch.
+    pub directory: PathBuf,
+    /// Where the authority's keys are.
+    pub state_directory: PathBuf,
+    /// Hashes of join tokens.
+    pub join_tokens: PathBuf,
+    /// Where proxies are served.
+    pub listen: SocketAddr,
+    /// Where the status is served; `None`: nowhere.
+    pub admin_socket: Option<PathBuf>,
+    /// Where metrics are served; `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Of all identities.
+    pub trust_domain: TrustDomain,
+    /// Of certificates of workloads; at least [`LEAF_LIFETIME_MINIMUM`].
+    pub leaf_lifetime: Duration,
+    /// How long open requests may take to finish.
+    pub drain_grace: Duration,
+    /// What to log.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: Format,
+}
+
+impl Config {
+    /// Reads all settings, or reports every bad one.
+    pub fn new(typed: Typed) -> Result<Self, BadSettings> {
+        let mut reader = Reader::default();
+        let directory = reader.required("directory", typed.directory);
+        let state_directory = reader.required("state-directory", typed.state_directory);
+        let join_tokens = reader.required("join-tokens", typed.join_tokens);
+        let listen = reader.read(("listen", typed.listen), Some(DEFAULT_LISTEN), ADDRESS, |text| {
+            text.parse().ok()
+        });
+        let metrics_listen =
+            reader.read(("metrics-listen", typed.metrics_listen), None, ADDRESS, |text| {
+                text.parse().ok()
+            });
+        let trust_domain = reader.read(
+            ("trust-domain", typed.trust_domain),
+            Some(DEFAULT_TRUST_DOMAIN),
+            "a lower-case DNS name such as cluster.local",
+            |text| text.parse().ok(),
+        );
+        let leaf_lifetime = reader.read(
+            ("leaf-lifetime", typed.leaf_lifetime),
+            Some(DEFAULT_LEAF_LIFETIME),
+            "a duration of 30s to 365d written as such as \"24h\"",
+            |text| {
+                let lifetime = duration::parse(text).ok()?;
+                (LEAF_LIFETIME_MINIMUM..=LEAF_LIFETIME_MAXIMUM)
+                    .contains(&lifetime)
+                    .then_some(lifetime)
+            },
+        );
+        let drain_grace = reader.read(
+            ("drain-grace", typed.drain_grace),
+            Some(DEFAULT_DRAIN_GRACE),
+            "a duration such as \"5s\"",
+            |text| duration::parse(text).ok(),
+        );
+        let log_format = reader.read(
+            ("log-format", typed.log_format),
+            Some(DEFAULT_LOG_FORMAT),
+            "text or json",
+            |text| text.parse().ok(),
+        );
+        let admin_socket = typed.admin_socket.filter(|path| !path.is_empty()).map(PathBuf::from);
+        let log = typed.log.unwrap_or_else(|| DEFAULT_LOG.to_owned());
+        let all = (|| {
+            Some(Self {
+                directory: directory?,
+                state_directory: state_directory?,
+                join_tokens: join_tokens?,
+                listen: listen?,
+                admin_socket,
+                metrics_listen,
+                trust_domain: trust_domain?,
+                leaf_lifetime: leaf_lifetime?,
+                drain_grace: drain_grace?,
+                log,
+                log_format: log_format?,
+            })
+        })();
+        match all {
+            Some(config) if reader.bad.is_empty() => Ok(config),
+            Some(_) | None => Err(BadSettings(reader.bad)),
+        }
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let optional = |path: Option<String>| path.unwrap_or_else(|| "none".to_owned());
+        write!(
+            f,
+            "directory={} state-directory={} join-tokens={} listen={} admin-socket={} \
+             metrics-listen={} trust-domain={} leaf-lifetime={} drain-grace={} log={} log-format={}",
+            self.directory.display(),
+            self.state_directory.display(),
+            self.join_tokens.display(),
+            self.listen,
+            optional(self.admin_socket.as_ref().map(|path| path.display().to_string())),
+            optional(self.metrics_listen.map(|address| address.to_string())),
+            self.trust_domain,
+            duration::Text(self.leaf_lifetime),
+            duration::Text(self.drain_grace),
+            self.log,
+            self.log_format,
+        )
+    }
+}
+
+/// Settings that will not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct BadSettings(Vec<String>);
+
+impl fmt::Display for BadSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = if self.0.len() == 1 { "setting" } else { "settings" };
+        write!(f, "{} bad {settings}: {}", self.0.len(), self.0.join("; "))
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    bad: Vec<String>,
+}
+
+impl Reader {
+    fn required(&mut self, flag: &str, typed: Option<String>) -> Option<PathBuf> {
+        match typed.filter(|text| !text.is_empty()) {
+            Some(text) => Some(PathBuf::from(text)),
+            None => {
+                self.bad.push(format!("{} is missing (want a path)", names(flag)));
+                None
+            }
+        }
+    }
+
+    fn read<T>(
+        &mut self,
+        (flag, typed): (&str, Option<String>),
+        default: Option<&str>,
+        want: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = typed.or_else(|| default.map(str::to_owned))?;
+        let value = parse(&text);
+        if value.is_none() {
+            self.bad.push(format!("{}={text:?} (want {want})", names(flag)));
+        }
+        value
+    }
+}
+
+fn names(flag: &str) -> String {
+    format!("--{flag} (HEDDLE_{})", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+const ADDRESS: &str = "an address and a port such as 0.0.0.0:15210";
+/// The control plane's port; see the design's list of ports.
+const DEFAULT_LISTEN: &str = "0.0.0.0:15210";
+/// As in most clusters.
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+/// Short enough to do without revocation, long enough to outlast a night without a control plane.
+const DEFAULT_LEAF_LIFETIME: &str = "24h";
+/// Longer than any certificate should live.
+const LEAF_LIFETIME_MAXIMUM: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Requests are short; streams end at once.
+const DEFAULT_DRAIN_GRACE: &str = "5s";
+/// Life cycles and everything worse.
+const DEFAULT_LOG: &str = "info";
+/// For people.
+const DEFAULT_LOG_FORMAT: &str = "text";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Typed {
+        Typed {
+            directory: Some("/d".into()),
+            state_directory: Some("/s".into()),
+            join_tokens: Some("/t".into()),
+            ..Typed::default()
+        }
+    }
+
+    #[test]
+    fn defaults_fill_what_is_not_set() {
+        let config = Config::new(good()).unwrap();
+        insta::assert_snapshot!(config, @"directory=/d state-directory=/s join-tokens=/t listen=0.0.0.0:15210 admin-socket=none metrics-listen=none trust-domain=cluster.local leaf-lifetime=24h drain-grace=5s log=info log-format=text");
+    }
+
+    #[test]
+    fn every_bad_setting_is_reported_at_once() {
+        let typed = Typed {
+            directory: None,
+            listen: Some("15210".into()),
+            metrics_listen: Some("x".into()),
+            trust_domain: Some("Mesh".into()),
+            leaf_lifetime: Some("5s".into()),
+            log_format: Some("xml".into()),
+            ..good()
+        };
+        insta::assert_snapshot!(Config::new(typed).unwrap_err());
+    }
+}

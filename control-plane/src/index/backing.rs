@@ -1,0 +1,194 @@
+//! What stands behind the ports of services: slices and pods → endpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::identity::PodUid;
+use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
+
+use crate::snapshot::PodPort;
+use crate::translate::endpoint_slice::{EndpointSlice, SliceEndpoint, Target};
+use crate::translate::pod::Pod;
+use crate::translate::service::Service;
+
+/// Pods by what they are looked up by.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    pub(super) by_uid: HashMap<PodUid, Arc<Pod>>,
+    pub(super) by_address: HashMap<IpAddr, Arc<Pod>>,
+}
+
+impl Pods {
+    pub(super) fn new<'a>(pods: impl Iterator<Item = &'a Pod>) -> Self {
+        let mut found = Self::default();
+        for pod in pods {
+            let pod = Arc::new(pod.clone());
+            for address in &pod.addresses {
+                // An address that was used again belongs to the younger pod, whatever the elder's
+                // object still says.
+                let elder = found.by_address.get(address);
+                if elder.is_none_or(|elder| elder.seniority < pod.seniority) {
+                    found.by_address.insert(*address, Arc::clone(&pod));
+                }
+            }
+            found.by_uid.insert(pod.uid.clone(), pod);
+        }
+        found
+    }
+
+    /// Who answers at an endpoint; `None` if that is not known yet. Then it must wait: to guess would
+    /// mean to speak plain text to a pod that has a proxy.
+    fn peer(&self, endpoint: &SliceEndpoint, address: IpAddr) -> Option<(ExpectedPeer, String)> {
+        let pod = match &endpoint.target {
+            Target::Pod(uid) => Some(self.by_uid.get(uid)?),
+            Target::ByAddress => self.by_address.get(&address),
+        };
+        let Some(pod) = pod else { return Some((ExpectedPeer::Plaintext, String::new())) };
+        if !pod.live {
+            return None;
+        }
+        let peer = if pod.meshed {
+            ExpectedPeer::Mesh { identity: pod.identity.clone(), pod_uid: pod.uid.clone() }
+        } else {
+            ExpectedPeer::Plaintext
+        };
+        Some((peer, pod.reference.name.clone()))
+    }
+
+    fn says_opaque(&self, address: SocketAddr) -> bool {
+        let pod = self.by_address.get(&address.ip());
+        pod.zip(Port::new(address.port()))
+            .is_some_and(|(pod, port)| pod.opaque_ports.contains(&port))
+    }
+}
+
+/// What stands behind one port of a service.
+#[derive(Debug)]
+pub(super) struct Backing {
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) slices: Vec<ObjectReference>,
+    /// A pod behind it says that its port is opaque.
+    pub(super) opaque: bool,
+}
+
+/// Slices by the service they stand behind.
+pub(super) fn by_service<'a>(
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+) -> BTreeMap<&'a ServiceName, Vec<&'a EndpointSlice>> {
+    let mut found: BTreeMap<&ServiceName, Vec<&EndpointSlice>> = BTreeMap::new();
+    for slice in slices {
+        found.entry(&slice.service).or_default().push(slice);
+    }
+    found
+}
+
+/// Finds what stands behind one port of a service.
+pub(super) fn backing(
+    service: &Service,
+    port_name: &str,
+    slices: &[&EndpointSlice],
+    pods: &Pods,
+) -> Backing {
+    let mut found: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
+    let mut opaque = false;
+    for (slice, port, endpoint) in listed(slices, port_name) {
+        for address in &endpoint.addresses {
+            let socket = SocketAddr::new(*address, port.number());
+            opaque |= pods.says_opaque(socket);
+            let Some((peer, pod)) = pods.peer(endpoint, *address).filter(|_| endpoint.ready) else {
+                continue;
+            };
+            debug_assert_eq!(slice.service, service.name, "slices are listed by service");
+            found.insert(
+                socket,
+                Endpoint { address: socket, peer, zone: endpoint.zone.clone(), pod },
+            );
+        }
+    }
+    Backing {
+        endpoints: one_per_pod(found, service.addresses.first()),
+        slices: slices.iter().map(|slice| slice.reference.clone()).collect(),
+        opaque,
+    }
+}
+
+/// A pod with addresses of both families is one endpoint, not two with double the share: the one of
+/// the family that the service prefers.
+fn one_per_pod(found: BTreeMap<SocketAddr, Endpoint>, primary: Option<&IpAddr>) -> Vec<Endpoint> {
+    let preferred_is_v6 = primary.is_some_and(IpAddr::is_ipv6);
+    let mut chosen: HashMap<(PodUid, u16), SocketAddr> = HashMap::new();
+    for endpoint in found.values() {
+        if let ExpectedPeer::Mesh { pod_uid, .. } = &endpoint.peer {
+            let key = (pod_uid.clone(), endpoint.address.port());
+            let known = chosen.entry(key).or_insert(endpoint.address);
+            if known.is_ipv6() != preferred_is_v6 && endpoint.address.is_ipv6() == preferred_is_v6 {
+                *known = endpoint.address;
+            }
+        }
+    }
+    found
+        .into_values()
+        .filter(|endpoint| match &endpoint.peer {
+            ExpectedPeer::Plaintext => true,
+            ExpectedPeer::Mesh { pod_uid, .. } => {
+                let key = (pod_uid.clone(), endpoint.address.port());
+                chosen.get(&key) == Some(&endpoint.address)
+            }
+        })
+        .collect()
+}
+
+fn listed<'a>(
+    slices: &[&'a EndpointSlice],
+    port_name: &str,
+) -> Vec<(&'a EndpointSlice, Port, &'a SliceEndpoint)> {
+    let mut found = Vec::new();
+    for slice in slices {
+        for port in slice.ports.iter().filter(|port| port.name == port_name) {
+            found.extend(slice.endpoints.iter().map(|endpoint| (*slice, port.port, endpoint)));
+        }
+    }
+    found
+}
+
+/// What services say of the ports of pods.
+#[derive(Debug, Default)]
+pub(super) struct PodPorts(BTreeMap<SocketAddr, Vec<(ServicePort, Protocol, String)>>);
+
+impl PodPorts {
+    /// Takes note of one port of a service and all that is behind it, ready or not.
+    pub(super) fn add(
+        &mut self,
+        port: &ServicePort,
+        (name, protocol): (&str, Protocol),
+        slices: &[&EndpointSlice],
+    ) {
+        for (_, number, endpoint) in listed(slices, name) {
+            for address in &endpoint.addresses {
+                let socket = SocketAddr::new(*address, number.number());
+                let said = self.0.entry(socket).or_default();
+                if said.iter().all(|(known, _, _)| known != port) {
+                    said.push((port.clone(), protocol, endpoint.zone.clone()));
+                }
+            }
+        }
+    }
+
+    /// Where services disagree on the protocol, the first bytes will tell.
+    pub(super) fn settle(self, pods: &Pods) -> HashMap<SocketAddr, PodPort> {
+        let settle = |(address, said): (SocketAddr, Vec<(ServicePort, Protocol, String)>)| {
+            let (first, protocol, zone) = said.first()?.clone();
+            let agreed = said.iter().all(|(_, other, _)| *other == protocol);
+            let protocol = match agreed {
+                _ if pods.says_opaque(address) => Protocol::Opaque,
+                true => protocol,
+                false => Protocol::Detect,
+            };
+            let service = (said.len() == 1).then_some(first);
+            Some((address, PodPort { protocol, service, zone }))
+        };
+        self.0.into_iter().filter_map(settle).collect()
+    }
+}

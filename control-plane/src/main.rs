@@ -1,0 +1,47 @@
+//! `heddle-control-plane`: reads the settings, runs, drains on SIGTERM.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use heddle_control_plane::app;
+use heddle_control_plane::config::{Config, Typed};
+use heddle_runtime::tasks::{DrainOutcome, Tasks};
+use heddle_runtime::{logging, signals};
+use tracing::{info, warn};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "logging may not be set up yet")]
+            {
+                eprintln!("heddle-control-plane: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let config = Config::new(Typed::parse())?;
+    logging::init(&config.log, config.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let tasks = Tasks::new();
+    let grace = config.drain_grace;
+    app::start(config, &tasks).await?;
+    signals::terminated().await.context("cannot wait for signals")?;
+    info!("draining");
+    match tasks.shutdown(grace).await {
+        DrainOutcome::Finished => info!("ended"),
+        DrainOutcome::Aborted { tasks } => warn!(tasks, "ended; some tasks did not finish in time"),
+    }
+    Ok(())
+}

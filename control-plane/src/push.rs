@@ -1,0 +1,10 @@
+//! Configuration on its way to proxies: snapshots (`publisher.rs`), one stream per proxy
+//! (`session.rs`), what that proxy holds and lacks (`ledger.rs`), how far objects have come
+//! (`programmed.rs`).
+
+pub mod delta;
+pub mod ledger;
+pub mod programmed;
+pub mod proxies;
+pub mod publisher;
+pub mod session;

@@ -1,0 +1,386 @@
+//! What one proxy holds, and what it lacks. Pure: `session.rs` sends what [`Ledger::next_update`] says
+//! and tells the ledger what the proxy answers.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use heddle_model::identity::PodUid;
+use heddle_model::names::ServicePort;
+use heddle_model::resource::{ResourceKey, Version};
+use heddle_proto::discovery as wire;
+
+use crate::push::delta;
+use crate::snapshot::{Content, Resource, Snapshot};
+
+/// What one proxy holds.
+#[derive(Debug)]
+pub struct Ledger {
+    own: PodUid,
+    subscriptions: BTreeSet<ResourceKey>,
+    held: BTreeMap<ResourceKey, Held>,
+    /// Endpoints that the proxy says it holds since an earlier stream.
+    resumed: BTreeMap<ResourceKey, Known>,
+    /// Endpoints that subscribed destinations refer to.
+    needed: BTreeSet<ServicePort>,
+    plan: VecDeque<ResourceKey>,
+    counts: Counts,
+}
+
+/// A version of a resource that a proxy says it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Zero: nothing is known.
+    pub version: Version,
+    /// Of the content.
+    pub digest: u64,
+}
+
+/// What was answered so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Updates that the proxy took.
+    pub acknowledged: u64,
+    /// Updates that the proxy refused.
+    pub refused: u64,
+    /// The highest version that it took.
+    pub acknowledged_version: Version,
+}
+
+/// One resource that was sent, or that the proxy had already.
+#[derive(Debug)]
+pub struct Held {
+    /// Of what was sent last.
+    pub version: Version,
+    /// Of what was sent last.
+    pub digest: u64,
+    /// What the proxy made of it.
+    pub answer: Answer,
+    /// What was sent last; unknown when the proxy had it since an earlier stream.
+    content: Option<Arc<Resource>>,
+    was_delta: bool,
+    /// A delta was refused: the whole must be sent.
+    whole_next: bool,
+}
+
+/// What a proxy made of an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet.
+    Pending,
+    /// It acts on it.
+    Acknowledged,
+    /// It goes on with what it had.
+    Refused(Refusal),
+}
+
+/// Why a proxy refused an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// A sentence for people.
+    pub reason: String,
+    /// The object at fault, if the proxy could name one.
+    pub object: Option<heddle_model::names::ObjectReference>,
+    /// Where in that object; may be empty.
+    pub field: String,
+}
+
+/// A subscription that is not granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSubscribed {
+    /// Another pod's own configuration.
+    #[error("pod {own} may not subscribe to workload {asked}")]
+    OtherWorkload {
+        /// Who asks.
+        own: PodUid,
+        /// For whose.
+        asked: PodUid,
+    },
+    /// The limit is reached.
+    #[error("more than {SUBSCRIPTIONS_LIMIT} subscriptions")]
+    TooMany,
+    /// No control plane ever sent such a version.
+    #[error("version {0} is no version")]
+    ImpossibleVersion(Version),
+}
+
+impl Ledger {
+    /// Of a proxy that just connected.
+    pub fn new(own: PodUid) -> Self {
+        Self {
+            own,
+            subscriptions: BTreeSet::new(),
+            held: BTreeMap::new(),
+            resumed: BTreeMap::new(),
+            needed: BTreeSet::new(),
+            plan: VecDeque::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes note of what the proxy wants, and has. [`Ledger::plan`] then finds what follows.
+    pub fn subscribe(&mut self, key: ResourceKey, known: Known) -> Result<(), NotSubscribed> {
+        if known.version > VERSION_LIMIT {
+            return Err(NotSubscribed::ImpossibleVersion(known.version));
+        }
+        if self.subscriptions.len() + self.resumed.len() >= SUBSCRIPTIONS_LIMIT
+            && !self.subscriptions.contains(&key)
+        {
+            return Err(NotSubscribed::TooMany);
+        }
+        match &key {
+            ResourceKey::Workload(asked) if *asked != self.own => {
+                let own = self.own.clone();
+                return Err(NotSubscribed::OtherWorkload { own, asked: asked.clone() });
+            }
+            // Implied by destinations; to name them is to say what is held of them.
+            ResourceKey::Endpoints(_) if !self.held.contains_key(&key) => {
+                self.resumed.insert(key, known);
+                return Ok(());
+            }
+            ResourceKey::Endpoints(_) => {}
+            ResourceKey::Workload(_) | ResourceKey::Destination(_) => {
+                let again = !self.subscriptions.insert(key.clone());
+                if again {
+                    self.distrust_endpoints_of(&key);
+                }
+            }
+        }
+        // What it says counts for more than what was sent: it asks anew when the two differ.
+        self.held.remove(&key);
+        if known.version > Version::default() {
+            self.held.insert(key, Held::known(known));
+        }
+        Ok(())
+    }
+
+    /// A proxy that asks anew found that it holds something else than it should; it may be the
+    /// endpoints, which it does not ask for.
+    fn distrust_endpoints_of(&mut self, key: &ResourceKey) {
+        let content = self.held.get(key).and_then(|held| held.content.clone());
+        for port in content.iter().flat_map(|resource| resource.needs()) {
+            self.held.remove(&ResourceKey::Endpoints(port.clone()));
+        }
+    }
+
+    /// Takes note of what the proxy does not want any more.
+    pub fn unsubscribe(&mut self, key: &ResourceKey) {
+        self.subscriptions.remove(key);
+        if !matches!(key, ResourceKey::Endpoints(_)) {
+            self.held.remove(key);
+        }
+        self.resumed.remove(key);
+    }
+
+    /// Finds out in which order to look for what the proxy lacks: endpoints before the destinations
+    /// that need them, and what nothing needs any more at the end.
+    pub fn plan(&mut self, snapshot: &Snapshot) {
+        let mut plan = VecDeque::new();
+        let mut needed: BTreeSet<ServicePort> = BTreeSet::new();
+        for key in &self.subscriptions {
+            if let Some(resource) = snapshot.contents.resource(key) {
+                for port in resource.needs() {
+                    if needed.insert(port.clone()) {
+                        plan.push_back(ResourceKey::Endpoints(port.clone()));
+                    }
+                }
+            }
+            plan.push_back(key.clone());
+        }
+        for key in self.held.keys() {
+            if matches!(key, ResourceKey::Endpoints(port) if !needed.contains(port)) {
+                plan.push_back(key.clone());
+            }
+        }
+        self.plan = plan;
+        self.needed = needed;
+    }
+
+    /// The next update of the plan, as if it were sent; `None`: the proxy lacks nothing.
+    pub fn next_update(&mut self, snapshot: &Snapshot) -> Option<wire::Update> {
+        while let Some(key) = self.plan.pop_front() {
+            if let Some(update) = self.update(key, snapshot) {
+                return Some(update);
+            }
+        }
+        None
+    }
+
+    fn update(&mut self, key: ResourceKey, snapshot: &Snapshot) -> Option<wire::Update> {
+        if !self.is_needed(&key) {
+            self.held.remove(&key)?;
+            return Some(wire::Update {
+                key: Some((&key).into()),
+                version: snapshot.version.0,
+                digest: 0,
+                resource: Some(wire::update::Resource::Removed(wire::Removed {})),
+            });
+        }
+        let resource = snapshot.contents.resource(&key)?;
+        if let Some(known) = self.resumed.remove(&key) {
+            self.held.entry(key.clone()).or_insert_with(|| Held::known(known));
+        }
+        let held = self.held.get(&key);
+        if held.is_some_and(|held| held.digest == resource.digest && !held.whole_next) {
+            return None;
+        }
+        let base = held.and_then(|held| held.delta_base());
+        let update = update(&key, &resource, snapshot.version, base);
+        let was_delta = matches!(
+            &update.resource,
+            Some(wire::update::Resource::Endpoints(endpoints)) if endpoints.base_version > 0
+        );
+        let held = Held {
+            version: snapshot.version,
+            digest: resource.digest,
+            answer: Answer::Pending,
+            content: Some(resource),
+            was_delta,
+            whole_next: false,
+        };
+        self.held.insert(key, held);
+        Some(update)
+    }
+
+    fn is_needed(&self, key: &ResourceKey) -> bool {
+        match key {
+            ResourceKey::Endpoints(port) => self.needed.contains(port),
+            ResourceKey::Workload(_) | ResourceKey::Destination(_) => {
+                self.subscriptions.contains(key)
+            }
+        }
+    }
+
+    /// Whether a version must be raised before anything can be sent: the proxy would ignore an update
+    /// that is not newer than what it has.
+    pub fn version_to_exceed(&self, snapshot: &Snapshot) -> Option<Version> {
+        let held = self.held.values().map(|held| held.version);
+        let resumed = self.resumed.values().map(|known| known.version);
+        held.chain(resumed).max().filter(|version| *version > snapshot.version)
+    }
+
+    /// The proxy took an update.
+    pub fn acknowledge(&mut self, key: &ResourceKey, version: Version) {
+        // What was taken back since, or replaced, was still taken.
+        self.counts.acknowledged += 1;
+        let Some(held) = self.held.get_mut(key).filter(|held| version <= held.version) else {
+            return;
+        };
+        self.counts.acknowledged_version = self.counts.acknowledged_version.max(version);
+        if held.version == version {
+            held.answer = Answer::Acknowledged;
+        }
+    }
+
+    /// The proxy refused an update. True if it must be sent again, whole: a delta does not tell
+    /// whether its content was at fault, or the proxy held another base.
+    pub fn refuse(&mut self, key: &ResourceKey, version: Version, refusal: Refusal) -> bool {
+        self.counts.refused += 1;
+        let Some(held) = self.held.get_mut(key).filter(|held| held.version == version) else {
+            return false;
+        };
+        held.answer = Answer::Refused(refusal);
+        held.whole_next = held.was_delta;
+        held.whole_next
+    }
+
+    /// Everything that the proxy should hold by now, and did not refuse; `None` while answers are
+    /// outstanding.
+    pub fn digest(&self) -> Option<wire::Digest> {
+        let mut digest = wire::Digest { fold: 0, resources: 0 };
+        for held in self.held.values() {
+            match &held.answer {
+                Answer::Pending => return None,
+                Answer::Refused(_) => {}
+                Answer::Acknowledged => {
+                    digest.fold ^= held.digest;
+                    digest.resources += 1;
+                }
+            }
+        }
+        Some(digest)
+    }
+
+    /// What is held.
+    pub fn held(&self) -> impl Iterator<Item = (&ResourceKey, &Held)> {
+        self.held.iter()
+    }
+
+    /// What is subscribed to.
+    pub fn subscriptions(&self) -> &BTreeSet<ResourceKey> {
+        &self.subscriptions
+    }
+
+    /// What was answered so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+impl Held {
+    fn known(known: Known) -> Self {
+        Self {
+            version: known.version,
+            digest: known.digest,
+            answer: Answer::Acknowledged,
+            content: None,
+            was_delta: false,
+            whole_next: false,
+        }
+    }
+
+    /// What a delta can be made from: not after a refusal, since it is not known what the proxy has.
+    fn delta_base(&self) -> Option<(Version, &[heddle_model::endpoint::Endpoint])> {
+        if matches!(self.answer, Answer::Refused(_)) {
+            return None;
+        }
+        match &self.content.as_ref()?.content {
+            Content::Endpoints(endpoints) => Some((self.version, endpoints)),
+            Content::Workload(_) | Content::Destination(_) => None,
+        }
+    }
+}
+
+fn update(
+    key: &ResourceKey,
+    resource: &Resource,
+    version: Version,
+    base: Option<(Version, &[heddle_model::endpoint::Endpoint])>,
+) -> wire::Update {
+    use wire::update::Resource as Kind;
+
+    let content = match &resource.content {
+        Content::Workload(workload) => Kind::Workload(workload.into()),
+        Content::Destination(destination) => Kind::Destination(destination.into()),
+        Content::Endpoints(endpoints) => Kind::Endpoints(match base {
+            // The same version cannot be base and result.
+            Some((base_version, old)) if base_version < version => {
+                let delta = delta::between(old, endpoints);
+                wire::Endpoints {
+                    base_version: base_version.0,
+                    upserted: delta.upserted.into_iter().map(Into::into).collect(),
+                    removed: delta.removed.into_iter().map(Into::into).collect(),
+                }
+            }
+            Some(_) | None => wire::Endpoints {
+                base_version: 0,
+                upserted: endpoints.iter().map(Into::into).collect(),
+                removed: Vec::new(),
+            },
+        }),
+    };
+    wire::Update {
+        key: Some(key.into()),
+        version: version.0,
+        digest: resource.digest,
+        resource: Some(content),
+    }
+}
+
+/// How many resources one proxy may subscribe to; far more than any workload talks to.
+pub const SUBSCRIPTIONS_LIMIT: usize = 10_000;
+/// Microseconds since 1970 reach this in 146,000 years. Without a limit one proxy could exhaust the
+/// versions of all.
+const VERSION_LIMIT: Version = Version(1 << 62);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! How far proxies have come with an object: the condition Programmed. Pure.
+
+use std::collections::BTreeMap;
+
+use heddle_model::names::ObjectReference;
+use heddle_model::resource::ResourceKey;
+
+use crate::push::ledger::{Answer, Ledger};
+use crate::snapshot::Snapshot;
+use crate::status::{Condition, ConditionKind, ConditionState};
+
+/// What proxies made of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Proxies that hold something of it.
+    proxies: usize,
+    /// Those of them that act on its newest state.
+    done: usize,
+    /// What those say that refused it.
+    refusals: Vec<String>,
+}
+
+/// How far all proxies have come, by object.
+#[derive(Debug, Default)]
+pub struct Board(BTreeMap<ObjectReference, Progress>);
+
+impl Board {
+    /// Adds what one proxy holds.
+    pub fn add(&mut self, proxy: &str, ledger: &Ledger, snapshot: &Snapshot) {
+        let mut of_proxy: BTreeMap<ObjectReference, (bool, Option<String>)> = BTreeMap::new();
+        for (key, held) in ledger.held() {
+            let Some(current) = snapshot.contents.resource(key) else { continue };
+            let newest = held.digest == current.digest;
+            let refusal = match &held.answer {
+                Answer::Refused(refusal) if newest => Some(refusal),
+                Answer::Refused(_) | Answer::Pending | Answer::Acknowledged => None,
+            };
+            for origin in &current.origins {
+                let at_fault = refusal.filter(|refusal| {
+                    refusal.object.as_ref().is_none_or(|object| object == origin)
+                });
+                let entry = of_proxy.entry(origin.clone()).or_insert((true, None));
+                entry.0 &= newest && held.answer == Answer::Acknowledged;
+                if let Some(refusal) = at_fault.filter(|_| entry.1.is_none()) {
+                    let field = match refusal.field.as_str() {
+                        "" => String::new(),
+                        field => format!("{field}: "),
+                    };
+                    entry.1 = Some(format!(
+                        "{proxy} refused version {}: {field}{}",
+                        held.version, refusal.reason
+                    ));
+                }
+            }
+        }
+        // A subscription that was not answered yet is not done either.
+        for key in ledger.subscriptions() {
+            self.add_unanswered(key, ledger, snapshot, &mut of_proxy);
+        }
+        for (object, (done, refusal)) in of_proxy {
+            let progress = self.0.entry(object).or_default();
+            progress.proxies += 1;
+            progress.done += usize::from(done);
+            progress.refusals.extend(refusal);
+        }
+    }
+
+    fn add_unanswered(
+        &self,
+        key: &ResourceKey,
+        ledger: &Ledger,
+        snapshot: &Snapshot,
+        of_proxy: &mut BTreeMap<ObjectReference, (bool, Option<String>)>,
+    ) {
+        if ledger.held().any(|(held, _)| held == key) {
+            return;
+        }
+        let Some(resource) = snapshot.contents.resource(key) else { return };
+        for origin in &resource.origins {
+            of_proxy.entry(origin.clone()).or_insert((false, None)).0 = false;
+        }
+    }
+
+    /// How far proxies have come with one object.
+    pub fn condition(&self, object: &ObjectReference) -> Condition {
+        let none = Progress::default();
+        let Progress { proxies, done, refusals } = self.0.get(object).unwrap_or(&none);
+        let counts = format!("{done} of {proxies} proxies");
+        let (state, reason, message) = if !refusals.is_empty() {
+            let shown = refusals.iter().take(REFUSALS_SHOWN).cloned().collect::<Vec<_>>();
+            let more = match refusals.len().saturating_sub(REFUSALS_SHOWN) {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            let message = format!("{counts}; {}{more}", shown.join("; "));
+            (ConditionState::False, "Refused", message)
+        } else if *proxies == 0 {
+            (ConditionState::Unknown, "NoProxies", "no proxy has asked for it".to_owned())
+        } else if done == proxies {
+            (ConditionState::True, "Programmed", counts)
+        } else {
+            (ConditionState::Unknown, "Pending", counts)
+        };
+        Condition { kind: ConditionKind::Programmed, state, reason, message }
+    }
+}
+
+/// So that one bad rule in a large mesh does not fill a screen.
+const REFUSALS_SHOWN: usize = 3;

@@ -1,0 +1,128 @@
+//! Which proxies are and were connected, and what each holds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use heddle_model::identity::PodUid;
+
+use crate::push::ledger::Ledger;
+
+/// The proxies. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    records: BTreeMap<PodUid, Record>,
+    next_session: u64,
+}
+
+/// What is known of one proxy.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What it said of itself.
+    pub proxy_version: String,
+    /// Its stream is open.
+    pub connected: bool,
+    /// What it holds, or held when its stream ended.
+    pub ledger: SharedLedger,
+    session: u64,
+}
+
+/// A session's ledger, which status may look at.
+#[derive(Clone, Debug)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// Of a proxy that just connected.
+    pub fn new(own: PodUid) -> Self {
+        Self(Arc::new(Mutex::new(Ledger::new(own))))
+    }
+
+    /// For a moment; never held across an await.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that a proxy is connected, until it is dropped.
+#[derive(Debug)]
+pub struct Connected {
+    proxies: Proxies,
+    uid: PodUid,
+    session: u64,
+}
+
+impl Proxies {
+    /// Takes note of a new stream. An older one of the same proxy is forgotten: its end is on its way.
+    pub fn connect(&self, uid: &PodUid, proxy_version: String, ledger: SharedLedger) -> Connected {
+        let mut state = self.lock();
+        let session = state.next_session;
+        state.next_session += 1;
+        let record = Record { proxy_version, connected: true, ledger, session };
+        state.records.insert(uid.clone(), record);
+        Connected { proxies: self.clone(), uid: uid.clone(), session }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<(PodUid, Record)> {
+        self.lock().records.iter().map(|(uid, record)| (uid.clone(), record.clone())).collect()
+    }
+
+    /// How many streams are open.
+    pub fn connected(&self) -> usize {
+        self.lock().records.values().filter(|record| record.connected).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut state = self.proxies.lock();
+        if let Some(record) = state.records.get_mut(&self.uid)
+            && record.session == self.session
+        {
+            record.connected = false;
+        }
+        let gone = state.records.iter().filter(|(_, record)| !record.connected);
+        let oldest = gone.clone().min_by_key(|(_, record)| record.session);
+        let oldest = oldest.map(|(uid, _)| uid.clone()).filter(|_| gone.count() > GONE_LIMIT);
+        if let Some(oldest) = oldest {
+            state.records.remove(&oldest);
+        }
+    }
+}
+
+/// How many proxies are remembered that are not connected any more.
+const GONE_LIMIT: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_came_back_is_not_gone_when_its_old_stream_ends() {
+        let proxies = Proxies::default();
+        let uid: PodUid = "u".parse().unwrap();
+        let old = proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone()));
+        let new = proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone()));
+        drop(old);
+        assert_eq!(proxies.connected(), 1);
+        drop(new);
+        assert_eq!(proxies.connected(), 0);
+        assert_eq!(proxies.all().len(), 1);
+    }
+
+    #[test]
+    fn only_so_many_gone_proxies_are_remembered() {
+        let proxies = Proxies::default();
+        for index in 0..=GONE_LIMIT + 5 {
+            let uid: PodUid = format!("u{index}").parse().unwrap();
+            drop(proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone())));
+        }
+        assert_eq!(proxies.all().len(), GONE_LIMIT);
+    }
+}

@@ -1,0 +1,167 @@
+//! The one writer of the index: applies events, gives the contents a version, publishes them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use heddle_model::resource::Version;
+use heddle_runtime::clock;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::index::Index;
+use crate::snapshot::{Contents, Snapshot};
+use crate::source::Event;
+
+/// What readers have: `None` until the source has told everything that existed at the start.
+pub type Snapshots = watch::Receiver<Option<Snapshot>>;
+
+/// Asks that versions exceed one that a proxy has.
+pub type RaiseVersion = mpsc::Sender<Version>;
+
+/// The writer.
+#[derive(Debug)]
+pub struct Publisher {
+    index: Index,
+    last: Version,
+    contents: Arc<Contents>,
+    snapshots: watch::Sender<Option<Snapshot>>,
+    raise: mpsc::Receiver<Version>,
+}
+
+impl Publisher {
+    /// Makes the writer and what readers need.
+    pub fn new(index: Index) -> (Self, Snapshots, RaiseVersion) {
+        let (snapshots, reader) = watch::channel(None);
+        let (asker, raise) = mpsc::channel(RAISES_QUEUED);
+        let contents = Arc::new(Contents::default());
+        let publisher = Self { index, last: Version::default(), contents, snapshots, raise };
+        (publisher, reader, asker)
+    }
+
+    /// Publishes until the drain, or until the source ends.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, drain: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = drain.cancelled() => return,
+                event = events.recv() => {
+                    let Some(event) = event else { return };
+                    self.index.apply(event);
+                    self.apply_more(&mut events).await;
+                    if self.index.is_synced() {
+                        self.contents = Arc::new(self.index.contents(&self.contents));
+                        self.publish();
+                    }
+                }
+                Some(known) = self.raise.recv() => self.raise_above(known),
+            }
+        }
+    }
+
+    /// What comes together is published together.
+    async fn apply_more(&mut self, events: &mut mpsc::Receiver<Event>) {
+        let latest = Instant::now() + DEBOUNCE_LIMIT;
+        loop {
+            let quiet = (Instant::now() + DEBOUNCE).min(latest);
+            match timeout_at(quiet, events.recv()).await {
+                Ok(Some(event)) => {
+                    // A source that has not told everything has no reason to be hurried.
+                    self.index.apply(event);
+                    if self.index.is_synced() && Instant::now() >= latest {
+                        return;
+                    }
+                }
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn raise_above(&mut self, known: Version) {
+        // Every reader that is behind asks; the first one's answer is everybody's.
+        if known < self.last || !self.index.is_synced() {
+            return;
+        }
+        warn!(
+            config_version = self.last.0,
+            known_version = known.0,
+            "a proxy has a newer version than this control plane; going on above it"
+        );
+        self.last = known;
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let first = self.last == Version::default();
+        self.last = next_version(self.last, clock::now());
+        let snapshot = Snapshot { version: self.last, contents: Arc::clone(&self.contents) };
+        if first {
+            info!(config_version = self.last.0, "first configuration published");
+        } else {
+            debug!(config_version = self.last.0, "configuration published");
+        }
+        self.snapshots.send_replace(Some(snapshot));
+    }
+}
+
+/// Microseconds since 1970, so that versions grow across restarts; always more than the last one, even
+/// if the clock was set back.
+fn next_version(last: Version, now: SystemTime) -> Version {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    Version(now.max(last.0.saturating_add(1)))
+}
+
+/// How long the source may be quiet before what it told is published.
+const DEBOUNCE: Duration = Duration::from_millis(5);
+/// How long a change waits at most for others.
+const DEBOUNCE_LIMIT: Duration = Duration::from_millis(50);
+/// More sessions than this that ask at once ask for the same.
+const RAISES_QUEUED: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_grow_when_the_clock_is_set_back() {
+        let at = |micros| SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+        let first = next_version(Version::default(), at(1000));
+        assert_eq!(first, Version(1000));
+        assert_eq!(next_version(first, at(500)), Version(1001));
+        assert_eq!(next_version(first, at(2000)), Version(2000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_published_before_the_source_has_told_everything() {
+        let index = Index::new("cluster.local".parse().unwrap());
+        let (publisher, mut snapshots, _raise) = Publisher::new(index);
+        let (events, receiver) = mpsc::channel(8);
+        let tasks = heddle_runtime::tasks::Tasks::new();
+        tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
+        let failed = Event::Failed { file: "a".into(), failures: Vec::new() };
+        events.send(failed.clone()).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(1), snapshots.changed()).await.is_err());
+        events.send(Event::Synced).await.unwrap();
+        snapshots.changed().await.unwrap();
+        let first = snapshots.borrow_and_update().as_ref().unwrap().version;
+        events.send(failed).await.unwrap();
+        snapshots.changed().await.unwrap();
+        assert!(snapshots.borrow().as_ref().unwrap().version > first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn versions_go_on_above_what_a_proxy_has() {
+        let index = Index::new("cluster.local".parse().unwrap());
+        let (publisher, mut snapshots, raise) = Publisher::new(index);
+        let (events, receiver) = mpsc::channel(8);
+        let tasks = heddle_runtime::tasks::Tasks::new();
+        tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
+        events.send(Event::Synced).await.unwrap();
+        snapshots.changed().await.unwrap();
+        let ahead = Version(snapshots.borrow_and_update().as_ref().unwrap().version.0 + (1 << 50));
+        raise.send(ahead).await.unwrap();
+        snapshots.changed().await.unwrap();
+        assert!(snapshots.borrow_and_update().as_ref().unwrap().version > ahead);
+    }
+}

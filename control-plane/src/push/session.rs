@@ -1,0 +1,308 @@
+//! One proxy's discovery stream: reads what it wants and what it answers, sends what it lacks. A proxy
+//! that reads slowly is sent the newest state when it is ready for it, not all that was in between.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use heddle_model::identity::PodUid;
+use heddle_model::names::ObjectReference;
+use heddle_model::resource::{ResourceKey, Version};
+use heddle_proto::convert::InvalidMessage;
+use heddle_proto::discovery as wire;
+use heddle_proto::discovery::control_message::Message as ToProxy;
+use heddle_proto::discovery::proxy_message::Message as FromProxy;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use crate::metrics::Metrics;
+use crate::push::ledger::{Known, NotSubscribed, Refusal};
+use crate::push::proxies::{Proxies, SharedLedger};
+use crate::push::publisher::{RaiseVersion, Snapshots};
+use crate::snapshot::Snapshot;
+
+/// What a session reads from and writes to.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// What can be asked for.
+    pub snapshots: Snapshots,
+    /// For when a proxy has a newer version than there is.
+    pub raise: RaiseVersion,
+    /// Where a session is seen.
+    pub proxies: Proxies,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// When to end.
+    pub drain: CancellationToken,
+}
+
+/// One proxy's stream.
+#[derive(Debug)]
+pub struct Session {
+    /// Who it is, by its certificate.
+    pub own: PodUid,
+    /// What it says.
+    pub inbound: Streaming<wire::ProxyMessage>,
+    /// What it is told; a few messages wide.
+    pub outbound: mpsc::Sender<Result<wire::ControlMessage, Status>>,
+    /// What everybody shares.
+    pub surroundings: Surroundings,
+}
+
+/// How many messages wait for a proxy that reads slowly.
+pub const OUTBOUND_QUEUED: usize = 16;
+
+impl Session {
+    /// Serves the stream until either end has had enough.
+    pub async fn run(mut self) {
+        let drain = self.surroundings.drain.clone();
+        let outbound = self.outbound.clone();
+        let own = self.own.clone();
+        let hello = tokio::select! {
+            hello = self.hello() => hello,
+            () = drain.cancelled() => Err(draining()),
+        };
+        let served = match hello {
+            Ok(hello) => self.serve(hello).await,
+            Err(status) => Err(status),
+        };
+        if let Err(status) = served {
+            debug!(src = %own, error = status.message(), "discovery stream ended by the control plane");
+            // The proxy learns the reason if there is room to tell it; the stream ends anyway.
+            let _ = outbound.try_send(Err(status));
+        }
+    }
+
+    async fn hello(&mut self) -> Result<wire::Hello, Status> {
+        let first = tokio::time::timeout(HELLO_TIMEOUT, self.inbound.message()).await;
+        match first {
+            Ok(Ok(Some(wire::ProxyMessage { message: Some(FromProxy::Hello(hello)) }))) => {
+                Ok(hello)
+            }
+            Ok(Ok(_)) => Err(Status::invalid_argument("the first message must be a hello")),
+            Ok(Err(status)) => Err(status),
+            Err(_) => Err(Status::deadline_exceeded("no hello came")),
+        }
+    }
+
+    async fn serve(self, hello: wire::Hello) -> Result<(), Status> {
+        let Self { own, inbound, outbound, surroundings } = self;
+        let Surroundings { snapshots, raise, proxies, metrics, drain } = surroundings;
+        let ledger = SharedLedger::new(own.clone());
+        let version: String = hello.proxy_version.chars().take(VERSION_TEXT_LIMIT).collect();
+        info!(src = %own, proxy_version = version, "proxy connected");
+        let _connected = proxies.connect(&own, version, ledger.clone());
+        let _open = metrics.open_session();
+        let stream = Stream { own, ledger, raise, metrics, snapshot: None };
+        let ended = stream.run(inbound, outbound, snapshots, drain).await;
+        info!("proxy disconnected");
+        ended
+    }
+}
+
+/// A session after the hello.
+struct Stream {
+    own: PodUid,
+    ledger: SharedLedger,
+    raise: RaiseVersion,
+    metrics: Metrics,
+    snapshot: Option<Snapshot>,
+}
+
+impl Stream {
+    async fn run(
+        mut self,
+        mut inbound: Streaming<wire::ProxyMessage>,
+        outbound: mpsc::Sender<Result<wire::ControlMessage, Status>>,
+        mut snapshots: Snapshots,
+        drain: CancellationToken,
+    ) -> Result<(), Status> {
+        self.snapshot.clone_from(&snapshots.borrow_and_update());
+        let mut digests = interval_at(Instant::now() + DIGEST_INTERVAL, DIGEST_INTERVAL);
+        digests.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut digest_due = false;
+        // Whether there may be something to send.
+        let mut behind = false;
+        loop {
+            tokio::select! {
+                () = drain.cancelled() => return Err(draining()),
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return Err(draining());
+                    }
+                    self.snapshot.clone_from(&snapshots.borrow_and_update());
+                    behind = self.plan();
+                }
+                message = inbound.message() => {
+                    let Some(message) = message? else { return Ok(()) };
+                    let mut plan = self.take(message)?;
+                    // A proxy that comes back subscribes to all it has at once.
+                    while let Some(more) = inbound.message().now_or_never() {
+                        let Some(more) = more? else { return Ok(()) };
+                        plan |= self.take(more)?;
+                    }
+                    if plan {
+                        behind = self.plan();
+                    }
+                }
+                _ = digests.tick() => digest_due = true,
+                permit = outbound.reserve(), if behind || digest_due => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if let Some(message) = self.next_message(&mut behind, &mut digest_due) {
+                        permit.send(Ok(wire::ControlMessage { message: Some(message) }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds out what may have to be sent; false: nothing, for now.
+    fn plan(&mut self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        let mut ledger = self.ledger.lock();
+        if let Some(version) = ledger.version_to_exceed(snapshot) {
+            // A full queue means that others ask already. The next snapshot tells.
+            let _ = self.raise.try_send(version);
+            return false;
+        }
+        ledger.plan(snapshot);
+        true
+    }
+
+    fn next_message(&mut self, behind: &mut bool, digest_due: &mut bool) -> Option<ToProxy> {
+        let mut ledger = self.ledger.lock();
+        if *behind {
+            let snapshot = self.snapshot.as_ref()?;
+            if let Some(update) = ledger.next_update(snapshot) {
+                self.metrics.updates_sent.inc();
+                return Some(ToProxy::Update(update));
+            }
+            *behind = false;
+        }
+        // With answers outstanding a digest would only be another way to say that they are.
+        let due = std::mem::take(digest_due);
+        ledger.digest().filter(|_| due).map(ToProxy::Digest)
+    }
+
+    /// Takes a message in; true if it may have to be followed by an update.
+    fn take(&mut self, message: wire::ProxyMessage) -> Result<bool, Status> {
+        let mut ledger = self.ledger.lock();
+        match message.message {
+            Some(FromProxy::Subscribe(subscribe)) => {
+                let known = Known {
+                    version: Version(subscribe.known_version),
+                    digest: subscribe.known_digest,
+                };
+                ledger.subscribe(key(subscribe.key)?, known).map_err(not_subscribed)?;
+                Ok(true)
+            }
+            Some(FromProxy::Unsubscribe(unsubscribe)) => {
+                ledger.unsubscribe(&key(unsubscribe.key)?);
+                Ok(true)
+            }
+            Some(FromProxy::Ack(ack)) => {
+                ledger.acknowledge(&key(ack.key)?, Version(ack.version));
+                self.metrics.updates_acknowledged.inc();
+                Ok(false)
+            }
+            Some(FromProxy::Nack(nack)) => {
+                self.metrics.updates_refused.inc();
+                let key = key(nack.key.clone())?;
+                let refusal = refusal(nack.clone());
+                warn!(
+                    src = %self.own,
+                    resource = %key,
+                    config_version = nack.version,
+                    field = refusal.field,
+                    error = refusal.reason,
+                    "proxy refused an update and goes on with what it had"
+                );
+                Ok(ledger.refuse(&key, Version(nack.version), refusal))
+            }
+            Some(FromProxy::Hello(_)) => Err(Status::invalid_argument("a second hello")),
+            // Of a later version of the protocol.
+            None => Ok(false),
+        }
+    }
+}
+
+fn key(key: Option<wire::ResourceKey>) -> Result<ResourceKey, Status> {
+    let key = key.ok_or_else(|| Status::invalid_argument("key: is missing"))?;
+    ResourceKey::try_from(key)
+        .map_err(|error: InvalidMessage| Status::invalid_argument(format!("key: {error}")))
+}
+
+fn refusal(nack: wire::Nack) -> Refusal {
+    let limited = |text: String| text.chars().take(REASON_LIMIT_CHARS).collect::<String>();
+    let object = nack.origin.map(ObjectReference::from);
+    Refusal {
+        reason: limited(nack.reason),
+        object: object.filter(|object| {
+            [&object.kind, &object.namespace, &object.name]
+                .iter()
+                .all(|text| text.len() <= REASON_LIMIT_CHARS)
+        }),
+        field: in_the_object(&limited(nack.field)),
+    }
+}
+
+/// A rule with several matches is sent as several rules of one match, whose place tells the match
+/// already: `spec.rules[0].matches[2]` and then `.matches[0]`, the only one that was sent.
+fn in_the_object(field: &str) -> String {
+    const ONLY: &str = "].matches[0]";
+    let repeated = field.match_indices(ONLY).find(|(at, _)| {
+        let before = field.get(..*at).unwrap_or_default();
+        before.contains(".matches[")
+    });
+    match repeated {
+        Some((at, _)) => {
+            let before = field.get(..=at).unwrap_or_default();
+            let after = field.get(at + ONLY.len()..).unwrap_or_default();
+            format!("{before}{after}")
+        }
+        None => field.to_owned(),
+    }
+}
+
+fn not_subscribed(error: NotSubscribed) -> Status {
+    match error {
+        NotSubscribed::OtherWorkload { .. } => Status::permission_denied(error.to_string()),
+        NotSubscribed::TooMany => Status::resource_exhausted(error.to_string()),
+        NotSubscribed::ImpossibleVersion(_) => Status::invalid_argument(error.to_string()),
+    }
+}
+
+fn draining() -> Status {
+    Status::unavailable("the control plane is shutting down")
+}
+
+/// How long a proxy may take for its first message.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon a stuck stream is found out; said in `discovery.proto`.
+const DIGEST_INTERVAL: Duration = Duration::from_secs(30);
+/// What is kept of a refusal's texts.
+const REASON_LIMIT_CHARS: usize = 1024;
+/// What is kept of a proxy's version.
+const VERSION_TEXT_LIMIT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_names_the_match_as_it_was_written() {
+        for (field, expected) in [
+            (
+                "spec.rules[0].matches[2].matches[0].path.value",
+                "spec.rules[0].matches[2].path.value",
+            ),
+            ("spec.rules[0].matches[0].path.value", "spec.rules[0].matches[0].path.value"),
+            ("spec.rules[1].matches[1].matches[0]", "spec.rules[1].matches[1]"),
+            ("", ""),
+        ] {
+            assert_eq!(in_the_object(field), expected);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Serves gRPC over TLS: accepts connections, makes handshakes beside one another, and hands them on
+//! with the name of who is there. What is answered is in `discovery.rs` and `identity.rs`.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use heddle_runtime::logging::Chain;
+use heddle_runtime::tasks::Tasks;
+use heddle_tls::control_plane;
+use heddle_tls::credentials::Credentials;
+use heddle_tls::peer::PeerIdentity;
+use heddle_tls::stream::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::{Connected, Router};
+use tracing::{debug, error, warn};
+
+use crate::metrics::Metrics;
+
+/// Who is at the other end of a request's connection.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// By its certificate; `None`: it has none (yet).
+    pub peer: Option<PeerIdentity>,
+}
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    caller: Caller,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// The settings of every gRPC server over TCP.
+pub fn builder() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(Some(STREAMS_LIMIT))
+}
+
+/// Serves until the drain, and then until the open requests are done.
+pub async fn serve(
+    router: Router,
+    listener: TcpListener,
+    credentials: Credentials,
+    metrics: Metrics,
+    tasks: Tasks,
+) {
+    let drain = tasks.drain().clone();
+    let (ready, connections) = mpsc::channel(CONNECTIONS_QUEUED);
+    let acceptor = Acceptor { credentials, metrics, tasks: tasks.clone(), ready };
+    tasks.spawn("server.acceptor", acceptor.run(listener));
+    let served = router
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), drain.cancelled_owned())
+        .await;
+    if let Err(error) = served {
+        error!(error = %Chain(&error), "serving ended");
+    }
+}
+
+struct Acceptor {
+    credentials: Credentials,
+    metrics: Metrics,
+    tasks: Tasks,
+    ready: mpsc::Sender<io::Result<Connection>>,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_LIMIT));
+        let drain = self.tasks.drain().clone();
+        loop {
+            // Those who wait for a handshake wait in the listener's backlog.
+            let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                () = drain.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, address)) => {
+                    let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                        self.metrics.connections_refused.inc();
+                        warn!(src = %address, "too many connections; one turned away");
+                        continue;
+                    };
+                    self.begin(stream, slot, handshake);
+                }
+                Err(error) => {
+                    warn!(%error, "connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        stream: TcpStream,
+        slot: OwnedSemaphorePermit,
+        handshake: OwnedSemaphorePermit,
+    ) {
+        let credentials = self.credentials.clone();
+        let ready = self.ready.clone();
+        let metrics = self.metrics.clone();
+        self.tasks.spawn("server.handshake", async move {
+            // Answers are small, and each is waited for.
+            let _ = stream.set_nodelay(true);
+            let accepted = control_plane::accept(stream, &credentials).await;
+            drop(handshake);
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connection = Connection { stream, caller: Caller { peer }, _slot: slot };
+                    // Fails when the server has ended; then the connection ends too.
+                    let _ = ready.send(Ok(connection)).await;
+                }
+                Err(error) => {
+                    metrics.handshakes_failed.inc();
+                    debug!(error = %Chain(&error), "handshake failed");
+                }
+            }
+        });
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// How often a silent proxy is asked for a sign of life, and how long it may take: a dead one is
+/// noticed within the sum.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`KEEPALIVE_INTERVAL`].
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at once on one connection: a proxy has three.
+const STREAMS_LIMIT: u32 = 16;
+/// Connections at once.
+const CONNECTIONS_LIMIT: usize = 20_000;
+/// Handshakes at once: they cost the most of all that a stranger can ask for.
+const HANDSHAKES_LIMIT: usize = 256;
+/// Handshakes that are done and wait to be served.
+const CONNECTIONS_QUEUED: usize = 64;
+/// When the system has no more descriptors, asking again at once would only burn time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,195 @@
+//! Everything that can be asked for, at one moment. Made by `index.rs`, never changed; what a proxy
+//! lacks of it is decided in `push/`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use heddle_model::destination::{Destination, EndpointDestination};
+use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::identity::PodUid;
+use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
+use heddle_model::resource::{ResourceKey, Version};
+use heddle_model::workload::Workload;
+use heddle_proto::convert;
+use heddle_proto::discovery as wire;
+
+use crate::source::Failure;
+use crate::status::ObjectStatus;
+use crate::translate::pod::Pod;
+
+/// What can be asked for, and its version. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Grows with every snapshot.
+    pub version: Version,
+    /// What can be asked for.
+    pub contents: Arc<Contents>,
+}
+
+/// One resource. Equal ones are shared by the snapshots that have them.
+#[derive(Debug, PartialEq)]
+pub struct Resource {
+    /// What it says.
+    pub content: Content,
+    /// Of the content on the wire; never zero.
+    pub digest: u64,
+    /// The objects that it came from.
+    pub origins: Vec<ObjectReference>,
+}
+
+/// What a resource says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A proxy's own workload.
+    Workload(Workload),
+    /// What an address means.
+    Destination(Destination),
+    /// The ready endpoints of a service's port, by address.
+    Endpoints(Vec<Endpoint>),
+}
+
+impl Resource {
+    /// Computes the digest.
+    pub fn new(content: Content, origins: Vec<ObjectReference>) -> Self {
+        let digest = match &content {
+            Content::Workload(workload) => convert::digest(&wire::Workload::from(workload)),
+            Content::Destination(destination) => {
+                convert::digest(&wire::Destination::from(destination))
+            }
+            Content::Endpoints(endpoints) => convert::digest(&wire::Endpoints {
+                base_version: 0,
+                upserted: endpoints.iter().map(Into::into).collect(),
+                removed: Vec::new(),
+            }),
+        };
+        Self { content, digest, origins }
+    }
+
+    /// The endpoints that a proxy needs before it can use this resource.
+    pub fn needs(&self) -> Vec<&ServicePort> {
+        match &self.content {
+            Content::Destination(Destination::Service(service)) => service.backends(),
+            Content::Destination(
+                Destination::PassThrough | Destination::Refused { .. } | Destination::Endpoint(_),
+            )
+            | Content::Workload(_)
+            | Content::Endpoints(_) => Vec::new(),
+        }
+    }
+}
+
+/// What can be asked for.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Every known pod.
+    pub pods: HashMap<PodUid, Arc<Pod>>,
+    /// Which pod has an address.
+    pub pods_by_address: HashMap<IpAddr, Arc<Pod>>,
+    /// What services say of pods' ports.
+    pub pod_ports: HashMap<SocketAddr, PodPort>,
+    /// Which service has a virtual address.
+    pub services_by_address: HashMap<IpAddr, ServiceName>,
+    /// The ports of every service.
+    pub ports: BTreeMap<ServiceName, Vec<Port>>,
+    /// What the ports of services mean.
+    pub destinations: HashMap<ServicePort, Arc<Resource>>,
+    /// What stands behind the ports of services.
+    pub endpoints: HashMap<ServicePort, Arc<Resource>>,
+    /// Meshed pods, for their own proxies.
+    pub workloads: HashMap<PodUid, Arc<Resource>>,
+    /// Every object that was read, or whose name could be.
+    pub objects: Vec<ObjectStatus>,
+    /// What could not be read, and could not be told which object it was.
+    pub source_errors: Vec<Failure>,
+}
+
+/// What services say of a pod's port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPort {
+    /// What is known of the protocol.
+    pub protocol: Protocol,
+    /// The service that the port stands behind, if exactly one does.
+    pub service: Option<ServicePort>,
+    /// The pod's topology zone; empty if not known.
+    pub zone: String,
+}
+
+impl Contents {
+    /// Looks a resource up; `None` if a proxy has to wait for it: a workload that is not known yet.
+    pub fn resource(&self, key: &ResourceKey) -> Option<Arc<Resource>> {
+        match key {
+            ResourceKey::Workload(uid) => self.workloads.get(uid).cloned(),
+            ResourceKey::Destination(address) => Some(self.destination(*address)),
+            ResourceKey::Endpoints(port) => {
+                Some(self.endpoints.get(port).cloned().unwrap_or_else(|| {
+                    Arc::new(Resource::new(Content::Endpoints(Vec::new()), Vec::new()))
+                }))
+            }
+        }
+    }
+
+    fn destination(&self, address: SocketAddr) -> Arc<Resource> {
+        let Some(service) = self.services_by_address.get(&address.ip()) else {
+            let (destination, origins) = self.by_pod(address);
+            return Arc::new(Resource::new(Content::Destination(destination), origins));
+        };
+        let known = Port::new(address.port()).and_then(|port| {
+            self.destinations.get(&ServicePort { service: service.clone(), port })
+        });
+        known.cloned().unwrap_or_else(|| {
+            let reason = self.no_port(service, address.port());
+            Arc::new(Resource::new(
+                Content::Destination(Destination::Refused { reason }),
+                vec![service_reference(service)],
+            ))
+        })
+    }
+
+    fn by_pod(&self, address: SocketAddr) -> (Destination, Vec<ObjectReference>) {
+        let pod = self.pods_by_address.get(&address.ip()).filter(|pod| pod.meshed);
+        let Some((pod, port)) = pod.zip(Port::new(address.port())) else {
+            return (Destination::PassThrough, Vec::new());
+        };
+        let said = self.pod_ports.get(&address);
+        let protocol = match said {
+            Some(said) => said.protocol,
+            None => pod.protocol_of(port),
+        };
+        let destination = Destination::Endpoint(EndpointDestination {
+            endpoint: Endpoint {
+                address,
+                peer: ExpectedPeer::Mesh {
+                    identity: pod.identity.clone(),
+                    pod_uid: pod.uid.clone(),
+                },
+                zone: said.map(|said| said.zone.clone()).unwrap_or_default(),
+                pod: pod.reference.name.clone(),
+            },
+            protocol,
+            service: said.and_then(|said| said.service.clone()),
+        });
+        (destination, vec![pod.reference.clone()])
+    }
+
+    /// Why a service cannot be called at a port.
+    pub fn no_port(&self, service: &ServiceName, port: u16) -> String {
+        no_port(service, port, self.ports.get(service).map(Vec::as_slice).unwrap_or_default())
+    }
+}
+
+/// Why a service cannot be called at a port.
+pub fn no_port(service: &ServiceName, port: u16, known: &[Port]) -> String {
+    let known: Vec<String> = known.iter().map(Port::to_string).collect();
+    let has = if known.is_empty() { "none over TCP".to_owned() } else { known.join(", ") };
+    format!("service {service} has no port {port} (it has {has})")
+}
+
+/// The object of a service.
+pub fn service_reference(service: &ServiceName) -> ObjectReference {
+    ObjectReference {
+        kind: "Service".to_owned(),
+        namespace: service.namespace.clone(),
+        name: service.name.clone(),
+    }
+}

@@ -1,0 +1,132 @@
+//! What a source of configuration tells the rest of the control plane: objects, typed, with the place
+//! they were read from. Which source it is does not matter here: a directory (`directory.rs`) today,
+//! the Kubernetes API with the same events later.
+
+use std::fmt;
+
+use gateway_api::httproutes::HttpRouteSpec;
+use heddle_model::names::ObjectReference;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::source::traffic_split::TrafficSplitSpec;
+
+pub mod directory;
+pub mod document;
+pub mod files;
+pub mod node;
+pub mod reader;
+pub mod scan;
+pub mod traffic_split;
+
+/// One thing that a source found out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// An object exists with this content; it replaces what was known of it.
+    Applied(Box<Object>),
+    /// An object is gone.
+    Deleted(ObjectReference),
+    /// What could not be read of one file; it replaces what was said of that file before, and an empty
+    /// list withdraws it. Objects of earlier, good readings stay applied.
+    Failed {
+        /// Relative to the directory.
+        file: String,
+        /// In the order of the file.
+        failures: Vec<Failure>,
+    },
+    /// Everything that existed at the start has been told.
+    Synced,
+}
+
+/// An object of a known kind, or the name of one of another kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Kind, namespace, name.
+    pub reference: ObjectReference,
+    /// Where it was written.
+    pub place: Place,
+    /// Of its content alone: comments, order of keys and place do not count.
+    pub content_hash: u64,
+    /// The object.
+    pub content: Content,
+}
+
+/// Where something was written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Relative to the directory.
+    pub file: String,
+    /// From 1.
+    pub line: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// The kinds that the mesh reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// `v1 Pod`.
+    Pod(Box<Pod>),
+    /// `v1 Service`.
+    Service(Box<Service>),
+    /// `discovery.k8s.io/v1 EndpointSlice`.
+    EndpointSlice(Box<EndpointSlice>),
+    /// `split.smi-spec.io TrafficSplit`.
+    TrafficSplit(Box<Custom<TrafficSplitSpec>>),
+    /// `gateway.networking.k8s.io HTTPRoute`.
+    HttpRoute(Box<Custom<HttpRouteSpec>>),
+    /// Any other kind: named in the status as ignored, and otherwise not read.
+    Ignored {
+        /// As it was written.
+        api_version: String,
+    },
+}
+
+/// An object of a custom resource.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Custom<S> {
+    /// Group and version.
+    pub api_version: String,
+    /// As it was written.
+    pub kind: String,
+    /// Names, labels, annotations.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What is wished for.
+    pub spec: S,
+    /// What others say of it; never read.
+    #[serde(default)]
+    pub status: Option<serde_json::Value>,
+}
+
+/// Something in a file that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Where.
+    pub place: Place,
+    /// Which object it is about, when kind and name could be read.
+    pub object: Option<ObjectReference>,
+    /// The path of the field, such as `spec.backends[1].weight`; empty if it is not one field.
+    pub field: String,
+    /// What is wrong and what would do.
+    pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(object) = &self.object {
+            write!(f, "{object}: ")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}

@@ -1,0 +1,299 @@
+//! The text of one file → typed objects, and what could not be read, with file, line, object and field.
+//! What an object means is in `translate/`; which of several files counts is in `files.rs`.
+
+use heddle_model::names::ObjectReference;
+
+use crate::source::node::{Node, Value};
+use crate::source::reader::{self, Misread};
+use crate::source::{Content, Failure, Object, Place};
+
+/// What one file holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileContent {
+    /// In the order of the file.
+    pub objects: Vec<Object>,
+    /// In the order of the file.
+    pub failures: Vec<Failure>,
+}
+
+/// Reads every document of a file; one that cannot be read does not keep the others from it.
+pub fn read_file(file: &str, text: &str) -> FileContent {
+    let mut content = FileContent::default();
+    for chunk in chunks(text) {
+        match Node::parse(&chunk.text) {
+            Ok(node) => {
+                let node = node.moved_down(chunk.lines_before);
+                read_document(file, &node, &mut content);
+            }
+            Err(error) => content.failures.push(Failure {
+                place: Place { file: file.to_owned(), line: error.line + chunk.lines_before },
+                object: guess_reference(&chunk.text),
+                field: String::new(),
+                message: format!("is not YAML: {}", error.message),
+            }),
+        }
+    }
+    content
+}
+
+fn read_document(file: &str, node: &Node, content: &mut FileContent) {
+    if node.value == Value::Null {
+        return;
+    }
+    let kind = node.text("kind").unwrap_or_default();
+    let items = node.field("items").filter(|_| kind.ends_with("List"));
+    let Some(Value::Sequence(items)) = items.map(|items| &items.value) else {
+        return read_object(file, node, None, content);
+    };
+    for item in items {
+        // The items of a typed list (`PodList`) need not repeat what the list says of them.
+        let of_list =
+            kind.strip_suffix("List").filter(|kind| !kind.is_empty()).zip(node.text("apiVersion"));
+        read_object(file, item, of_list, content);
+    }
+}
+
+fn read_object(file: &str, node: &Node, of_list: Option<(&str, &str)>, content: &mut FileContent) {
+    let place = Place { file: file.to_owned(), line: node.line };
+    let named = Header::read(node, of_list);
+    let header = match named {
+        Ok(header) => header,
+        Err(problem) => {
+            content.failures.push(Failure {
+                place: Place { line: problem.line, ..place },
+                object: None,
+                field: problem.field.to_owned(),
+                message: problem.message,
+            });
+            return;
+        }
+    };
+    match header.content(node) {
+        Ok(read) => content.objects.push(Object {
+            reference: header.reference,
+            place,
+            content_hash: node.content_hash(),
+            content: read,
+        }),
+        Err(error) => content.failures.push(Failure {
+            place: Place { line: error.line(), ..place },
+            object: Some(header.reference),
+            field: error.field(),
+            message: error.message().to_owned(),
+        }),
+    }
+}
+
+/// What has to be known of an object before its kind is read.
+struct Header<'a> {
+    api_version: &'a str,
+    kind: Kind,
+    reference: ObjectReference,
+}
+
+enum Kind {
+    Pod,
+    Service,
+    EndpointSlice,
+    TrafficSplit,
+    HttpRoute,
+    Other,
+}
+
+struct BadHeader {
+    line: u64,
+    field: &'static str,
+    message: String,
+}
+
+impl<'a> Header<'a> {
+    fn read(node: &'a Node, of_list: Option<(&'a str, &'a str)>) -> Result<Self, BadHeader> {
+        let bad = |field, message: &str| BadHeader {
+            line: node.line,
+            field,
+            message: message.to_owned(),
+        };
+        if !matches!(node.value, Value::Mapping(_)) {
+            return Err(bad("", "is not a Kubernetes object (want apiVersion, kind, metadata)"));
+        }
+        let (list_kind, list_version) = of_list.unzip();
+        let kind = node
+            .text("kind")
+            .or(list_kind)
+            .ok_or_else(|| bad("kind", "is missing (want one such as Service)"))?;
+        let api_version = node
+            .text("apiVersion")
+            .or(list_version)
+            .ok_or_else(|| bad("apiVersion", "is missing (want one such as v1)"))?;
+        let metadata = node.field("metadata");
+        let name = metadata
+            .and_then(|metadata| metadata.text("name"))
+            .ok_or_else(|| bad("metadata.name", "is missing, or is not a text"))?;
+        let namespace = metadata.and_then(|metadata| metadata.text("namespace"));
+        for (field, text) in [("metadata.name", Some(name)), ("metadata.namespace", namespace)] {
+            if let Some(text) = text.filter(|text| !is_name(text)) {
+                let message =
+                    format!("{text:?} is not a name (want lower-case letters, digits, - and .)");
+                return Err(bad(field, &message));
+            }
+        }
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let known = known_kind(group, kind);
+        let shown_kind = match (&known, group) {
+            // Else a Knative Service would be taken for a Service.
+            (Kind::Other, group) if !group.is_empty() => format!("{kind}.{group}"),
+            _ => kind.to_owned(),
+        };
+        let reference = ObjectReference {
+            kind: shown_kind,
+            namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+            name: name.to_owned(),
+        };
+        Ok(Self { api_version, kind: known, reference })
+    }
+
+    fn content(&self, node: &Node) -> Result<Content, Misread> {
+        match self.kind {
+            Kind::Pod => {
+                self.check_version(&["v1"])?;
+                Ok(Content::Pod(Box::new(reader::read(node)?)))
+            }
+            Kind::Service => {
+                self.check_version(&["v1"])?;
+                Ok(Content::Service(Box::new(reader::read(node)?)))
+            }
+            Kind::EndpointSlice => {
+                self.check_version(&["discovery.k8s.io/v1"])?;
+                Ok(Content::EndpointSlice(Box::new(reader::read(node)?)))
+            }
+            Kind::TrafficSplit => {
+                self.check_version(&[
+                    "split.smi-spec.io/v1alpha1",
+                    "split.smi-spec.io/v1alpha2",
+                    "split.smi-spec.io/v1alpha3",
+                    "split.smi-spec.io/v1alpha4",
+                ])?;
+                Ok(Content::TrafficSplit(Box::new(reader::read(node)?)))
+            }
+            Kind::HttpRoute => {
+                self.check_version(&[
+                    "gateway.networking.k8s.io/v1",
+                    "gateway.networking.k8s.io/v1beta1",
+                ])?;
+                Ok(Content::HttpRoute(Box::new(reader::read(node)?)))
+            }
+            Kind::Other => Ok(Content::Ignored { api_version: self.api_version.to_owned() }),
+        }
+    }
+
+    fn check_version(&self, known: &[&str]) -> Result<(), Misread> {
+        if known.contains(&self.api_version) {
+            return Ok(());
+        }
+        Err(Misread::of_field(
+            "apiVersion",
+            format!("{:?} is not known (known: {})", self.api_version, known.join(", ")),
+        ))
+    }
+}
+
+fn known_kind(group: &str, kind: &str) -> Kind {
+    match (group, kind) {
+        ("", "Pod") => Kind::Pod,
+        ("", "Service") => Kind::Service,
+        ("discovery.k8s.io", "EndpointSlice") => Kind::EndpointSlice,
+        ("split.smi-spec.io", "TrafficSplit") => Kind::TrafficSplit,
+        ("gateway.networking.k8s.io", "HTTPRoute") => Kind::HttpRoute,
+        _ => Kind::Other,
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let bounded = !text.is_empty() && text.len() <= NAME_LIMIT_BYTES;
+    // Colons are in the names of some cluster-wide objects, which are ignored anyway.
+    bounded
+        && text.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b':')
+        })
+}
+
+/// One document's part of a file.
+struct Chunk {
+    lines_before: u64,
+    text: String,
+}
+
+/// Splits at `---` lines, as Kubernetes' own tools do, so that a document with a syntax error does not
+/// hide the others.
+fn chunks(text: &str) -> Vec<Chunk> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut chunks = Vec::new();
+    let mut current = Chunk { lines_before: 0, text: String::new() };
+    for (line, number) in text.lines().zip(0_u64..) {
+        let marker = line == "---" || line.starts_with("--- ") || line.starts_with("---\t");
+        // A directive belongs to the document that its marker begins.
+        let only_directives = current
+            .text
+            .lines()
+            .all(|line| line.is_empty() || line.starts_with('%') || line.starts_with('#'));
+        if marker && !only_directives {
+            chunks.push(current);
+            current = Chunk { lines_before: number, text: String::new() };
+        }
+        current.text.push_str(line);
+        current.text.push('\n');
+    }
+    let blank = |chunk: &Chunk| {
+        chunk.text.lines().all(|line| {
+            let line = line.trim();
+            line.is_empty() || line.starts_with('#') || line == "---" || line == "..."
+        })
+    };
+    chunks.push(current);
+    chunks.retain(|chunk| !blank(chunk));
+    chunks
+}
+
+/// The object that a text with a syntax error most likely was about: its `kind`, and the names under
+/// `metadata`, if they are written in the usual way.
+fn guess_reference(text: &str) -> Option<ObjectReference> {
+    let mut kind = None;
+    let mut name = None;
+    let mut namespace = None;
+    let mut in_metadata = false;
+    let mut indentation = None;
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        let depth = line.len() - trimmed.len();
+        let (key, value) = trimmed.split_once(':').unwrap_or((trimmed, ""));
+        let value = value.split(" #").next().unwrap_or_default();
+        let value = value.trim().trim_matches(|quote| matches!(quote, '"' | '\''));
+        if depth == 0 && !trimmed.is_empty() && !trimmed.starts_with('#') {
+            in_metadata = key == "metadata";
+            indentation = None;
+            if key == "kind" {
+                kind = kind.or(Some(value));
+            }
+        } else if in_metadata && depth > 0 && depth == *indentation.get_or_insert(depth) {
+            match key {
+                "name" => name = name.or(Some(value)),
+                "namespace" => namespace = namespace.or(Some(value)),
+                _ => {}
+            }
+        }
+    }
+    let known = |text: &&str| is_name(text);
+    Some(ObjectReference {
+        kind: kind.filter(|kind| !kind.is_empty())?.to_owned(),
+        namespace: namespace.filter(known).unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+        name: name.filter(known)?.to_owned(),
+    })
+}
+
+/// Where an object is that names no namespace.
+pub const DEFAULT_NAMESPACE: &str = "default";
+/// RFC 1123, as Kubernetes has it.
+const NAME_LIMIT_BYTES: usize = 253;
+
+#[cfg(test)]
+mod tests;

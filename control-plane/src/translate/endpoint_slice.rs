@@ -1,0 +1,179 @@
+//! EndpointSlice → addresses that stand behind a service.
+
+use std::net::IpAddr;
+
+use heddle_model::identity::PodUid;
+use heddle_model::names::{ObjectReference, Port, ServiceName};
+use k8s_openapi::api::discovery::v1 as api;
+
+use crate::translate::Rejected;
+
+/// A part of what stands behind a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// The slice.
+    pub reference: ObjectReference,
+    /// The service.
+    pub service: ServiceName,
+    /// TCP ports, by the name that the service has for them.
+    pub ports: Vec<SlicePort>,
+    /// Each is reached at every port.
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// One port of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// The name of the service's port; empty if it has none.
+    pub name: String,
+    /// The pods' own port.
+    pub port: Port,
+}
+
+/// One endpoint of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// All of the same kind.
+    pub addresses: Vec<IpAddr>,
+    /// It may be sent new requests.
+    pub ready: bool,
+    /// Which pod it is.
+    pub target: Target,
+    /// Its topology zone; empty if not known.
+    pub zone: String,
+}
+
+/// Which pod an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This one.
+    Pod(PodUid),
+    /// The one that has its address, if there is one.
+    ByAddress,
+}
+
+/// Reads a slice.
+pub fn translate(
+    slice: &api::EndpointSlice,
+    reference: &ObjectReference,
+) -> Result<EndpointSlice, Rejected> {
+    let labels = slice.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.get(SERVICE_LABEL)).ok_or_else(|| {
+        let message = "is missing; it names the service that the endpoints stand behind";
+        Rejected::invalid(format!("metadata.labels.{SERVICE_LABEL}"), message)
+    })?;
+    if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
+        let message = format!("{:?} cannot be served (want IPv4 or IPv6)", slice.address_type);
+        return Err(Rejected::unsupported("addressType", message));
+    }
+    let endpoints = slice
+        .endpoints
+        .iter()
+        .enumerate()
+        .map(|(index, endpoint)| self::endpoint(endpoint, &format!("endpoints[{index}]")));
+    Ok(EndpointSlice {
+        reference: reference.clone(),
+        service: ServiceName { namespace: reference.namespace.clone(), name: service.clone() },
+        ports: ports(slice)?,
+        endpoints: endpoints.collect::<Result<_, _>>()?,
+    })
+}
+
+fn ports(slice: &api::EndpointSlice) -> Result<Vec<SlicePort>, Rejected> {
+    let mut found = Vec::new();
+    for (index, port) in slice.ports.iter().flatten().enumerate() {
+        if port.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
+            continue;
+        }
+        let number = port.port.and_then(|number| u16::try_from(number).ok()).and_then(Port::new);
+        let number = number.ok_or_else(|| {
+            Rejected::invalid(format!("ports[{index}].port"), "is not a port (want 1-65535)")
+        })?;
+        found.push(SlicePort { name: port.name.clone().unwrap_or_default(), port: number });
+    }
+    Ok(found)
+}
+
+fn endpoint(endpoint: &api::Endpoint, field: &str) -> Result<SliceEndpoint, Rejected> {
+    let address = |text: &String| {
+        text.parse::<IpAddr>().map_err(|_| {
+            Rejected::invalid(
+                format!("{field}.addresses"),
+                format!("{text:?} is not an IP address"),
+            )
+        })
+    };
+    let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref());
+    let target = match uid {
+        None => Target::ByAddress,
+        Some(uid) => Target::Pod(uid.parse().map_err(|_| {
+            Rejected::invalid(format!("{field}.targetRef.uid"), format!("{uid:?} is not a pod UID"))
+        })?),
+    };
+    let conditions = endpoint.conditions.as_ref();
+    Ok(SliceEndpoint {
+        addresses: endpoint.addresses.iter().map(address).collect::<Result<_, _>>()?,
+        // Not known means ready, as Kubernetes has it.
+        ready: conditions.and_then(|conditions| conditions.ready).unwrap_or(true),
+        target,
+        zone: endpoint.zone.clone().unwrap_or_default(),
+    })
+}
+
+/// Set by whoever makes the slice.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::test_objects::read;
+
+    const SLICE: &str = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: api-1, labels: {kubernetes.io/service-name: api}}
+addressType: IPv4
+ports: [{name: http, port: 8080}, {name: dns, port: 53, protocol: UDP}]
+endpoints:
+- addresses: [10.0.0.1]
+  targetRef: {kind: Pod, uid: u-1}
+- addresses: [10.0.0.2]
+  conditions: {ready: false}
+  zone: east
+";
+
+    fn check(text: &str) -> Result<EndpointSlice, String> {
+        let (reference, slice) = read::<api::EndpointSlice>(text);
+        translate(&slice, &reference).map_err(|rejected| rejected.to_string())
+    }
+
+    #[test]
+    fn endpoints_are_read_with_their_readiness() {
+        let slice = check(SLICE).unwrap();
+        assert_eq!(slice.service.to_string(), "default/api");
+        assert_eq!(slice.ports.len(), 1);
+        let [first, second] = slice.endpoints.as_slice() else { panic!("two endpoints") };
+        assert_eq!((first.ready, &first.target), (true, &Target::Pod("u-1".parse().unwrap())));
+        assert_eq!((second.ready, &second.target), (false, &Target::ByAddress));
+        assert_eq!(second.zone, "east");
+    }
+
+    #[test]
+    fn a_slice_that_means_nothing_is_rejected_with_the_field() {
+        for (case, from, to, expected) in [
+            (
+                "no label",
+                "labels: {kubernetes.io/service-name: api}",
+                "labels: {}",
+                "metadata.labels",
+            ),
+            ("names", "addressType: IPv4", "addressType: FQDN", "addressType"),
+            ("no address", "[10.0.0.2]", "[here]", "endpoints[1].addresses"),
+            ("no port", "port: 8080", "port: 0", "ports[0].port"),
+            ("no uid", "uid: u-1", "uid: U_1", "endpoints[0].targetRef.uid"),
+        ] {
+            let error = check(&SLICE.replace(from, to)).unwrap_err();
+            assert!(error.starts_with(expected), "case: {case}: {error}");
+        }
+    }
+}

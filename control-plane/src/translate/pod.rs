@@ -1,0 +1,185 @@
+//! Pod → a workload with its identity and addresses.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use heddle_model::identity::{PodUid, SpiffeId, TrustDomain};
+use heddle_model::names::{ObjectReference, Port, Protocol};
+use heddle_model::workload::InboundMode;
+use k8s_openapi::api::core::v1 as api;
+
+use crate::translate::port_protocol::{self, Declared};
+use crate::translate::{Rejected, Seniority, annotations};
+
+/// What the mesh knows of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Kind, namespace, name.
+    pub reference: ObjectReference,
+    /// Decides which of two pods has an address that both claim.
+    pub seniority: Seniority,
+    /// The pod.
+    pub uid: PodUid,
+    /// Its service account's identity.
+    pub identity: SpiffeId,
+    /// Its own addresses; none while it has none, after it finished, and on the host's network.
+    pub addresses: Vec<IpAddr>,
+    /// It runs, or will.
+    pub live: bool,
+    /// A proxy is beside it.
+    pub meshed: bool,
+    /// Whether plain connections are served.
+    pub inbound_mode: InboundMode,
+    /// Ports whose bytes the mesh does not read.
+    pub opaque_ports: BTreeSet<Port>,
+    /// What its containers declare to listen on, over TCP.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// A declared port of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// The number.
+    pub port: Port,
+    /// Its name; empty if it has none.
+    pub name: String,
+}
+
+impl Pod {
+    /// What the pod itself says of one of its ports.
+    pub fn protocol_of(&self, port: Port) -> Protocol {
+        let declared = self.ports.iter().find(|declared| declared.port == port);
+        let name = declared.map(|declared| declared.name.as_str()).unwrap_or_default();
+        let declared = Declared { app_protocol: "", name };
+        port_protocol::decide(declared, &[port], &self.opaque_ports).0
+    }
+}
+
+/// Reads a pod.
+pub fn translate(
+    pod: &api::Pod,
+    reference: &ObjectReference,
+    trust_domain: &TrustDomain,
+) -> Result<Pod, Rejected> {
+    let metadata = &pod.metadata;
+    let uid = metadata.uid.as_deref().unwrap_or_default().parse().map_err(|_| {
+        Rejected::invalid("metadata.uid", "is missing or is not a UUID; the API server sets it")
+    })?;
+    let spec = pod.spec.clone().unwrap_or_default();
+    let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty());
+    let account = account.unwrap_or("default");
+    let identity = SpiffeId::new(trust_domain.clone(), &reference.namespace, account)
+        .map_err(|error| Rejected::invalid("spec.serviceAccountName", error.to_string()))?;
+    let status = pod.status.clone().unwrap_or_default();
+    let finished = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let on_host = spec.host_network == Some(true);
+    let addresses = if finished || on_host { Vec::new() } else { addresses(&status)? };
+    Ok(Pod {
+        reference: reference.clone(),
+        seniority: Seniority::new(metadata, reference),
+        uid,
+        identity,
+        addresses,
+        live: !finished,
+        meshed: annotations::injected(&metadata.annotations)? && !on_host,
+        inbound_mode: annotations::inbound_mode(&metadata.annotations)?,
+        opaque_ports: annotations::opaque_ports(&metadata.annotations)?,
+        ports: ports(&spec)?,
+    })
+}
+
+fn addresses(status: &api::PodStatus) -> Result<Vec<IpAddr>, Rejected> {
+    let listed = status.pod_ips.iter().flatten().map(|address| address.ip.as_str());
+    let mut found: Vec<IpAddr> = Vec::new();
+    for text in listed.chain(status.pod_ip.as_deref()).filter(|text| !text.is_empty()) {
+        let address = text.parse().map_err(|_| {
+            Rejected::invalid("status.podIPs", format!("{text:?} is not an IP address"))
+        })?;
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    Ok(found)
+}
+
+fn ports(spec: &api::PodSpec) -> Result<Vec<ContainerPort>, Rejected> {
+    let mut found: Vec<ContainerPort> = Vec::new();
+    for (container_index, container) in spec.containers.iter().enumerate() {
+        for (index, port) in container.ports.iter().flatten().enumerate() {
+            if port.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
+                continue;
+            }
+            let number = port.container_port;
+            let valid = u16::try_from(number).ok().and_then(Port::new).ok_or_else(|| {
+                let field =
+                    format!("spec.containers[{container_index}].ports[{index}].containerPort");
+                Rejected::invalid(field, format!("{number} is not a port (want 1-65535)"))
+            })?;
+            if found.iter().all(|known| known.port != valid) {
+                let name = port.name.clone().unwrap_or_default();
+                found.push(ContainerPort { port: valid, name });
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::test_objects::read;
+
+    fn check(text: &str) -> Result<Pod, String> {
+        let (reference, pod) = read::<api::Pod>(text);
+        translate(&pod, &reference, &"cluster.local".parse().unwrap())
+            .map_err(|rejected| rejected.to_string())
+    }
+
+    const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: shop, uid: u-1, annotations: {heddle.dev/injected: 'true'}}
+spec:
+  serviceAccountName: api
+  containers:
+  - name: a
+    ports: [{containerPort: 80, name: http}, {containerPort: 53, protocol: UDP}, {containerPort: 80}]
+status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+";
+
+    #[test]
+    fn a_meshed_pod_has_an_identity_and_addresses() {
+        let pod = check(POD).unwrap();
+        assert_eq!(pod.identity.to_string(), "spiffe://cluster.local/ns/shop/sa/api");
+        assert_eq!(pod.addresses.len(), 2);
+        assert!(pod.meshed && pod.live);
+        assert_eq!(pod.ports.len(), 1);
+        assert_eq!(pod.inbound_mode, InboundMode::Permissive);
+    }
+
+    #[test]
+    fn a_pod_that_finished_has_no_address_any_more() {
+        let pod = check(&POD.replace("Running", "Succeeded")).unwrap();
+        assert!(pod.addresses.is_empty() && !pod.live);
+    }
+
+    #[test]
+    fn a_pod_on_the_hosts_network_is_not_meshed() {
+        let pod =
+            check(&POD.replace("  containers:", "  hostNetwork: true\n  containers:")).unwrap();
+        assert!(pod.addresses.is_empty() && !pod.meshed);
+    }
+
+    #[test]
+    fn a_pod_that_means_nothing_is_rejected_with_the_field() {
+        for (case, from, to, field) in [
+            ("no uid", "uid: u-1, ", "", "metadata.uid"),
+            ("no port", "containerPort: 80, ", "containerPort: 0, ", "spec.containers[0].ports[0]"),
+            ("no address", "{ip: 'fd00::1'}", "{ip: fd00}", "status.podIPs"),
+            ("no account", "Name: api", "Name: A", "spec.serviceAccountName"),
+        ] {
+            let error = check(&POD.replace(from, to)).unwrap_err();
+            assert!(error.starts_with(field), "case: {case}: {error}");
+        }
+    }
+}
