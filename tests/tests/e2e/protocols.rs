@@ -31,11 +31,10 @@ async fn psql_talks_to_postgresql_through_the_mesh() -> Result<()> {
          echo 'host all all all trust' >>{directory}/data/pg_hba.conf; \
          exec {postgres} -D {directory}/data -k {directory} -c listen_addresses='*' -c fsync=off"
     );
-    let mut pod = Pod::new("database").command(&["sh", "-c", &script]).port(5432).strict();
+    // PostgreSQL refuses to be root, which in a world every user is.
+    let pod = Pod::new("database").command(&["sh", "-c", &script]).port(5432).strict().user(NOBODY);
     if nix::unistd::geteuid().is_root() {
-        // PostgreSQL refuses to be root.
         chown(data.path(), Some(NOBODY), Some(NOBODY))?;
-        pod = pod.user(NOBODY);
     }
     let world = Plan::new("postgres")
         .file("pods.yaml", documents(&[Pod::new("client"), pod]))
