@@ -1,8 +1,28 @@
 //! A mesh on one machine: applications as ordinary processes in network namespaces, with the mesh's own programs beside
-//! them, fed by a directory of ordinary Kubernetes YAML. Start with [`mesh::Mesh`].
+//! them, fed by a directory of ordinary Kubernetes YAML.
+//!
+//! Whoever wants one holds a [`mesh::Mesh`]. The world itself consists of these processes, each started by the one
+//! before: [`world`] makes the namespaces, [`init`] is the first process in them, [`supervisor`] runs the workloads, and
+//! [`confine`] becomes an application or a proxy.
 
+pub mod captured;
+pub mod confine;
+pub mod control;
+pub mod http;
+pub mod init;
+pub mod listening;
 pub mod manifests;
 pub mod mesh;
+pub mod mirror;
+pub mod namespaces;
+pub mod network;
+pub mod process;
 pub mod protocol;
+pub mod settings;
 pub mod state_directory;
 pub mod status;
+pub mod supervisor;
+pub mod tokens;
+pub mod watch;
+pub mod workload;
+pub mod world;

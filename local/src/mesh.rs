@@ -1,7 +1,7 @@
 //! A world as its owner holds it: start it, ask it, end it. The world itself runs in processes of its own.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -274,26 +274,35 @@ impl Mesh {
 struct World {
     child: Option<Child>,
     state: StateDirectory,
+    /// Open, since the world that failed has removed its files before anybody could read them.
+    log: std::fs::File,
 }
 
 impl World {
     fn spawn(config: &MeshConfig, state: &StateDirectory) -> Result<Self, StartError> {
         let program = config.binaries.path("heddle-local");
-        let log = state.logs().join("world.log");
-        let log = std::fs::File::create(&log)
-            .map_err(|source| StartError::StateDirectory { path: log, source })?;
+        let path = state.logs().join("world.log");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|log| Ok((log.try_clone()?, log)));
+        let (log, output) = log.map_err(|source| StartError::StateDirectory { path, source })?;
         let child = Command::new(&program)
             .arg("world")
             .arg("--state-directory")
             .arg(state.path())
             .stdin(if config.detach { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(output)
             // A Ctrl-C of the terminal is for the owner, who then ends the world in good order.
             .process_group(0)
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
-        Ok(Self { child: Some(child), state: state.clone() })
+        Ok(Self { child: Some(child), state: state.clone(), log })
     }
 
     async fn announcement(&mut self) -> Result<Announcement, StartError> {
@@ -305,19 +314,22 @@ impl World {
         match timeout(ANNOUNCED_WITHIN, read).await {
             Ok(Ok(announcement)) => Ok(announcement),
             Ok(Err(error)) => Err(StartError::World {
-                reason: format!("{error}; its log ends with:\n{}", self.log_tail()),
+                reason: format!("{error}; its log begins with:\n{}", self.log_head()),
             }),
             Err(_elapsed) => Err(StartError::World {
                 reason: format!(
-                    "nothing within {ANNOUNCED_WITHIN:?}; its log ends with:\n{}",
-                    self.log_tail()
+                    "nothing within {ANNOUNCED_WITHIN:?}; its log begins with:\n{}",
+                    self.log_head()
                 ),
             }),
         }
     }
 
-    fn log_tail(&self) -> String {
-        log_tail(&self.state.logs().join("world.log"))
+    fn log_head(&self) -> String {
+        let mut text = vec![0; LOG_TAIL_BYTES];
+        let count = self.log.read_at(&mut text, 0).unwrap_or_default();
+        text.truncate(count);
+        String::from_utf8_lossy(&text).trim().to_owned()
     }
 }
 

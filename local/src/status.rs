@@ -57,6 +57,10 @@ pub struct WorkloadStatus {
     pub meshed: bool,
     /// Whether its endpoints are ready.
     pub ready: bool,
+    /// Whether its processes have all ended and are not started again (`restartPolicy: Never`).
+    pub complete: bool,
+    /// Whether it is on its way out: its file is gone, or says something else.
+    pub ending: bool,
     /// What it is doing or waiting for, for people.
     pub state: String,
     /// Its processes: redirect, proxy, then its containers.

@@ -175,10 +175,12 @@ pub fn fill_in(value: &mut Value, plan: &PodPlan) {
     set(value, &["status", "podIPs"], json!(addresses));
 }
 
-/// The object of a pod that is on its way out: the control plane lets it finish, and tells nobody of it any more.
-pub fn terminating(plan: &PodPlan, since: &str) -> Value {
+/// The object of a pod that is on its way out, under a name of its own since another pod may have its name by now: it
+/// stays in the mesh until it has finished.
+pub fn ending(plan: &PodPlan) -> Value {
     let mut value = plan.manifest.clone();
-    set(&mut value, &["metadata", "deletionTimestamp"], json!(since));
+    let name = format!("ending-{}-{}", plan.instance, plan.name.name);
+    set(&mut value, &["metadata", "name"], json!(name));
     value
 }
 
