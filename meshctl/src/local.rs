@@ -84,7 +84,7 @@ pub async fn status(options: LocalStatusArguments, colour: Colour) -> Result<End
         Format::Json => output::print_json(&status)?,
         Format::Table => output::print(&render::text(&status, colour))?,
     }
-    let good = status.workloads.iter().all(|workload| workload.ready)
+    let good = status.workloads.iter().all(render::is_as_wanted)
         && status.control_plane.running
         && status.problems.is_empty();
     Ok(if good { Ending::Good } else { Ending::CheckFailed })

@@ -34,9 +34,18 @@ pub fn text(status: &LocalStatus, colour: Colour) -> String {
     text
 }
 
+/// Whether nobody needs to look at it: ready, or done with its work, or on its way out.
+pub fn is_as_wanted(workload: &WorkloadStatus) -> bool {
+    workload.ready || workload.complete || workload.ending
+}
+
 fn workload_row(workload: &WorkloadStatus) -> Vec<Cell> {
     let yes = |is: bool| if is { "yes" } else { "no" };
-    let ready = if workload.ready { Cell::good("yes") } else { Cell::bad("no") };
+    let ready = match (workload.ready, is_as_wanted(workload)) {
+        (true, _) => Cell::good("yes"),
+        (false, true) => Cell::plain("no"),
+        (false, false) => Cell::bad("no"),
+    };
     let restarts: u32 = workload.processes.iter().map(|process| process.restarts).sum();
     let address = workload.addresses.first().map(ToString::to_string).unwrap_or_default();
     vec![
@@ -104,6 +113,8 @@ mod tests {
             addresses: vec!["10.42.0.2".parse().unwrap(), "fd42::2".parse().unwrap()],
             meshed: true,
             ready,
+            complete: false,
+            ending: false,
             state: state.to_owned(),
             processes: vec![process("proxy", 0), process("app", u32::from(!ready))],
             logs: vec![],

@@ -123,18 +123,22 @@ async fn send_everything(
 }
 
 async fn work(mut client: Client, ledger: Arc<Ledger>, stop: CancellationToken) {
-    while let Some(due) = ledger.take_turn(Instant::now()) {
+    loop {
+        let now = Instant::now();
+        let Some(due) = ledger.take_turn(now) else { return };
         tokio::select! {
             // Stopping comes first, or a plan without pauses would never see it.
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep_until(due) => {}
         }
+        // A worker that is behind counts from when the request was due: a slow answer that holds up
+        // the next request is felt by that one too. One that waited for its turn counts from when it
+        // woke, which is up to a millisecond late.
+        let since = if due > now { Instant::now() } else { due };
         let number = ledger.begin();
         let outcome = client.exchange().await;
-        // From when it was due, not from when it was sent: a slow answer that holds up the next
-        // request is felt by that one too.
-        ledger.finish(number, due, outcome, Instant::now());
+        ledger.finish(number, since, outcome, Instant::now());
     }
 }
 

@@ -74,9 +74,9 @@ impl Ledger {
         self.books.lock().begin()
     }
 
-    /// What became of the request with this number, and when it was due.
-    pub fn finish(&self, number: u64, due: Instant, outcome: Outcome, now: Instant) {
-        self.books.lock().finish(number, due, outcome, now);
+    /// What became of the request with this number; its latency counts from `since`.
+    pub fn finish(&self, number: u64, since: Instant, outcome: Outcome, now: Instant) {
+        self.books.lock().finish(number, since, outcome, now);
     }
 
     /// A target that was waited for has answered: this is the first request, and takes a turn.
@@ -106,13 +106,13 @@ impl Books {
         self.sent
     }
 
-    fn finish(&mut self, number: u64, due: Instant, outcome: Outcome, now: Instant) {
+    fn finish(&mut self, number: u64, since: Instant, outcome: Outcome, now: Instant) {
         self.in_flight.remove(&number);
         self.last_ended = Some(now);
         match outcome {
             Outcome::Succeeded { version } => {
                 self.succeeded += 1;
-                self.latencies.record(now.saturating_duration_since(due));
+                self.latencies.record(now.saturating_duration_since(since));
                 if let Some(version) = version {
                     let known = self.versions.contains_key(&version);
                     let room = self.versions.len() < MAX_VERSIONS;
