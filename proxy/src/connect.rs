@@ -4,29 +4,32 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
-use heddle_model::identity::PodUid;
+use heddle_model::identity::{PodUid, SpiffeId};
 use heddle_model::names::Port;
 use heddle_runtime::clock;
+use heddle_runtime::logging::Chain;
 use heddle_runtime::tasks::Tasks;
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::connect::PeerTarget;
 use heddle_tls::credentials::Credentials;
 use heddle_tls::stream::TlsStream;
 use socket2::{SockRef, TcpKeepalive};
-use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::listen::DataPathSettings;
 use crate::metrics::{Metrics, Protection, Side};
+use crate::throttle::Throttle;
 
 /// What it takes to open connections.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Dialer {
     /// For connections to other proxies.
     pub credentials: Credentials,
@@ -38,6 +41,8 @@ pub struct Dialer {
     pub tasks: Tasks,
     /// Limits, and the socket mark.
     pub settings: DataPathSettings,
+    /// Of peers that could not be authenticated.
+    pub warnings: Throttle,
 }
 
 impl Dialer {
@@ -71,65 +76,59 @@ impl Dialer {
         endpoint: &Endpoint,
         protocol: InnerProtocol,
     ) -> Result<Transport, ConnectError> {
-        let stream = self.tcp(endpoint.address).await?;
-        match self.protection(endpoint) {
-            Hop::Plain => Ok(Transport::Plain(stream)),
-            Hop::Mutual(target) => {
-                let connected =
-                    heddle_tls::connect::connect(stream, &self.credentials, &target, protocol)
-                        .await;
-                match connected {
-                    Ok(stream) => {
-                        self.metrics.count_handshake(Side::Client, "ok");
-                        Ok(Transport::Mutual(Box::new(stream)))
-                    }
-                    Err(source) => {
-                        self.metrics.count_handshake(Side::Client, source.label());
-                        Err(ConnectError::Tls { address: endpoint.address, source })
-                    }
+        let address = endpoint.address;
+        let stream = self.tcp(address).await?;
+        let Some((identity, pod_uid)) = self.target(endpoint) else {
+            return Ok(Transport::Plain(stream));
+        };
+        let port = Port::new(address.port()).ok_or(ConnectError::PortZero { address })?;
+        let target = PeerTarget { identity: identity.clone(), pod_uid: pod_uid.clone(), port };
+        match heddle_tls::connect::connect(stream, &self.credentials, &target, protocol).await {
+            Ok(stream) => {
+                self.metrics.count_handshake(Side::Client, "ok");
+                Ok(Transport::Mutual(Box::new(stream)))
+            }
+            Err(source) => {
+                self.metrics.count_handshake(Side::Client, source.label());
+                if self.warnings.is_due() {
+                    warn!(error = %Chain(&source), dst = %address, %identity, "peer not authenticated");
                 }
+                Err(ConnectError::Tls { address, source })
             }
         }
     }
 
-    /// Whether a connection to this endpoint is encrypted.
-    pub fn is_encrypted(&self, endpoint: &Endpoint) -> Protection {
-        match self.protection(endpoint) {
-            Hop::Plain => Protection::Plaintext,
-            Hop::Mutual(_) => Protection::Mutual,
-        }
-    }
-
+    /// How a connection to this endpoint is protected.
+    ///
     /// A workload that calls itself through its own service does not leave its pod: what is sent
     /// there reaches the application without passing the inbound redirect, which the proxy's own
     /// connections are exempt from. No proxy would answer a handshake.
-    fn protection(&self, endpoint: &Endpoint) -> Hop {
-        match (&endpoint.peer, Port::new(endpoint.address.port())) {
-            (ExpectedPeer::Mesh { identity, pod_uid }, Some(port)) if *pod_uid != self.own => {
-                Hop::Mutual(PeerTarget {
-                    identity: identity.clone(),
-                    pod_uid: pod_uid.clone(),
-                    port,
-                })
-            }
-            // Nothing listens on port zero, be it with TLS or without.
-            (ExpectedPeer::Mesh { .. } | ExpectedPeer::Plaintext, _) => Hop::Plain,
+    pub fn protection(&self, endpoint: &Endpoint) -> Protection {
+        match self.target(endpoint) {
+            Some(_) => Protection::Mutual,
+            None => Protection::Plaintext,
         }
     }
 
-    /// When a connection that is authenticated with the certificate of this moment is to take no
-    /// new requests; `None` if there is no certificate.
-    pub fn retire_at(&self) -> Option<Instant> {
+    /// Whom to authenticate at an endpoint; `None`: nobody.
+    fn target<'a>(&self, endpoint: &'a Endpoint) -> Option<(&'a SpiffeId, &'a PodUid)> {
+        match &endpoint.peer {
+            ExpectedPeer::Mesh { identity, pod_uid } if *pod_uid != self.own => {
+                Some((identity, pod_uid))
+            }
+            ExpectedPeer::Mesh { .. } | ExpectedPeer::Plaintext => None,
+        }
+    }
+
+    /// When a connection to this endpoint that is opened now is to take no new requests, since the
+    /// certificate of this moment, which authenticates it, is near its end; `None`: never.
+    pub fn retire_at(&self, endpoint: &Endpoint) -> Option<Instant> {
+        self.target(endpoint)?;
         let expires = self.credentials.leaf_not_after()?;
         let left = expires.duration_since(clock::now()).unwrap_or(Duration::ZERO);
         // A request that begins just before the end shall not finish long after it.
         Some(Instant::now() + left.mul_f64(RETIRE_AT_SHARE))
     }
-}
-
-enum Hop {
-    Plain,
-    Mutual(PeerTarget),
 }
 
 /// What every connection gets, accepted or opened: small writes leave at once, and a peer that
@@ -266,6 +265,12 @@ pub enum ConnectError {
         #[source]
         source: hyper::Error,
     },
+    /// Nobody listens there.
+    #[error("{address} has no port")]
+    PortZero {
+        /// Where to.
+        address: SocketAddr,
+    },
     /// The connection that others were opening, and this request waited for, failed.
     #[error("{address} failed a moment ago")]
     FailedBefore {
@@ -282,6 +287,7 @@ impl ConnectError {
             Self::Timeout { .. } => "connect_timeout",
             Self::Tls { .. } => "tls",
             Self::Http { .. } => "http_handshake",
+            Self::PortZero { .. } => "port_zero",
             Self::FailedBefore { .. } => "connect_failed_before",
         }
     }

@@ -92,8 +92,7 @@ fn http1(bytes: &[u8]) -> Verdict {
         Some(_) => return Verdict::Opaque,
     }
     let target_and_version = rest.get(1..).unwrap_or_default();
-    let target_length =
-        target_and_version.iter().take_while(|byte| is_target_byte(**byte)).count();
+    let target_length = target_and_version.iter().take_while(|byte| is_target_byte(**byte)).count();
     match target_and_version.get(target_length..).and_then(|rest| rest.split_first()) {
         None if bytes.len() < LIMIT_BYTES => Verdict::NeedMore,
         None => Verdict::Http1,
@@ -178,12 +177,15 @@ mod tests {
     fn plausible() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..64),
-            "[A-Z]{0,40} [!-~]{0,20} (HTTP/[0-9.]{0,3})?[a-z\r\n]{0,8}".prop_map(String::into_bytes),
-            (0..=HTTP2_PREFACE.len(), proptest::collection::vec(any::<u8>(), 0..8)).prop_map(
-                |(length, rest)| [&HTTP2_PREFACE[..length], &rest[..]].concat()
-            ),
-            proptest::collection::vec(any::<u8>(), 0..8)
-                .prop_map(|rest| [&b"\x16\x03\x01"[..], &rest[..]].concat()),
+            "[A-Z]{0,40} [!-~]{0,20} (HTTP/[0-9.]{0,3})?[a-z\r\n]{0,8}"
+                .prop_map(String::into_bytes),
+            (0..=HTTP2_PREFACE.len(), proptest::collection::vec(any::<u8>(), 0..8))
+                .prop_map(|(length, rest)| [&HTTP2_PREFACE[..length], &rest[..]].concat()),
+            proptest::collection::vec(any::<u8>(), 0..8).prop_map(|rest| [
+                &b"\x16\x03\x01"[..],
+                &rest[..]
+            ]
+            .concat()),
         ]
     }
 

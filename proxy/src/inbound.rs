@@ -16,15 +16,15 @@ use heddle_tls::accept::AcceptError;
 use heddle_tls::alpn::InnerProtocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::balance::balancer::Balancer;
 use crate::connect::{ConnectError, Dialer, reset_on_close};
 use crate::detect::Verdict;
+use crate::http::HttpVersion;
 use crate::http::headers::Caller;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
-use crate::http::HttpVersion;
 use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted};
 use crate::inbound::applications::Applications;
 use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
@@ -225,6 +225,9 @@ impl Inbound {
             }
             Err(error) => {
                 metrics.count_handshake(Side::Server, error.label());
+                if self.dialer.warnings.is_due() {
+                    warn!(error = %Chain(&error), dst = %original, "caller not authenticated");
+                }
                 return self.tell(Some(original), &Refusal::Tls(error));
             }
         };
@@ -296,8 +299,9 @@ impl Inbound {
         };
         let deadline = self.dialer.settings.detection_timeout;
         let patience = Patience { silence: None, deadline };
-        let opening =
-            opening::read(client, first_bytes, patience, decided).await.map_err(Refusal::Opening)?;
+        let opening = opening::read(client, first_bytes, patience, decided)
+            .await
+            .map_err(Refusal::Opening)?;
         let (label, spoken) = match opening {
             Opening::Decided(Verdict::Http1) => ("http1", Spoken::Http(HttpVersion::Http1)),
             Opening::Decided(Verdict::Http2) => ("http2", Spoken::Http(HttpVersion::Http2)),

@@ -22,6 +22,7 @@ use crate::discovery::store::Store;
 use crate::inbound::Inbound;
 use crate::metrics::{Direction, Metrics};
 use crate::outbound::Outbound;
+use crate::throttle::Throttle;
 
 /// All that the data path works with.
 pub struct DataPath {
@@ -180,6 +181,7 @@ fn dialer(path: &DataPath) -> Arc<Dialer> {
         metrics: Arc::clone(&path.metrics),
         tasks: path.tasks.clone(),
         settings: path.settings,
+        warnings: Throttle::default(),
     })
 }
 
@@ -202,6 +204,7 @@ struct Accepting {
     tasks: Tasks,
     /// Shared by the listeners of a port.
     places: Arc<Semaphore>,
+    warnings: Arc<Throttle>,
 }
 
 impl Accepting {
@@ -211,6 +214,7 @@ impl Accepting {
             metrics: Arc::clone(&path.metrics),
             tasks: path.tasks.clone(),
             places: Arc::new(Semaphore::new(path.settings.connection_limit)),
+            warnings: Arc::default(),
         }
     }
 
@@ -220,20 +224,19 @@ impl Accepting {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut end = pin!(end);
-        let mut warned_at = None;
         loop {
             let accepted = tokio::select! {
                 () = end.as_mut() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _client)) => self.begin(stream, &serve, &mut warned_at),
+                Ok((stream, _client)) => self.begin(stream, &serve),
                 // Too many open files, or memory: accepting again at once would only spin. A
                 // connection that was gone before it was accepted is no reason to wait, but none to
                 // tell apart either.
                 Err(error) => {
                     self.metrics.count_refused(self.direction, "accept_failed");
-                    if is_due(&mut warned_at) {
+                    if self.warnings.is_due() {
                         warn!(direction = self.direction.as_str(), %error, "cannot accept");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -242,17 +245,13 @@ impl Accepting {
         }
     }
 
-    fn begin<F>(
-        &self,
-        stream: TcpStream,
-        serve: &impl Fn(TcpStream) -> F,
-        warned_at: &mut Option<Instant>,
-    ) where
+    fn begin<F>(&self, stream: TcpStream, serve: &impl Fn(TcpStream) -> F)
+    where
         F: Future<Output = ()> + Send + 'static,
     {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.metrics.count_refused(self.direction, "connection_limit");
-            if is_due(warned_at) {
+            if self.warnings.is_due() {
                 warn!(direction = self.direction.as_str(), "connection limit reached");
             }
             reset_on_close(&stream);
@@ -271,16 +270,6 @@ impl Accepting {
             drop((place, open));
         });
     }
-}
-
-/// True at most once a second, for warnings that could be many.
-fn is_due(last: &mut Option<Instant>) -> bool {
-    let now = Instant::now();
-    let due = last.is_none_or(|last| now.duration_since(last) >= WARN_INTERVAL);
-    if due {
-        *last = Some(now);
-    }
-    due
 }
 
 impl fmt::Debug for DataPath {
@@ -322,5 +311,4 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 pub const HTTP2_RESET_LIMIT: usize = 1024;
 const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const WARN_INTERVAL: Duration = Duration::from_secs(1);
 const QUIET_CHECK_INTERVAL: Duration = Duration::from_millis(100);

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub durations: LeasedFamily<DurationLabels, Histogram>,
     /// `heddle_http_errors_total`: requests that failed in the proxy, by its own reason.
     pub errors: Family<ReasonLabels, Counter>,
+    /// The series of `errors` for responses that broke off after their head was passed on.
+    pub response_broken: Counter,
     /// `heddle_tcp_connections_total`: connections carried as bytes, counted when they are set up.
     pub connections: LeasedFamily<ConnectionLabels, Counter>,
     /// `heddle_tcp_open_connections`: connections accepted and not ended, of any protocol.
@@ -79,10 +81,12 @@ impl Metrics {
     }
 
     fn new() -> Self {
+        let errors: Family<ReasonLabels, Counter> = Family::default();
         Self {
+            response_broken: errors.get_or_create_owned(&ReasonLabels { reason: RESPONSE_BROKEN }),
             requests: LeasedFamily::new(Counter::default),
             durations: LeasedFamily::new(|| Histogram::new(DURATION_BUCKETS_SECONDS)),
-            errors: Family::default(),
+            errors,
             connections: LeasedFamily::new(Counter::default),
             open: OpenConnections::default(),
             bytes: Family::default(),
@@ -173,6 +177,8 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// The reason that no [`ProxyError`] has, since no response could tell it any more.
+const RESPONSE_BROKEN: &str = "response_broken";
 const REQUESTS: &str = "Requests answered, also those that the proxy answered itself";
 
 /// From half a millisecond, which a hop on one machine takes, to what people give up after.

@@ -20,9 +20,9 @@ use crate::connect::{ConnectError, Dialer, Transport, reset_on_close};
 use crate::detect::{Verdict, detect};
 use crate::discovery::resolved::Resolved;
 use crate::discovery::store::{NotDiscovered, Store};
+use crate::http::HttpVersion;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, OutboundCall, service_label};
-use crate::http::HttpVersion;
 use crate::metrics::{ConnectionLabels, Direction, Protection};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
@@ -180,7 +180,9 @@ impl Outbound {
                     let backend = self.open_backend(call).await?;
                     self.first_to_speak(client, first_bytes, backend).await
                 }
-                opening => Ok(self.judge(opening, None)),
+                opening @ (Opening::Decided(_) | Opening::Undecided | Opening::Ended) => {
+                    Ok(self.judge(opening, None))
+                }
             },
         }
     }
@@ -315,7 +317,7 @@ impl Outbound {
                         direction: Direction::Outbound,
                         service: Arc::clone(&call.service),
                         backend: label(),
-                        tls: self.dialer.is_encrypted(&endpoint.endpoint),
+                        tls: self.dialer.protection(&endpoint.endpoint),
                     };
                     balancer.count_connection(&self.dialer.metrics, &labels);
                     let first_bytes = BytesMut::new();
@@ -329,7 +331,8 @@ impl Outbound {
                 }
             }
         }
-        Err(last.map_or_else(|| Refusal::NoEndpoint(Arc::clone(balancer.label())), Refusal::Connect))
+        Err(last
+            .map_or_else(|| Refusal::NoEndpoint(Arc::clone(balancer.label())), Refusal::Connect))
     }
 
     async fn pass_through(&self, mut client: TcpStream, original: SocketAddr) {

@@ -24,11 +24,6 @@ impl<S> Rewind<S> {
     pub fn stream(&self) -> &S {
         &self.stream
     }
-
-    /// What is still to be read again, and the stream.
-    pub fn into_parts(self) -> (Bytes, S) {
-        (self.prefix, self.stream)
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {

@@ -31,6 +31,7 @@ use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService};
 use crate::http::route::compile;
 use crate::listen::DataPathSettings;
 use crate::metrics::Metrics;
+use crate::throttle::Throttle;
 
 pub(crate) fn service(name: &str) -> ServicePort {
     ServicePort {
@@ -88,8 +89,7 @@ impl Mesh {
         writer.set_bundle(self.authority.bundle().clone()).unwrap();
         let request = CertificateRequest::generate().unwrap();
         let (id, uid) = (identity(name), pod_uid(name));
-        let chain =
-            self.authority.issue(request.der(), &id, &uid, lifetime, clock::now()).unwrap();
+        let chain = self.authority.issue(request.der(), &id, &uid, lifetime, clock::now()).unwrap();
         writer.set_certificate(request.into_leaf(chain).unwrap()).unwrap();
         (writer, credentials)
     }
@@ -116,6 +116,7 @@ pub(crate) fn dialer_with(name: &str, credentials: Credentials) -> Arc<Dialer> {
         metrics: Metrics::register(&mut Registry::default()),
         tasks: Tasks::new(),
         settings: DataPathSettings::default(),
+        warnings: Throttle::default(),
     })
 }
 

@@ -304,12 +304,41 @@ mod tests {
         failed.mark_failing();
         let mut random = random();
         let mut picks = |count: usize| {
-            let is_failed = |_| balancer.pick(&[], &mut random).unwrap().endpoint == failed.endpoint;
+            let is_failed =
+                |_| balancer.pick(&[], &mut random).unwrap().endpoint == failed.endpoint;
             (0..count).map(is_failed).filter(|is_failed| *is_failed).count()
         };
         assert_eq!(picks(50), 0);
         tokio::time::advance(FAILING_FOR).await;
         assert!(picks(50) > 0);
+    }
+
+    #[test]
+    fn series_of_an_endpoint_that_is_gone_are_removed() {
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let balancer = balancer(vec![endpoint(1, "a"), endpoint(2, "b")]);
+        let service = "default/api:80".into();
+        for address in [[10, 0, 0, 1], [10, 0, 0, 2]] {
+            let others = [endpoint(if address[3] == 1 { 2 } else { 1 }, "").address];
+            let chosen = balancer.pick(&others, &mut random()).unwrap();
+            let outcome = (200, Protection::Mutual);
+            chosen.count_request(&metrics, Direction::Outbound, &service, outcome);
+            chosen.count_request(&metrics, Direction::Outbound, &service, outcome);
+        }
+        let count = |pod: &str| {
+            let labels = RequestLabels {
+                direction: Direction::Outbound,
+                service: Arc::clone(&service),
+                backend: Arc::clone(balancer.label()),
+                backend_pod: pod.into(),
+                status: 200,
+                tls: Protection::Mutual,
+            };
+            metrics.requests.family().get(&labels).map(|counter| counter.get())
+        };
+        assert_eq!((count("a"), count("b")), (Some(2), Some(2)));
+        balancer.update(vec![endpoint(2, "b")]);
+        assert_eq!((count("a"), count("b")), (None, Some(2)));
     }
 
     #[test]

@@ -13,7 +13,9 @@ use tracing::debug;
 use crate::balance::balancer::BalancedEndpoint;
 use crate::connect::{ConnectError, Dialer};
 use crate::http::pool::{Http1Connection, Http2Connection, keep};
-use crate::listen::{HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES};
+use crate::listen::{
+    HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES,
+};
 
 /// A new HTTP/1 connection.
 pub async fn http1(
@@ -21,7 +23,7 @@ pub async fn http1(
     endpoint: &Arc<BalancedEndpoint>,
 ) -> Result<Http1Connection, ConnectError> {
     // Before the handshake, so that a certificate that is swapped during it does not lengthen this.
-    let retire_at = dialer.retire_at();
+    let retire_at = dialer.retire_at(&endpoint.endpoint);
     let transport = dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http1).await?;
     let address = endpoint.endpoint.address;
     let (sender, connection) = http1::Builder::new()
@@ -44,7 +46,7 @@ pub async fn http2(
     dialer: &Dialer,
     endpoint: &Arc<BalancedEndpoint>,
 ) -> Result<Http2Connection, ConnectError> {
-    let retire_at = dialer.retire_at();
+    let retire_at = dialer.retire_at(&endpoint.endpoint);
     let transport = dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http2).await?;
     let address = endpoint.endpoint.address;
     let (sender, connection) = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use heddle_model::identity::SpiffeId;
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{Method, Request, Version};
 
 /// Who sent an inbound request.
@@ -121,10 +123,8 @@ mod tests {
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(
-                name.parse::<HeaderName>().unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            );
+            headers
+                .append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         }
         headers
     }
@@ -133,7 +133,12 @@ mod tests {
     fn what_is_for_one_hop_ends_there() {
         for (case, before, tunnel, after) in [
             ("nothing", &[("host", "a")][..], false, &[("host", "a")][..]),
-            ("keep-alive", &[("connection", "keep-alive"), ("keep-alive", "timeout=5")], false, &[]),
+            (
+                "keep-alive",
+                &[("connection", "keep-alive"), ("keep-alive", "timeout=5")],
+                false,
+                &[],
+            ),
             (
                 "named ones",
                 &[("connection", "X-One, x-two"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
@@ -149,7 +154,12 @@ mod tests {
             ),
             ("trailers", &[("te", "gzip, trailers")], false, &[("te", "trailers")]),
             ("other codings", &[("te", "gzip")], false, &[]),
-            ("te as named", &[("connection", "te"), ("te", "trailers")], false, &[("te", "trailers")]),
+            (
+                "te as named",
+                &[("connection", "te"), ("te", "trailers")],
+                false,
+                &[("te", "trailers")],
+            ),
             ("transfer coding", &[("transfer-encoding", "chunked")], false, &[]),
             ("an upgrade refused", &[("connection", "upgrade"), ("upgrade", "h2c")], false, &[]),
             (
@@ -190,7 +200,8 @@ mod tests {
             own: "spiffe://cluster.local/ns/shop/sa/api".parse().unwrap(),
         };
         set_caller(&mut headers, &caller);
-        let expected = "By=spiffe://cluster.local/ns/shop/sa/api;URI=spiffe://cluster.local/ns/shop/sa/web";
+        let expected =
+            "By=spiffe://cluster.local/ns/shop/sa/api;URI=spiffe://cluster.local/ns/shop/sa/web";
         assert_eq!(headers, map(&[("x-forwarded-client-cert", expected)]));
     }
 

@@ -109,9 +109,7 @@ impl Pool {
     pub fn put_http1(&self, mut connection: Http1Connection, now: Instant) {
         connection.idle_since = now;
         let mut state = self.state.lock();
-        if state.life != Life::Closed
-            && state.idle.len() < IDLE_LIMIT
-            && connection.is_usable(now)
+        if state.life != Life::Closed && state.idle.len() < IDLE_LIMIT && connection.is_usable(now)
         {
             state.idle.push(connection);
         }

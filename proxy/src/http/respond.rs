@@ -47,7 +47,7 @@ pub enum ProxyError {
         backend: String,
         /// What happened on the last try.
         #[source]
-        source: ConnectError,
+        source: Box<ConnectError>,
     },
     /// The backend's connection failed after the request, or part of it, was sent.
     #[error("the connection to {backend} failed before it answered")]
@@ -122,9 +122,7 @@ impl GrpcStatus {
 impl ProxyError {
     fn telling(&self) -> Telling {
         let (status, reason, grpc) = match self {
-            Self::NoRoute { .. } => {
-                (StatusCode::NOT_FOUND, "no_route", GrpcStatus::Unimplemented)
-            }
+            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route", GrpcStatus::Unimplemented),
             Self::NoBackend { .. } => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "no_backend", GrpcStatus::Unavailable)
             }
@@ -286,7 +284,7 @@ mod tests {
             (
                 ProxyError::Connect {
                     backend: backend(),
-                    source: ConnectError::Tcp { address, source: io() },
+                    source: Box::new(ConnectError::Tcp { address, source: io() }),
                 },
                 503,
                 "connect",
@@ -295,7 +293,7 @@ mod tests {
             (
                 ProxyError::Connect {
                     backend: backend(),
-                    source: ConnectError::Timeout { address, limit },
+                    source: Box::new(ConnectError::Timeout { address, limit }),
                 },
                 503,
                 "connect_timeout",

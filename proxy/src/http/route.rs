@@ -226,17 +226,15 @@ fn compile_regex(text: &str) -> Result<Regex, String> {
             .size_limit(REGEX_LIMIT_BYTES)
             .dfa_size_limit(REGEX_LIMIT_BYTES)
             .build()
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(limit) => {
-                    format!("{text:?} takes more than {limit} bytes when compiled; simplify it")
+            .map_err(|error| {
+                if let regex::Error::CompiledTooBig(limit) = error {
+                    return format!("{text:?} takes more than {limit} bytes; simplify it");
                 }
-                error => {
-                    // The last line names the fault; those before it draw where it is.
-                    let error = error.to_string();
-                    let fault = error.lines().last().unwrap_or_default();
-                    let fault = fault.strip_prefix("error: ").unwrap_or(fault);
-                    format!("{text:?} is not a regular expression (syntax of RE2): {fault}")
-                }
+                // The last line names the fault; those before it draw where it is.
+                let error = error.to_string();
+                let fault = error.lines().last().unwrap_or_default();
+                let fault = fault.strip_prefix("error: ").unwrap_or(fault);
+                format!("{text:?} is not a regular expression (syntax of RE2): {fault}")
             })
     };
     build(text)?;

@@ -22,7 +22,7 @@ use crate::http::pool::{Exchange, HeldConnection, Http2Connection, StreamPlace};
 use crate::http::respond::ProxyError;
 use crate::http::upgrade::{Ends, tunnel};
 use crate::http::{HttpVersion, client, headers};
-use crate::metrics::{Direction, ReasonLabels};
+use crate::metrics::Direction;
 
 /// A request on its way to a backend.
 #[derive(Debug)]
@@ -68,14 +68,26 @@ impl From<ProxyError> for Failure {
 }
 
 /// What became of one attempt.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Attempt {
     Answered(Response<Body>),
+    Failed(Box<Unanswered>),
+}
+
+/// Why there is no answer, and what may be done about it.
+enum Unanswered {
     /// Nothing was sent.
     NotConnected { request: Request<Body>, error: ConnectError },
     /// Nothing was sent: the connection, open until a moment ago, was closed.
     NotSent { request: Request<Body>, error: hyper::Error },
     /// It may have been processed. `again` is there if it may be sent again all the same.
     Lost { error: hyper::Error, again: Option<Request<Body>> },
+}
+
+impl From<Unanswered> for Attempt {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::Failed(Box::new(unanswered))
+    }
 }
 
 /// What a request has already been through.
@@ -118,7 +130,9 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
                 finish(&dialer, direction, &mut response, client);
                 return Ok(Answer { response, endpoint, backend });
             }
-            other => request = history.learn(other, &backend, endpoint)?,
+            Attempt::Failed(unanswered) => {
+                request = history.learn(*unanswered, &backend, endpoint)?;
+            }
         }
     }
     Err(match history.last {
@@ -141,35 +155,33 @@ impl History {
     /// The request to try again, or the failure.
     fn learn(
         &mut self,
-        attempt: Attempt,
+        unanswered: Unanswered,
         backend: &Arc<Balancer>,
         endpoint: Arc<BalancedEndpoint>,
     ) -> Result<Request<Body>, Failure> {
         let label = || backend.label().to_string();
-        match attempt {
-            Attempt::Answered(_) => {
-                let error = ProxyError::Internal { reason: "an answer was taken for a failure" };
-                Err(failure(error, backend, Some(endpoint)))
-            }
-            Attempt::NotConnected { request, error } => {
+        match unanswered {
+            Unanswered::NotConnected { request, error } => {
                 endpoint.mark_failing();
                 self.tried.push(endpoint.endpoint.address);
-                self.last =
-                    Some((ProxyError::Connect { backend: label(), source: error }, endpoint));
+                self.last = Some((
+                    ProxyError::Connect { backend: label(), source: Box::new(error) },
+                    endpoint,
+                ));
                 Ok(request)
             }
-            Attempt::NotSent { request, error } => {
+            Unanswered::NotSent { request, error } => {
                 self.failed_at = Some(Instant::now());
                 let error = ProxyError::BackendLost { backend: label(), source: error };
                 self.last = Some((error, endpoint));
                 Ok(request)
             }
-            Attempt::Lost { again: Some(request), .. } => {
+            Unanswered::Lost { again: Some(request), .. } => {
                 self.failed_at = Some(Instant::now());
                 self.may_repeat = false;
                 Ok(request)
             }
-            Attempt::Lost { error, again: None } => {
+            Unanswered::Lost { error, again: None } => {
                 let error = ProxyError::BackendLost { backend: label(), source: error };
                 Err(failure(error, backend, Some(endpoint)))
             }
@@ -245,7 +257,9 @@ impl Trying<'_> {
             Some(connection) => connection,
             None => match client::http1(self.dialer, self.endpoint).await {
                 Ok(connection) => connection,
-                Err(error) => return Attempt::NotConnected { request, error },
+                Err(error) => {
+                    return Unanswered::NotConnected { request, error }.into();
+                }
             },
         };
         let again = self.copy_for_repeating(&request, is_used);
@@ -263,7 +277,7 @@ impl Trying<'_> {
     async fn http2(self, request: Request<Body>, in_flight: InFlight) -> Attempt {
         let (mut connection, place, is_used) = match self.http2_connection().await {
             Ok(found) => found,
-            Err(error) => return Attempt::NotConnected { request, error },
+            Err(error) => return Unanswered::NotConnected { request, error }.into(),
         };
         let again = self.copy_for_repeating(&request, is_used);
         match connection.sender.try_send_request(request).await {
@@ -286,9 +300,7 @@ impl Trying<'_> {
             return Err(ConnectError::FailedBefore { address: self.endpoint.endpoint.address });
         }
         // Whoever opened one while this waited opened it for all.
-        if let Some((connection, place)) =
-            pool.take_http2(Instant::now(), self.history.failed_at)
-        {
+        if let Some((connection, place)) = pool.take_http2(Instant::now(), self.history.failed_at) {
             return Ok((connection, place, true));
         }
         let connection = client::http2(self.dialer, self.endpoint).await.inspect_err(|_error| {
@@ -320,11 +332,7 @@ impl Trying<'_> {
         in_flight: InFlight,
         connection: HeldConnection,
     ) -> Response<Body> {
-        let broken = self
-            .dialer
-            .metrics
-            .errors
-            .get_or_create_owned(&ReasonLabels { reason: RESPONSE_BROKEN });
+        let broken = self.dialer.metrics.response_broken.clone();
         let exchange = Exchange { in_flight, connection, broken };
         response.map(|incoming| Body::of_exchange(incoming, exchange))
     }
@@ -335,8 +343,8 @@ fn unsuccessful(mut error: TrySendError<Request<Body>>, again: Option<Request<Bo
     let error = error.into_error();
     debug!(%error, sent = unsent.is_none(), "no answer");
     match unsent {
-        Some(request) => Attempt::NotSent { request, error },
-        None => Attempt::Lost { error, again },
+        Some(request) => Unanswered::NotSent { request, error }.into(),
+        None => Unanswered::Lost { error, again }.into(),
     }
 }
 
@@ -360,5 +368,3 @@ fn agreed(mut response: Response<Incoming>, in_flight: InFlight) -> Response<Bod
 
 /// Different endpoints, or connections, that one request may be tried on.
 const ATTEMPT_LIMIT: usize = 3;
-/// The reason for responses that broke off after their head was passed on.
-pub const RESPONSE_BROKEN: &str = "response_broken";

@@ -1,7 +1,6 @@
 //! Serves HTTP on one connection, until it is idle for long, ends, or the process drains.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -131,16 +130,14 @@ where
         () = idle(&served, serving.idle) => {}
     }
     // GOAWAY: streams that are open finish, and no request can be lost to it.
-    Pin::as_mut(&mut connection).graceful_shutdown();
+    connection.as_mut().graceful_shutdown();
     connection.await
 }
 
-fn drained(drain: Option<CancellationToken>) -> impl Future<Output = ()> {
-    async move {
-        match drain {
-            Some(drain) => drain.cancelled().await,
-            None => std::future::pending().await,
-        }
+async fn drained(drain: Option<CancellationToken>) {
+    match drain {
+        Some(drain) => drain.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -194,7 +194,7 @@ impl Observer {
     }
 
     fn protection(&self, endpoint: &heddle_model::endpoint::Endpoint) -> Protection {
-        self.inbound_tls.unwrap_or_else(|| self.dialer.is_encrypted(endpoint))
+        self.inbound_tls.unwrap_or_else(|| self.dialer.protection(endpoint))
     }
 
     fn observe_duration(&self, backend: &Arc<Balancer>, start: Instant) {

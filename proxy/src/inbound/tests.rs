@@ -15,8 +15,7 @@ use super::*;
 use crate::discovery::store;
 use crate::outbound::Outbound;
 use crate::testing::{
-    Backend, Client, Mesh, balancer, dialer_with, identity, listen, pod_uid, resolved,
-    tcp_pair,
+    Backend, Client, Mesh, balancer, dialer_with, identity, listen, pod_uid, resolved, tcp_pair,
 };
 
 /// A client's proxy, a server's proxy, and an application at the same port of another address.
@@ -61,10 +60,7 @@ impl Pair {
         .await;
         let endpoint = Endpoint {
             address: gate,
-            peer: ExpectedPeer::Mesh {
-                identity: identity("server"),
-                pod_uid: pod_uid(expected),
-            },
+            peer: ExpectedPeer::Mesh { identity: identity("server"), pod_uid: pod_uid(expected) },
             zone: String::new(),
             pod: "server".to_owned(),
         };

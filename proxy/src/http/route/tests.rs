@@ -189,8 +189,9 @@ fn any_match() -> impl Strategy<Value = HttpMatch> {
         any_path().prop_map(|path| Some(PathMatch::Exact(path))),
         any_path().prop_map(|path| Some(PathMatch::Prefix(path))),
     ];
-    let header = proptest::option::of("[12]")
-        .prop_map(|value| value.map(|value| NamedMatch { name: "x".to_owned(), value: exact(&value) }));
+    let header = proptest::option::of("[12]").prop_map(|value| {
+        value.map(|value| NamedMatch { name: "x".to_owned(), value: exact(&value) })
+    });
     let method = proptest::option::of("(GET|POST)");
     (path, header, method).prop_map(|(path, header, method)| HttpMatch {
         path,
