@@ -126,7 +126,10 @@ impl Manifests {
     ) {
         let object = match Object::read(value) {
             Ok(object) => object,
-            Err(fault) => return visit.no_object(value, fault),
+            Err(fault) => {
+                visit.no_object(value, fault);
+                return self.keep(object::claimed_pod_name(value).as_ref(), value, visit);
+            }
         };
         match object.kind.as_str() {
             "Pod" => self.pod(&object, value, visit, new_uid),
@@ -179,12 +182,17 @@ impl Manifests {
                 for fault in faults {
                     visit.problem(object, fault);
                 }
-                // As Kubernetes refuses a bad update, the pod that runs goes on.
-                if let Some(plan) = self.pods.get(&name).and_then(|given| given.plan.clone()) {
-                    value.clone_from(&plan.manifest);
-                    visit.reading.pods.push(plan);
-                }
+                self.keep(Some(&name), value, visit);
             }
+        }
+    }
+
+    /// As Kubernetes refuses a bad update, the pod that runs goes on.
+    fn keep(&self, name: Option<&PodName>, value: &mut Value, visit: &mut Visit<'_>) {
+        let given = name.and_then(|name| self.pods.get(name));
+        if let Some(plan) = given.and_then(|given| given.plan.clone()) {
+            value.clone_from(&plan.manifest);
+            visit.reading.pods.push(plan);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,7 +27,7 @@ spec:
   terminationGracePeriodSeconds: 5
   containers:
     - name: web
-      command: [/usr/bin/python3, -m, http.server, "80", --directory, MARKER]
+      command: [/usr/bin/python3, -m, http.server, "80", --bind, "::", --directory, MARKER]
       ports: [{containerPort: 80}]
 "#;
 
@@ -281,7 +281,7 @@ async fn the_directory_is_followed() {
     place.remove("web.yaml");
     eventually("the pod is gone", async || workload(&mesh, "web").await.is_none()).await;
     assert!(!slice.exists());
-    let server = format!("http.server\08080\0--directory\0{}", place.marker());
+    let server = format!("http.server\08080\0--bind\0::\0--directory\0{}", place.marker());
     assert_eq!(processes(&server), BTreeSet::new());
     assert_eq!(
         curl(&mesh, "client", "http://web.default:8080/").await.0,

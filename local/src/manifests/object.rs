@@ -96,6 +96,14 @@ impl Object {
     }
 }
 
+/// The name that a Pod seems to have whose head cannot be read.
+pub fn claimed_pod_name(value: &Value) -> Option<PodName> {
+    let text = |field: &str| Some(value.get("metadata")?.get(field)?.as_str()?.to_owned());
+    value.get("kind").and_then(Value::as_str).filter(|kind| *kind == "Pod")?;
+    let namespace = text("namespace").unwrap_or_else(|| "default".to_owned());
+    Some(PodName { namespace, name: text("name")? })
+}
+
 /// Reads a value as `T`, where null means absent as it does in Kubernetes; the fault names the field.
 pub fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Fault> {
     serde_path_to_error::deserialize(without_nulls(value))

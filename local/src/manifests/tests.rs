@@ -161,10 +161,15 @@ fn a_file_with_an_error_stops_nothing_that_runs() {
 fn a_pod_that_is_changed_for_the_worse_goes_on_as_it_was() {
     let mut reader = Reader::new();
     let before = reader.read(&[("shop.yaml", SHOP)]);
-    let after = reader.read(&[("shop.yaml", &SHOP.replace("command:", "commands:"))]);
-    assert_eq!(after.pods, before.pods);
-    assert_eq!(after.outputs, before.outputs);
-    assert_eq!(after.problems.len(), 1);
+    for (case, text) in [
+        ("no command", SHOP.replace("command:", "commands:")),
+        ("a label that is no text", SHOP.replace("labels: {app: api}", "labels: {app: [api]}")),
+    ] {
+        let after = reader.read(&[("shop.yaml", &text)]);
+        assert_eq!(after.pods, before.pods, "case: {case}");
+        assert_eq!(after.outputs, before.outputs, "case: {case}");
+        assert_eq!(after.problems.len(), 1, "case: {case}");
+    }
 }
 
 #[test]
@@ -173,7 +178,7 @@ fn a_pod_whose_specification_changes_is_another_pod() {
     let first = reader.read(&[("shop.yaml", SHOP)]).pods.remove(0);
     for (case, text, same) in [
         ("read again", SHOP.to_owned(), true),
-        ("other labels", SHOP.replace("labels: {app: api}", "labels: {app: api, x: y}"), true),
+        ("other labels", SHOP.replace("labels: {app: api}", "labels: {app: api, x: z}"), true),
         ("other command", SHOP.replace("serve,", "serve2,"), false),
         (
             "not meshed",
@@ -184,7 +189,9 @@ fn a_pod_whose_specification_changes_is_another_pod() {
             false,
         ),
     ] {
-        let pod = reader.read(&[("shop.yaml", &text)]).pods.remove(0);
+        let reading = reader.read(&[("shop.yaml", &text)]);
+        assert_eq!(reading.problems, [], "case: {case}");
+        let pod = &reading.pods[0];
         assert_eq!(pod.uid == first.uid, same, "case: {case}");
         assert_eq!(pod.addresses == first.addresses, same, "case: {case}");
     }
