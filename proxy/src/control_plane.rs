@@ -36,7 +36,7 @@ pub enum ConnectError {
         source: tonic::transport::Error,
     },
     /// Resolving, connecting or the handshake failed; the sources tell which.
-    #[error("connection to {address} failed")]
+    #[error("no connection to {address}")]
     Connection {
         /// As configured.
         address: HostPort,

@@ -63,8 +63,8 @@ enum CertifyError {
     },
     #[error("cannot reach the control plane")]
     Connect(#[from] ConnectError),
-    #[error("the control plane refused to certify")]
-    Refused(#[from] tonic::Status),
+    #[error("the control plane did not certify: {:?}: {}", .0.code(), .0.message())]
+    Refused(tonic::Status),
     #[error("the control plane did not answer within {} s", CERTIFY_TIMEOUT.as_secs())]
     Timeout,
     #[error("the certificate cannot be used")]
@@ -156,7 +156,10 @@ impl CertificateClient {
         let message = wire::CertifyRequest { token, csr_der: request.der().to_vec() };
         let asking = async {
             let channel = self.control_plane.connect(&self.bare).await?;
-            let response = IdentityClient::new(channel).certify(message).await?;
+            let response = IdentityClient::new(channel)
+                .certify(message)
+                .await
+                .map_err(CertifyError::Refused)?;
             Ok::<_, CertifyError>(response.into_inner())
         };
         let response = tokio::time::timeout(CERTIFY_TIMEOUT, asking)

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::control_plane::{ConnectError, ControlPlane};
 use crate::discovery::store::Ask;
@@ -39,14 +39,21 @@ enum StreamEnded {
     Connect(#[from] ConnectError),
     #[error("the control plane did not open the stream within {} s", OPEN_TIMEOUT.as_secs())]
     OpenTimeout,
-    #[error("the stream failed")]
-    Failed(#[from] tonic::Status),
+    #[error("the stream failed: {:?}: {}", .0.code(), .0.message())]
+    Failed(tonic::Status),
     #[error("the control plane closed the stream")]
     Closed,
     #[error("nothing came over the stream for {} s", SILENCE_LIMIT.as_secs())]
     Silent,
     #[error("the control plane believes that this proxy holds something else")]
     Resync,
+}
+
+impl From<tonic::Status> for StreamEnded {
+    /// Not a source: a status prints its own, and the connection's errors say everything twice.
+    fn from(status: tonic::Status) -> Self {
+        Self::Failed(status)
+    }
 }
 
 impl Client {
@@ -85,9 +92,10 @@ impl Client {
                 Ok(()) => return,
                 // Expected while the first certificate is on its way; identity.rs tells of failures.
                 Err(StreamEnded::NoCertificate) => {}
-                Err(error) => {
-                    warn!(error = %Chain(&error), delay_ms = delay.as_millis(), "discovery stream ended");
+                Err(error) if reconnect.is_worth_a_warning(now) => {
+                    warn!(error = %Chain(&error), "discovery stream ended, reconnecting");
                 }
+                Err(error) => debug!(error = %Chain(&error), "discovery stream ended again"),
             }
             self.pause(delay).await;
         }
@@ -182,6 +190,7 @@ impl Client {
 /// spread over one second.
 struct Reconnect {
     since: Instant,
+    warned_at: Option<Instant>,
     soon: Backoff,
     later: Backoff,
 }
@@ -190,6 +199,7 @@ impl Reconnect {
     fn new(since: Instant) -> Self {
         Self {
             since,
+            warned_at: None,
             soon: Backoff::new(FIRST_DELAY, LONGEST_DELAY_AT_FIRST),
             later: Backoff::new(LONGEST_DELAY_AT_FIRST, LONGEST_DELAY),
         }
@@ -201,6 +211,15 @@ impl Reconnect {
         } else {
             self.later.next_delay()
         }
+    }
+
+    /// True for the first failure of an outage, and then now and again.
+    fn is_worth_a_warning(&mut self, now: Instant) -> bool {
+        let due = self.warned_at.is_none_or(|at| now.duration_since(at) >= WARN_INTERVAL);
+        if due {
+            self.warned_at = Some(now);
+        }
+        due
     }
 }
 
@@ -237,6 +256,8 @@ const AT_FIRST: Duration = Duration::from_secs(600);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// A stream that lasted this long was a good one, so that the waits start over.
 const STABLE_AFTER: Duration = Duration::from_secs(2);
+/// How often an outage is warned of.
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
 /// How long connecting, the handshake and the first answer may take together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The control plane sends a digest every 30 seconds: three are missing then.

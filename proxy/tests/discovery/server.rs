@@ -126,7 +126,9 @@ impl TestControlPlane {
 impl Drop for TestControlPlane {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // It must not be waited for on a thread that runs another one.
+            let ending = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE));
+            ending.join().unwrap();
         }
     }
 }
