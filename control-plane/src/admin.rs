@@ -25,7 +25,7 @@ use crate::push::programmed::Board;
 use crate::push::proxies::{Proxies, Record};
 use crate::push::publisher::Snapshots;
 use crate::snapshot::Snapshot;
-use crate::status::{Condition, ObjectStatus};
+use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -150,7 +150,14 @@ fn proxy(uid: &PodUid, record: &Record, snapshot: &Snapshot) -> wire::Proxy {
 fn object(status: &ObjectStatus, board: &Board) -> wire::Object {
     let mut conditions: Vec<wire::Condition> = status.conditions.iter().map(condition).collect();
     if status.pushed {
-        conditions.push(condition(&board.condition(&status.reference)));
+        let mut programmed = board.condition(&status.reference);
+        let refused = |known: &Condition| {
+            known.kind == ConditionKind::Accepted && known.state == ConditionState::False
+        };
+        if status.conditions.iter().any(refused) {
+            programmed.message.push_str(" (of its last good state)");
+        }
+        conditions.push(condition(&programmed));
     }
     wire::Object {
         kind: status.reference.kind.clone(),

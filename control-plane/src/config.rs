@@ -104,7 +104,7 @@ impl Config {
         let leaf_lifetime = reader.read(
             ("leaf-lifetime", typed.leaf_lifetime),
             Some(DEFAULT_LEAF_LIFETIME),
-            "a duration of 30s to 365d written as such as \"24h\"",
+            "a duration of 30s to 365 days, such as \"24h\"",
             |text| {
                 let lifetime = duration::parse(text).ok()?;
                 (LEAF_LIFETIME_MINIMUM..=LEAF_LIFETIME_MAXIMUM)

@@ -73,6 +73,15 @@ pub enum Answer {
     Refused(Refusal),
 }
 
+/// Whether outstanding answers are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// They are.
+    Left,
+    /// No more: whoever does not answer may be stuck, which a digest finds out.
+    Over,
+}
+
 /// Why a proxy refused an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -283,15 +292,16 @@ impl Ledger {
         held.whole_next
     }
 
-    /// Everything that the proxy should hold by now, and did not refuse; `None` while answers are
-    /// outstanding.
-    pub fn digest(&self) -> Option<wire::Digest> {
+    /// Everything that the proxy should hold by now, and did not refuse. While answers are outstanding
+    /// there is none, unless they have been for so long that none will come.
+    pub fn digest(&self, patience: Patience) -> Option<wire::Digest> {
         let mut digest = wire::Digest { fold: 0, resources: 0 };
         for held in self.held.values() {
-            match &held.answer {
-                Answer::Pending => return None,
-                Answer::Refused(_) => {}
-                Answer::Acknowledged => {
+            match (&held.answer, patience) {
+                (Answer::Pending, Patience::Left) => return None,
+                (Answer::Refused(_), Patience::Left | Patience::Over) => {}
+                (Answer::Acknowledged, Patience::Left | Patience::Over)
+                | (Answer::Pending, Patience::Over) => {
                     digest.fold ^= held.digest;
                     digest.resources += 1;
                 }

@@ -18,7 +18,7 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
-use crate::push::ledger::{Known, NotSubscribed, Refusal};
+use crate::push::ledger::{Known, NotSubscribed, Patience, Refusal};
 use crate::push::proxies::{Proxies, SharedLedger};
 use crate::push::publisher::{RaiseVersion, Snapshots};
 use crate::snapshot::Snapshot;
@@ -95,7 +95,7 @@ impl Session {
         info!(src = %own, proxy_version = version, "proxy connected");
         let _connected = proxies.connect(&own, version, ledger.clone());
         let _open = metrics.open_session();
-        let stream = Stream { own, ledger, raise, metrics, snapshot: None };
+        let stream = Stream { own, ledger, raise, metrics, snapshot: None, digests_withheld: 0 };
         let ended = stream.run(inbound, outbound, snapshots, drain).await;
         info!("proxy disconnected");
         ended
@@ -109,6 +109,8 @@ struct Stream {
     raise: RaiseVersion,
     metrics: Metrics,
     snapshot: Option<Snapshot>,
+    /// In a row, because answers were outstanding.
+    digests_withheld: u32,
 }
 
 impl Stream {
@@ -181,9 +183,17 @@ impl Stream {
             }
             *behind = false;
         }
+        if !std::mem::take(digest_due) {
+            return None;
+        }
         // With answers outstanding a digest would only be another way to say that they are.
-        let due = std::mem::take(digest_due);
-        ledger.digest().filter(|_| due).map(ToProxy::Digest)
+        let patience = match self.digests_withheld < DIGESTS_WITHHELD_LIMIT {
+            true => Patience::Left,
+            false => Patience::Over,
+        };
+        let digest = ledger.digest(patience);
+        self.digests_withheld = if digest.is_some() { 0 } else { self.digests_withheld + 1 };
+        digest.map(ToProxy::Digest)
     }
 
     /// Takes a message in; true if it may have to be followed by an update.
@@ -282,6 +292,8 @@ fn draining() -> Status {
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon a stuck stream is found out; said in `discovery.proto`.
 const DIGEST_INTERVAL: Duration = Duration::from_secs(30);
+/// After that many a proxy that answers nothing is sent one all the same.
+const DIGESTS_WITHHELD_LIMIT: u32 = 2;
 /// What is kept of a refusal's texts.
 const REASON_LIMIT_CHARS: usize = 1024;
 /// What is kept of a proxy's version.

@@ -1,1 +1,329 @@
+//! A tiny proxy that does what it is told must end up with what there is.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use heddle_model::destination::{Destination, ServiceDestination};
+use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::names::{Port, Protocol, ServiceName};
+use heddle_model::route::WeightedBackend;
+use proptest::prelude::*;
+
+use super::*;
+use crate::snapshot::Contents;
+
+/// What a service sends to, and what is behind it, in a world of four services with one port.
+#[derive(Clone, Debug, Default)]
+struct World {
+    backends: Vec<Vec<u8>>,
+    endpoints: Vec<Vec<u8>>,
+}
+
+fn port(service: u8) -> ServicePort {
+    let name = ServiceName { namespace: "n".into(), name: format!("s{service}") };
+    ServicePort { service: name, port: Port::new(80).unwrap() }
+}
+
+fn address(service: u8) -> SocketAddr {
+    SocketAddr::from(([10, 43, 0, service], 80))
+}
+
+fn key(service: u8) -> ResourceKey {
+    ResourceKey::Destination(address(service))
+}
+
+fn uid() -> PodUid {
+    "u".parse().unwrap()
+}
+
+impl World {
+    fn snapshot(&self, version: u64) -> Snapshot {
+        let mut contents = Contents::default();
+        for (service, (backends, endpoints)) in
+            (0_u8..).zip(self.backends.iter().zip(&self.endpoints))
+        {
+            let destination = Destination::Service(ServiceDestination {
+                service: port(service),
+                protocol: Protocol::Detect,
+                http_rules: Vec::new(),
+                tcp_backends: backends
+                    .iter()
+                    .map(|backend| WeightedBackend { backend: port(*backend), weight: 1 })
+                    .collect(),
+            });
+            let endpoint = |last: &u8| Endpoint {
+                address: SocketAddr::from(([10, 42, 0, *last], 80)),
+                peer: ExpectedPeer::Plaintext,
+                zone: String::new(),
+                pod: String::new(),
+            };
+            let endpoints = endpoints.iter().map(endpoint).collect();
+            let resource = |content| Arc::new(Resource::new(content, Vec::new()));
+            contents.services_by_address.insert(address(service).ip(), port(service).service);
+            contents
+                .destinations
+                .insert(port(service), resource(Content::Destination(destination)));
+            contents.endpoints.insert(port(service), resource(Content::Endpoints(endpoints)));
+        }
+        Snapshot { version: Version(version), contents: Arc::new(contents) }
+    }
+}
+
+fn worlds() -> impl Strategy<Value = World> {
+    let sets = |limit: u8| {
+        let set = proptest::collection::btree_set(0..limit, 0..3);
+        proptest::collection::vec(set.prop_map(|set| set.into_iter().collect()), 4)
+    };
+    (sets(4), sets(6)).prop_map(|(backends, endpoints)| World { backends, endpoints })
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Change(World),
+    Subscribe(u8),
+    Unsubscribe(u8),
+    /// The proxy reads and answers some updates; the bits say which it refuses.
+    Read(u8, u8),
+    /// The stream breaks; the proxy comes back with what it has.
+    Reconnect,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => worlds().prop_map(Step::Change),
+        3 => (0_u8..4).prop_map(Step::Subscribe),
+        1 => (0_u8..4).prop_map(Step::Unsubscribe),
+        4 => (0_u8..6, any::<u8>()).prop_map(|(count, refused)| Step::Read(count, refused)),
+        1 => Just(Step::Reconnect),
+    ];
+    proptest::collection::vec(step, 0..40)
+}
+
+/// What a proxy holds.
+#[derive(Debug, Default)]
+struct Proxy {
+    destinations: BTreeMap<ResourceKey, (u64, u64)>,
+    endpoints: BTreeMap<ResourceKey, (u64, u64, BTreeMap<Vec<u8>, wire::Endpoint>)>,
+}
+
+impl Proxy {
+    /// Takes an update, or tells that it cannot.
+    fn take(&mut self, update: &wire::Update) -> bool {
+        use wire::update::Resource as Kind;
+
+        let key = ResourceKey::try_from(update.key.clone().unwrap()).unwrap();
+        match update.resource.as_ref().unwrap() {
+            Kind::Destination(destination) => {
+                let Some(wire::destination::Destination::Service(service)) =
+                    &destination.destination
+                else {
+                    panic!("only services are known: {destination:?}");
+                };
+                for backend in &service.tcp_backends {
+                    let needed = ServicePort::try_from(backend.backend.clone().unwrap()).unwrap();
+                    let needed = ResourceKey::Endpoints(needed);
+                    assert!(self.endpoints.contains_key(&needed), "{needed} comes before {key}");
+                }
+                assert!(
+                    self.destinations.get(&key).is_none_or(|(held, _)| *held <= update.version)
+                );
+                self.destinations.insert(key, (update.version, update.digest));
+            }
+            Kind::Endpoints(change) => {
+                let held = self.endpoints.get(&key);
+                let mut now = match (change.base_version, held) {
+                    (0, _) => BTreeMap::new(),
+                    (base, Some((version, _, held))) if base == *version => held.clone(),
+                    (_, _) => return false,
+                };
+                for gone in &change.removed {
+                    assert!(now.remove(&gone.ip).is_some(), "only what is held is removed");
+                }
+                for endpoint in &change.upserted {
+                    now.insert(endpoint.address.clone().unwrap().ip, endpoint.clone());
+                }
+                self.endpoints.insert(key, (update.version, update.digest, now));
+            }
+            Kind::Removed(_) => {
+                assert!(self.endpoints.remove(&key).is_some(), "only what is held is removed");
+            }
+            Kind::Workload(_) => panic!("none was asked for"),
+        }
+        true
+    }
+}
+
+struct Run {
+    ledger: Ledger,
+    proxy: Proxy,
+    snapshot: Snapshot,
+    wanted: BTreeSet<u8>,
+}
+
+impl Run {
+    fn read(&mut self, count: usize, refused: u8) {
+        self.ledger.plan(&self.snapshot);
+        for index in 0..count {
+            let Some(update) = self.ledger.next_update(&self.snapshot) else { return };
+            self.answer(&update, refused >> (index % 8) & 1 == 1);
+        }
+    }
+
+    fn answer(&mut self, update: &wire::Update, refuse: bool) {
+        let key = ResourceKey::try_from(update.key.clone().unwrap()).unwrap();
+        let removed = matches!(update.resource, Some(wire::update::Resource::Removed(_)));
+        // What destinations need is not refused here: a real proxy would refuse those then, too.
+        let refuse = refuse && matches!(key, ResourceKey::Destination(_));
+        let taken = !refuse && self.proxy.take(update);
+        if removed {
+            return;
+        }
+        if taken {
+            self.ledger.acknowledge(&key, Version(update.version));
+        } else {
+            let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
+            if self.ledger.refuse(&key, Version(update.version), refusal) {
+                self.ledger.plan(&self.snapshot);
+            }
+        }
+    }
+
+    fn reconnect(&mut self) {
+        self.ledger = Ledger::new(uid());
+        for service in &self.wanted {
+            let known = self.proxy.destinations.get(&key(*service)).copied().unwrap_or_default();
+            let known = Known { version: Version(known.0), digest: known.1 };
+            self.ledger.subscribe(key(*service), known).unwrap();
+        }
+        // What it does not need any more it drops by itself, as the control plane does not know of it.
+        let needed: BTreeSet<ResourceKey> = self
+            .wanted
+            .iter()
+            .filter_map(|service| self.snapshot.contents.resource(&key(*service)))
+            .flat_map(|resource| resource.needs().into_iter().cloned().collect::<Vec<_>>())
+            .map(ResourceKey::Endpoints)
+            .collect();
+        self.proxy.endpoints.retain(|key, _| needed.contains(key));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_proxy_that_takes_what_it_is_sent_ends_up_with_what_there_is(
+        first in worlds(), steps in steps()
+    ) {
+        let snapshot = first.snapshot(1);
+        let mut run = Run {
+            ledger: Ledger::new(uid()),
+            proxy: Proxy::default(),
+            snapshot,
+            wanted: BTreeSet::new(),
+        };
+        for (version, step) in (2..).zip(steps) {
+            match step {
+                Step::Change(world) => run.snapshot = world.snapshot(version),
+                Step::Subscribe(service) => {
+                    if run.wanted.insert(service) {
+                        run.ledger.subscribe(key(service), Known::default()).unwrap();
+                    }
+                }
+                Step::Unsubscribe(service) => {
+                    run.wanted.remove(&service);
+                    run.proxy.destinations.remove(&key(service));
+                    run.ledger.unsubscribe(&key(service));
+                }
+                Step::Read(count, refused) => run.read(usize::from(count), refused),
+                Step::Reconnect => run.reconnect(),
+            }
+        }
+        // What was refused is not sent again until it changes, or the proxy comes back.
+        run.reconnect();
+        run.read(1000, 0);
+        let mut fold = 0;
+        for service in &run.wanted {
+            let wished = run.snapshot.contents.resource(&key(*service)).unwrap();
+            prop_assert_eq!(run.proxy.destinations[&key(*service)].1, wished.digest);
+            fold ^= wished.digest;
+            for port in wished.needs() {
+                let key = ResourceKey::Endpoints(port.clone());
+                let wished = run.snapshot.contents.resource(&key).unwrap();
+                let (_, digest, held) = &run.proxy.endpoints[&key];
+                prop_assert_eq!(*digest, wished.digest);
+                let Content::Endpoints(endpoints) = &wished.content else { panic!("endpoints") };
+                let whole: Vec<wire::Endpoint> = endpoints.iter().map(Into::into).collect();
+                prop_assert_eq!(held.values().cloned().collect::<Vec<_>>(), whole);
+            }
+        }
+        for (_, digest, _) in run.proxy.endpoints.values() {
+            fold ^= digest;
+        }
+        prop_assert_eq!(run.ledger.digest(Patience::Left).map(|digest| digest.fold), Some(fold));
+        run.ledger.plan(&run.snapshot);
+        prop_assert_eq!(run.ledger.next_update(&run.snapshot), None);
+    }
+}
+
+#[test]
+fn a_resource_that_is_known_is_not_sent_again() {
+    let world = World { backends: vec![vec![0]], endpoints: vec![vec![1]] };
+    let snapshot = world.snapshot(5);
+    let wished = snapshot.contents.resource(&key(0)).unwrap();
+    let behind = snapshot.contents.resource(&ResourceKey::Endpoints(port(0))).unwrap();
+    let mut ledger = Ledger::new(uid());
+    let known = |digest| Known { version: Version(3), digest };
+    ledger.subscribe(ResourceKey::Endpoints(port(0)), known(behind.digest)).unwrap();
+    ledger.subscribe(key(0), known(wished.digest)).unwrap();
+    ledger.plan(&snapshot);
+    assert_eq!(ledger.next_update(&snapshot), None);
+    assert_eq!(ledger.digest(Patience::Left).unwrap().resources, 2);
+}
+
+#[test]
+fn a_version_beyond_ours_has_to_be_exceeded_first() {
+    let snapshot = World::default().snapshot(5);
+    let mut ledger = Ledger::new(uid());
+    ledger.subscribe(key(0), Known { version: Version(5), digest: 1 }).unwrap();
+    assert_eq!(ledger.version_to_exceed(&snapshot), None);
+    ledger.subscribe(key(1), Known { version: Version(6), digest: 1 }).unwrap();
+    assert_eq!(ledger.version_to_exceed(&snapshot), Some(Version(6)));
+    let impossible = Known { version: Version(u64::MAX), digest: 1 };
+    assert!(matches!(
+        ledger.subscribe(key(2), impossible),
+        Err(NotSubscribed::ImpossibleVersion(_))
+    ));
+}
+
+#[test]
+fn subscriptions_have_a_limit() {
+    let mut ledger = Ledger::new(uid());
+    let at = |index: usize| {
+        let low = u16::try_from(index % 60_000).unwrap();
+        ResourceKey::Destination(SocketAddr::from(([10, 0, 0, 1], low)))
+    };
+    for index in 0..SUBSCRIPTIONS_LIMIT {
+        ledger.subscribe(at(index), Known::default()).unwrap();
+    }
+    assert_eq!(
+        ledger.subscribe(at(SUBSCRIPTIONS_LIMIT), Known::default()),
+        Err(NotSubscribed::TooMany)
+    );
+    ledger.subscribe(at(0), Known::default()).unwrap();
+    ledger.unsubscribe(&at(1));
+    ledger.subscribe(at(SUBSCRIPTIONS_LIMIT), Known::default()).unwrap();
+}
+
+#[test]
+fn a_refused_update_is_not_part_of_the_digest() {
+    let world = World { backends: vec![vec![]], endpoints: vec![vec![]] };
+    let snapshot = world.snapshot(5);
+    let mut ledger = Ledger::new(uid());
+    ledger.subscribe(key(0), Known::default()).unwrap();
+    ledger.plan(&snapshot);
+    let update = ledger.next_update(&snapshot).unwrap();
+    assert_eq!(ledger.digest(Patience::Left), None);
+    assert_eq!(ledger.digest(Patience::Over).unwrap().fold, update.digest);
+    let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
+    assert!(!ledger.refuse(&key(0), Version(5), refusal), "a whole update is not sent again");
+    assert_eq!(ledger.digest(Patience::Left), Some(wire::Digest { fold: 0, resources: 0 }));
+    assert_eq!(ledger.counts().refused, 1);
+}

@@ -1,0 +1,93 @@
+//! Certificates.
+
+use std::time::Duration;
+
+use heddle_proto::identity::WatchTrustBundleRequest;
+use heddle_proto::identity::identity_client::IdentityClient;
+use heddle_tls::certificate::CertificateRequest;
+use tonic::Code;
+
+use crate::client::Client;
+use crate::world::World;
+
+#[tokio::test]
+async fn a_join_token_gets_a_certificate_of_its_pod() {
+    let world = World::start().await;
+    let client = Client::certified(&world).await;
+    let own = client.credentials.identity().unwrap();
+    assert_eq!(own.identity.to_string(), "spiffe://cluster.local/ns/shop/sa/frontend");
+    assert_eq!(own.pod_uid.as_str(), "frontend-1");
+    let status = world.status().await;
+    let authority = status.authority.unwrap();
+    assert_eq!((authority.certificates_issued, authority.certificates_refused), (1, 0));
+    assert!(authority.anchor_not_after > authority.issuer_not_after);
+}
+
+#[tokio::test]
+async fn a_token_counts_only_for_the_live_pod_it_was_given_to() {
+    let world = World::start().await;
+    let client = Client::new(&world);
+    for (case, token) in [
+        ("unknown", "guessed"),
+        ("empty", ""),
+        ("of a deleted pod", "of the deleted"),
+        ("for another service account", "stolen"),
+    ] {
+        let request = CertificateRequest::generate().unwrap();
+        let refused = client.certify(&world, token, request.der().to_vec()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated, "case: {case}");
+    }
+    let authority = world.status().await.authority.unwrap();
+    assert_eq!((authority.certificates_issued, authority.certificates_refused), (0, 4));
+}
+
+#[tokio::test]
+async fn a_token_ends_with_its_pod() {
+    let world = World::start().await;
+    let client = Client::certified(&world).await;
+    world.write("shop.yaml", "# closed\n");
+    world.status_where(|status| status.objects.len() == 1).await;
+    let request = CertificateRequest::generate().unwrap();
+    let refused = client.certify(&world, "secret", request.der().to_vec()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_request_that_is_none_is_refused() {
+    let world = World::start().await;
+    let client = Client::new(&world);
+    let refused = client.certify(&world, "secret", vec![1, 2, 3]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_trust_bundle_is_told_at_once() {
+    let world = World::start().await;
+    let client = Client::new(&world);
+    let mut identity = IdentityClient::new(client.channel(world.address()).await);
+    let bundles = identity.watch_trust_bundle(WatchTrustBundleRequest {}).await;
+    let mut bundles = bundles.unwrap().into_inner();
+    let first = tokio::time::timeout(Duration::from_secs(5), bundles.message()).await;
+    let first = first.unwrap().unwrap().unwrap();
+    let known: Vec<Vec<u8>> =
+        client.credentials.bundle().unwrap().anchors_der().map(<[u8]>::to_vec).collect();
+    assert_eq!((first.trust_domain.as_str(), first.anchors_der), ("cluster.local", known));
+}
+
+#[tokio::test]
+async fn the_keys_and_the_admin_socket_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let world = World::start().await;
+    let mode = |name: &str| {
+        let metadata = std::fs::metadata(world.root.path().join(name)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!(mode("admin.sock"), 0o600);
+    for entry in std::fs::read_dir(world.root.path().join("state")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name != "trust-anchors.pem" {
+            assert_eq!(mode(&format!("state/{name}")), 0o600, "case: {name}");
+        }
+    }
+}
