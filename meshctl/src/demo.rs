@@ -22,10 +22,9 @@ use tokio::sync::watch;
 use crate::arguments::DemoArguments;
 use crate::demo::director::Director;
 use crate::demo::files::Files;
-use crate::demo::measure::Measured;
 use crate::demo::observe::Observer;
 use crate::demo::progress::{Phase, STEPS};
-use crate::demo::show::{Feed, Show};
+use crate::demo::show::{Feed, Seen, Show};
 use crate::demo::summary::Summary;
 use crate::failure::Failure;
 use crate::local;
@@ -102,8 +101,8 @@ impl Stage<'_> {
         show: Show,
     ) -> Result<(Option<Mesh>, End), Failure> {
         let (phase, phases) = watch::channel(Phase::Starting);
-        let (measured, measurements) = watch::channel(None);
-        let feed = Feed { phase: phases, measured: measurements };
+        let (seen, seen_last) = watch::channel(Seen::default());
+        let feed = Feed { phase: phases, seen: seen_last };
         let mut quit = Box::pin(show.until_quit(&feed));
         let detached = config.detach;
         let mesh = tokio::select! {
@@ -120,7 +119,7 @@ impl Stage<'_> {
         let end = tokio::select! {
             quit = &mut quit => quit.map(|()| End::Quit),
             played = Box::pin(director.play()) => played.map(End::Finished),
-            never = observe(&mesh, &measured) => match never {},
+            never = observe(&mesh, &seen) => match never {},
         };
         drop(quit);
         match end {
@@ -137,10 +136,7 @@ impl Stage<'_> {
 }
 
 /// Measures for ever.
-async fn observe(
-    mesh: &Mesh,
-    measured: &watch::Sender<Option<Measured>>,
-) -> std::convert::Infallible {
+async fn observe(mesh: &Mesh, seen: &watch::Sender<Seen>) -> std::convert::Infallible {
     let observer = Observer::new(mesh);
     let mut window = VecDeque::new();
     let mut every = tokio::time::interval(OBSERVE_EVERY);
@@ -149,7 +145,8 @@ async fn observe(
         every.tick().await;
         let now = observer.observe().await;
         if let Some(earlier) = window.front() {
-            measured.send_replace(Some(measure::measure(earlier, &now)));
+            let measured = measure::measure(earlier, &now);
+            seen.send_modify(|seen| seen.add(measured));
         }
         window.push_back(now);
         if window.len() > WINDOW {
@@ -193,35 +190,39 @@ fn conclude(
 }
 
 fn what_next(kept: Option<&Kept>, colour: Colour) -> String {
-    let title = colour.bold("try next");
-    match kept {
-        Some(Kept { name, directory }) => format!(
-            "\n{title}  the shop goes on, and its load with it\n\
-             \x20 meshctl status --name {name}              who has acknowledged what\n\
-             \x20 meshctl local status --name {name}        what runs, and where\n\
-             \x20 $EDITOR {}     change the weights, or break it, and look at the status\n\
-             \x20 meshctl local down --name {name}          end it\n",
-            files::canary_path(directory).display(),
-        ),
-        None => format!(
-            "\n{title}\n\
-             \x20 meshctl demo --keep                        the same, and it goes on for you to play with\n\
-             \x20 meshctl demo --output json --duration 20s  for machines: one summary, exit code 1 on any loss\n\
-             {}",
-            own_directory_hint(Path::new("install/examples/shop")),
-        ),
+    // As it was typed: `./target/release/meshctl` works where that is not on the PATH.
+    let meshctl = output::program();
+    let hints = match kept {
+        Some(Kept { name, directory }) => vec![
+            (format!("{meshctl} status --name {name}"), "who has acknowledged what"),
+            (format!("{meshctl} local status --name {name}"), "what runs, and where"),
+            (
+                format!("$EDITOR {}", files::canary_path(directory).display()),
+                "change the weights, or break them, and look at the status",
+            ),
+            (format!("{meshctl} local down --name {name}"), "end it"),
+        ],
+        None => vec![
+            (format!("{meshctl} demo --keep"), "the same, and it goes on for you to play with"),
+            (
+                format!("{meshctl} demo --output json --duration 20s"),
+                "for machines: one summary, exit code 1 on any loss",
+            ),
+            (
+                format!("{meshctl} local up {}", own_directory(Path::new("install/examples/shop"))),
+                "your own workloads, from a directory of YAML",
+            ),
+        ],
+    };
+    let width = hints.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    let mut text = format!("\n{}\n", colour.bold("try next"));
+    for (command, what) in hints {
+        text.push_str(&format!("  {command:width$}  {}\n", colour.dim(what)));
     }
+    text
 }
 
-/// Only where it works: in a checkout.
-fn own_directory_hint(shop: &Path) -> String {
-    if shop.is_dir() {
-        format!(
-            "  meshctl local up {}     your own workloads, from a directory of YAML\n",
-            shop.display()
-        )
-    } else {
-        "  meshctl local up DIRECTORY                 your own workloads, from a directory of YAML\n"
-            .to_owned()
-    }
+/// Only where it is: in a checkout.
+fn own_directory(shop: &Path) -> String {
+    if shop.is_dir() { shop.display().to_string() } else { "DIRECTORY".to_owned() }
 }

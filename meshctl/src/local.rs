@@ -36,16 +36,17 @@ pub async fn up(options: UpArguments) -> Result<Ending, Failure> {
         _ = signals::terminated() => return Ok(Ending::Good),
     };
     let status = mesh.status().await.map_err(|error| not_asked(&error))?;
+    let meshctl = output::program();
     let end = if options.detach {
-        format!("meshctl local down --name {name}")
+        format!("{meshctl} local down --name {name}")
     } else {
         "Ctrl-C".to_owned()
     };
     let ready = status.workloads.len();
     output::print(&format!(
         "{name} is up: {ready} workloads are ready, from {}\n\
-         \x20 look    meshctl local status --name {name}\n\
-         \x20         meshctl status --name {name}\n\
+         \x20 look    {meshctl} local status --name {name}\n\
+         \x20         {meshctl} status --name {name}\n\
          \x20 change  the files in {}; what runs follows\n\
          \x20 end     {end}\n",
         status.directory.display(),

@@ -61,6 +61,11 @@ impl Colour {
     }
 }
 
+/// This program, as it was called: what a hint begins with, so that it can be copied.
+pub fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "meshctl".to_owned())
+}
+
 /// Prints text. A reader that has gone is no failure: nobody is left to be told.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();

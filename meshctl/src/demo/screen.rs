@@ -1,5 +1,6 @@
 //! The demo on a whole terminal. Drawing is pure; the terminal itself is opened and left here too.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -7,7 +8,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
+use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
 
 use crate::demo::measure::{Measured, ServiceRow, Traffic};
 use crate::demo::show::{Feed, Scene};
@@ -17,6 +18,10 @@ use crate::output::Colour;
 
 /// How often the screen is drawn and keys are looked at.
 const REDRAW: Duration = Duration::from_millis(100);
+/// How high the history is, with its frame, where there is room for it at all.
+const HISTORY_ROWS: RangeInclusive<u16> = 4..=12;
+/// How high everything else is together.
+const OTHER_ROWS: u16 = 20;
 
 /// Shows until `q`, Escape or Ctrl-C. Leaves the terminal as it was, also when dropped half way.
 pub async fn until_quit(feed: &Feed, colour: Colour) -> Result<(), Failure> {
@@ -74,10 +79,13 @@ fn quit_was_pressed() -> Result<bool, Failure> {
 /// Draws one scene.
 pub fn draw(frame: &mut Frame<'_>, scene: &Scene, colour: Colour) {
     let paint = Paint(colour);
-    let [title, services, canary, facts, load] = Layout::vertical([
+    let room = frame.area().height.saturating_sub(OTHER_ROWS).min(*HISTORY_ROWS.end());
+    let history_rows = if HISTORY_ROWS.contains(&room) { room } else { 0 };
+    let [title, services, canary, history, facts, load] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(8),
         Constraint::Length(4),
+        Constraint::Length(history_rows),
         Constraint::Length(5),
         Constraint::Length(1),
     ])
@@ -86,6 +94,7 @@ pub fn draw(frame: &mut Frame<'_>, scene: &Scene, colour: Colour) {
     let Some(measured) = &scene.measured else { return };
     draw_services(frame, services, measured, paint);
     draw_canary(frame, canary, scene, paint);
+    draw_history(frame, history, scene, paint);
     let [identity, config] =
         Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(facts);
     draw_identity(frame, identity, scene, paint);
@@ -136,7 +145,8 @@ fn service_row(row: &ServiceRow, paint: Paint) -> Row<'static> {
             mtls,
         ]),
         Traffic::Tcp { connections } => {
-            let text = format!("{connections:.0} connections");
+            let plural = if connections == 1.0 { "" } else { "s" };
+            let text = format!("{connections:.0} connection{plural}");
             let blank = || Cell::from("");
             Row::new([name, Cell::from(text), blank(), blank(), blank(), mtls])
         }
@@ -146,10 +156,23 @@ fn service_row(row: &ServiceRow, paint: Paint) -> Row<'static> {
 fn draw_canary(frame: &mut Frame<'_>, area: Rect, scene: &Scene, paint: Paint) {
     let seen = scene.measured.as_ref().and_then(|measured| measured.canary_seen);
     let wanted = scene.wanted_percent.map(f64::from);
-    let width = area.width.saturating_sub(2 + 10 + 23);
+    let width = area.width.saturating_sub(2 + 10 + 24);
     let lines = vec![bar("wanted", wanted, width, paint), bar("seen", seen, width, paint)];
     let block = paint.block(" canary: which version answers for api ");
     frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
+/// The newest share of v2 is at the right.
+fn draw_history(frame: &mut Frame<'_>, area: Rect, scene: &Scene, paint: Paint) {
+    let columns = usize::from(area.width.saturating_sub(2));
+    let shown = scene.history.len().saturating_sub(columns);
+    let shares = scene.history.iter().skip(shown).map(|share| u64::try_from(cells(*share, 100)));
+    let chart = Sparkline::default()
+        .data(shares.map(Result::unwrap_or_default).collect::<Vec<u64>>())
+        .max(100)
+        .style(paint.colour(Color::Yellow))
+        .block(paint.block(" share of v2 so far, up to 100 % "));
+    frame.render_widget(chart, area);
 }
 
 /// v1 from the left, v2 from the right, told apart by their blocks as well as by their colour.
@@ -299,6 +322,7 @@ pub(crate) mod tests {
             headline: "step 2 of 4: 10 % to v2, 3 s left".to_owned(),
             wanted_percent: Some(10),
             measured: Some(measured),
+            history: [[0.0; 10], [10.1; 10]].concat(),
             now: 1_000.0,
         }
     }
@@ -311,7 +335,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_screen_shows_what_the_mesh_sees() {
-        insta::assert_snapshot!(drawn(&scene(), 100, 22));
+        insta::assert_snapshot!(drawn(&scene(), 100, 30));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What is shown at one moment, and by whom: a screen on a terminal, lines elsewhere, nothing for
 //! machines.
 
+use std::collections::VecDeque;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -26,6 +28,8 @@ pub struct Scene {
     pub wanted_percent: Option<u8>,
     /// What the mesh sees; nothing before the first two observations.
     pub measured: Option<Measured>,
+    /// The shares of v2 that were seen so far, in percent, oldest first.
+    pub history: Vec<f64>,
     /// Seconds since 1970, to tell how long certificates last.
     pub now: f64,
 }
@@ -35,9 +39,30 @@ pub struct Scene {
 pub struct Feed {
     /// Where the demo is.
     pub phase: watch::Receiver<Phase>,
-    /// What the mesh sees.
-    pub measured: watch::Receiver<Option<Measured>>,
+    /// What the mesh sees, and has seen.
+    pub seen: watch::Receiver<Seen>,
 }
+
+/// What the mesh sees, and has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    measured: Option<Measured>,
+    history: VecDeque<f64>,
+}
+
+impl Seen {
+    /// Adds the newest; the oldest is forgotten when there is more than any screen shows.
+    pub fn add(&mut self, measured: Measured) {
+        self.history.extend(measured.canary_seen);
+        while self.history.len() > HISTORY_LIMIT {
+            self.history.pop_front();
+        }
+        self.measured = Some(measured);
+    }
+}
+
+/// Two minutes, at two measurements a second.
+const HISTORY_LIMIT: usize = 240;
 
 /// Who shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,11 +85,16 @@ impl Show {
         }
     }
 
-    /// Shows until somebody wants it to end: `q` or Ctrl-C on the screen, SIGINT or SIGTERM otherwise.
+    /// Shows until somebody wants it to end: `q` or Ctrl-C on the screen, SIGINT, SIGTERM or SIGHUP (the
+    /// terminal was closed) otherwise.
     pub async fn until_quit(self, feed: &Feed) -> Result<(), Failure> {
+        let failed = |error| local::signals_unknown(&error);
+        let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
         let terminated = async {
-            let ended = heddle_runtime::signals::terminated().await;
-            ended.map_err(|error| local::signals_unknown(&error))
+            tokio::select! {
+                ended = heddle_runtime::signals::terminated() => ended.map_err(failed),
+                _ = hang_up.recv() => Ok(()),
+            }
         };
         let show = async {
             match self {
@@ -85,10 +115,12 @@ impl Feed {
     pub fn scene(&self) -> Scene {
         let phase = *self.phase.borrow();
         let now = heddle_runtime::clock::now().duration_since(std::time::UNIX_EPOCH);
+        let seen = self.seen.borrow();
         Scene {
             headline: phase.describe(Instant::now()),
             wanted_percent: phase.percent(),
-            measured: self.measured.borrow().clone(),
+            measured: seen.measured.clone(),
+            history: seen.history.iter().copied().collect(),
             now: now.map_or(0.0, |now| now.as_secs_f64()),
         }
     }
