@@ -77,7 +77,8 @@ pub(crate) struct Mesh {
 impl Mesh {
     pub(crate) fn new() -> Self {
         let trust_domain = "cluster.local".parse().unwrap();
-        Self { authority: Authority::create(trust_domain, clock::now()).unwrap() }
+        let created = clock::now() - Duration::from_secs(60);
+        Self { authority: Authority::create(trust_domain, created).unwrap() }
     }
 
     pub(crate) fn credentials(
@@ -87,11 +88,19 @@ impl Mesh {
     ) -> (CredentialsWriter, Credentials) {
         let (writer, credentials) = credentials::channel("cluster.local".parse().unwrap());
         writer.set_bundle(self.authority.bundle().clone()).unwrap();
+        self.renew(name, lifetime, &writer);
+        (writer, credentials)
+    }
+
+    /// Gives a certificate that is good for `left`. The authority issues none that lives less than
+    /// half a minute, but it may have issued it some time ago.
+    pub(crate) fn renew(&self, name: &str, left: Duration, writer: &CredentialsWriter) {
+        let lifetime = left.max(Duration::from_secs(30));
+        let issued = clock::now() - (lifetime - left);
         let request = CertificateRequest::generate().unwrap();
         let (id, uid) = (identity(name), pod_uid(name));
-        let chain = self.authority.issue(request.der(), &id, &uid, lifetime, clock::now()).unwrap();
+        let chain = self.authority.issue(request.der(), &id, &uid, lifetime, issued).unwrap();
         writer.set_certificate(request.into_leaf(chain).unwrap()).unwrap();
-        (writer, credentials)
     }
 }
 
@@ -225,6 +234,10 @@ impl Client {
             let _ = connection.await;
         });
         Self { sender }
+    }
+
+    pub(crate) async fn post(&mut self, path: &str) -> Result<Answered, hyper::Error> {
+        self.send(Request::post(path)).await
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Result<Answered, hyper::Error> {

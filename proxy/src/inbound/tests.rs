@@ -26,7 +26,9 @@ struct Pair {
     /// Where the server's proxy takes connections.
     gate: SocketAddr,
     destination: watch::Sender<crate::discovery::resolved::Resolved>,
-    _credentials: [CredentialsWriter; 2],
+    mesh: Mesh,
+    client_writer: CredentialsWriter,
+    server_writer: CredentialsWriter,
 }
 
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -44,9 +46,19 @@ fn workload(name: &str, inbound_mode: InboundMode, port: u16, protocol: Protocol
 impl Pair {
     /// The client expects the pod `expected` where the pod `server` answers.
     async fn new(application: SocketAddr, mode: InboundMode, expected: &str) -> Self {
+        Self::living(LIFETIME, application, mode, expected).await
+    }
+
+    /// The same with certificates of this lifetime.
+    async fn living(
+        lifetime: Duration,
+        application: SocketAddr,
+        mode: InboundMode,
+        expected: &str,
+    ) -> Self {
         let mesh = Mesh::new();
-        let (client_writer, client) = mesh.credentials("client", LIFETIME);
-        let (server_writer, server) = mesh.credentials("server", LIFETIME);
+        let (client_writer, client) = mesh.credentials("client", lifetime);
+        let (server_writer, server) = mesh.credentials("server", lifetime);
         let server = dialer_with("server", server);
         let inbound = Inbound::new(server);
         let workload = Arc::new(workload("server", mode, application.port(), Protocol::Detect));
@@ -68,8 +80,16 @@ impl Pair {
         let outbound = Outbound::new(dialer_with("client", client), store);
         let backends = vec![(balancer("api", vec![endpoint]), 1)];
         let destination = watch::Sender::new(resolved(backends, Timeouts::default()));
-        let _credentials = [client_writer, server_writer];
-        Self { outbound, inbound, application, gate, destination, _credentials }
+        Self {
+            outbound,
+            inbound,
+            application,
+            gate,
+            destination,
+            mesh,
+            client_writer,
+            server_writer,
+        }
     }
 
     /// The application's end of a connection that the client's proxy has taken.
@@ -283,4 +303,36 @@ async fn what_the_mesh_does_not_know_passes_through() {
     let answer = Client::new(near).await.get("/").await.unwrap();
     assert_eq!(answer.text, "elsewhere");
     assert!(!answer.headers.contains_key("x-heddle-error"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_while_certificates_of_seconds_are_renewed() {
+    const LIFETIME: Duration = Duration::from_secs(3);
+    const CLIENTS: usize = 8;
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::living(LIFETIME, backend.address, InboundMode::Strict, "server").await;
+    let done = tokio_util::sync::CancellationToken::new();
+    let renew = async {
+        let mut interval = tokio::time::interval(LIFETIME / 3);
+        // Each client's connection was opened anew at least twice.
+        while pair.handshakes("ok") < u64::try_from(3 * CLIENTS).unwrap() {
+            interval.tick().await;
+            pair.mesh.renew("client", LIFETIME, &pair.client_writer);
+            pair.mesh.renew("server", LIFETIME, &pair.server_writer);
+        }
+        done.cancel();
+    };
+    let clients = (0..CLIENTS).map(|_number| async {
+        let mut client = Client::new(pair.connect().await).await;
+        let mut count = 0;
+        while !done.is_cancelled() {
+            let answer = client.post("/").await.unwrap();
+            let reason = answer.headers.get("x-heddle-error").cloned();
+            assert_eq!((answer.status, reason), (200, None), "after {count}");
+            count += 1;
+        }
+        assert!(count > 100, "{count}");
+    });
+    let clients = futures_util::future::join_all(clients);
+    let (_, ()) = tokio::join!(clients, renew);
 }
