@@ -39,7 +39,9 @@ fn destination(contents: &Contents, address: &str) -> Destination {
     let key = ResourceKey::Destination(address.parse().unwrap());
     match &contents.resource(&key).unwrap().content {
         snapshot::Content::Destination(destination) => destination.clone(),
-        other => panic!("{other:?}"),
+        other @ (snapshot::Content::Workload(_) | snapshot::Content::Endpoints(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -109,7 +111,9 @@ fn endpoints(contents: &Contents, service: &str, port: u16) -> Vec<String> {
             .iter()
             .map(|endpoint| format!("{} {}", endpoint.address, peer(&endpoint.peer)))
             .collect(),
-        other => panic!("{other:?}"),
+        other @ (snapshot::Content::Workload(_) | snapshot::Content::Destination(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

@@ -315,6 +315,11 @@ impl Ledger {
         self.held.iter()
     }
 
+    /// Whether a resource was sent, or known already.
+    pub fn holds(&self, key: &ResourceKey) -> bool {
+        self.held.contains_key(key)
+    }
+
     /// What is subscribed to.
     pub fn subscriptions(&self) -> &BTreeSet<ResourceKey> {
         &self.subscriptions

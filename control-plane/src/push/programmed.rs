@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use heddle_model::names::ObjectReference;
-use heddle_model::resource::ResourceKey;
 
 use crate::push::ledger::{Answer, Ledger};
 use crate::snapshot::Snapshot;
@@ -54,30 +53,17 @@ impl Board {
             }
         }
         // A subscription that was not answered yet is not done either.
-        for key in ledger.subscriptions() {
-            self.add_unanswered(key, ledger, snapshot, &mut of_proxy);
+        let unanswered = ledger.subscriptions().iter().filter(|key| !ledger.holds(key));
+        for resource in unanswered.filter_map(|key| snapshot.contents.resource(key)) {
+            for origin in &resource.origins {
+                of_proxy.entry(origin.clone()).or_insert((false, None)).0 = false;
+            }
         }
         for (object, (done, refusal)) in of_proxy {
             let progress = self.0.entry(object).or_default();
             progress.proxies += 1;
             progress.done += usize::from(done);
             progress.refusals.extend(refusal);
-        }
-    }
-
-    fn add_unanswered(
-        &self,
-        key: &ResourceKey,
-        ledger: &Ledger,
-        snapshot: &Snapshot,
-        of_proxy: &mut BTreeMap<ObjectReference, (bool, Option<String>)>,
-    ) {
-        if ledger.held().any(|(held, _)| held == key) {
-            return;
-        }
-        let Some(resource) = snapshot.contents.resource(key) else { return };
-        for origin in &resource.origins {
-            of_proxy.entry(origin.clone()).or_insert((false, None)).0 = false;
         }
     }
 

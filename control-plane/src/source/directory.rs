@@ -54,12 +54,15 @@ impl Directory {
     /// that could be made.
     pub async fn run(mut self, events: mpsc::Sender<Event>, drain: CancellationToken) {
         let mut synced = false;
+        let mut noticed = false;
         loop {
             let (scan, result) = run_scan(self.scan).await;
             self.scan = scan;
             let rescan_after = match result {
                 Ok(scanned) => {
-                    let pause = if scanned.again { RESCAN_FRESH } else { RESCAN_ALWAYS };
+                    // A new directory is watched only some time after it was made.
+                    let soon = scanned.again || std::mem::take(&mut noticed);
+                    let pause = if soon { RESCAN_FRESH } else { RESCAN_ALWAYS };
                     if !tell(&events, scanned.events, &mut synced).await {
                         return;
                     }
@@ -73,10 +76,11 @@ impl Directory {
             tokio::select! {
                 () = drain.cancelled() => return,
                 () = tokio::time::sleep(rescan_after) => {}
-                noticed = self.changed.recv() => {
-                    if noticed.is_none() {
+                notice = self.changed.recv() => {
+                    if notice.is_none() {
                         tokio::time::sleep(rescan_after).await;
                     }
+                    noticed = true;
                     self.settle().await;
                 }
             }

@@ -255,3 +255,31 @@ async fn endpoints_that_come_and_go_are_sent_as_deltas_until_one_is_refused() {
     let whole = endpoints(stream.taken().await);
     assert_eq!((whole.base_version, whole.upserted.len()), (0, 2));
 }
+
+#[tokio::test]
+async fn a_file_may_be_written_in_place_and_in_a_new_directory() {
+    let world = World::start().await;
+    let client = Client::certified(&world).await;
+    let mut stream = client.stream(&world).await.unwrap();
+    stream.subscribe(&api(), None).await;
+    first_answer(&mut stream).await;
+    let manifests = world.root.path().join("manifests");
+    let written = Instant::now();
+    std::fs::write(manifests.join("split.yaml"), split(50, 50)).unwrap();
+    assert_eq!(weights(&stream.taken().await), [1, 1]);
+
+    std::fs::remove_file(manifests.join("split.yaml")).unwrap();
+    let update = first_answer(&mut stream).await.pop().unwrap();
+    assert_eq!(weights(&update), [1]);
+    // Nothing refers to the leaves any more.
+    let removed = [stream.update().await, stream.update().await];
+    assert!(removed.iter().all(|update| matches!(update.resource, Some(Resource::Removed(_)))));
+
+    let directory = manifests.join(".generated/splits");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("split.yaml"), split(20, 80)).unwrap();
+    let update = first_answer(&mut stream).await.pop().unwrap();
+    assert_eq!(weights(&update), [1, 4]);
+    // The slow scan would have taken five seconds for the first alone.
+    assert!(written.elapsed() < Duration::from_secs(3), "{:?}", written.elapsed());
+}

@@ -103,8 +103,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Debug, Default)]
 struct Proxy {
     destinations: BTreeMap<ResourceKey, (u64, u64)>,
-    endpoints: BTreeMap<ResourceKey, (u64, u64, BTreeMap<Vec<u8>, wire::Endpoint>)>,
+    endpoints: BTreeMap<ResourceKey, HeldEndpoints>,
 }
+
+/// Version, digest, and the endpoints by address.
+type HeldEndpoints = (u64, u64, BTreeMap<Vec<u8>, wire::Endpoint>);
 
 impl Proxy {
     /// Takes an update, or tells that it cannot.
