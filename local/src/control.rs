@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::http;
-use crate::mesh::log_tail;
+use crate::mesh::world_process::log_tail;
 use crate::protocol::{
     self, LineError, NotReady, Output, Request, Response, RunRequest, Signal, Target,
 };

@@ -4,6 +4,11 @@
 //! Whoever wants one holds a [`mesh::Mesh`]. The world itself consists of these processes, each started by the one
 //! before: [`world`] makes the namespaces, [`init`] is the first process in them, [`supervisor`] runs the workloads, and
 //! [`confine`] becomes an application or a proxy.
+//!
+//! What it does not do, and says so in the status where a file asks for it: images, volumes, probes, init containers,
+//! anything but Pods that runs, and UDP through the mesh. Two limits show in no status. Processes see this machine's
+//! files, but for the world's own. And a workload without a proxy has no virtual addresses: there the name of a service
+//! stands for its ready pods, whose own ports are to be used, and a virtual address is unreachable at once.
 
 pub mod captured;
 pub mod confine;

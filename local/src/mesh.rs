@@ -1,16 +1,13 @@
 //! A world as its owner holds it: start it, ask it, end it. The world itself runs in processes of its own.
 
-use std::io::Write as _;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::os::unix::process::CommandExt as _;
+pub(crate) mod world_process;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
 
 use crate::protocol::{
     self, Announcement, HttpAnswer, LineError, NotReady, Output, Request, Response, RunRequest,
@@ -18,6 +15,7 @@ use crate::protocol::{
 };
 use crate::state_directory::{Occupant, StateDirectory};
 use crate::status::LocalStatus;
+use world_process::{World, absolute, check, prepare};
 
 /// A mesh on this machine.
 ///
@@ -148,18 +146,20 @@ impl Mesh {
 
     /// How everything is.
     pub async fn status(&self) -> Result<LocalStatus, RequestError> {
-        match self.request(&Request::Status).await? {
-            Response::Status(status) => Ok(status),
-            other => Err(RequestError::unexpected(other)),
-        }
+        let response = self.request(&Request::Status).await?;
+        let Response::Status(status) = response else {
+            return Err(RequestError::unexpected(&response));
+        };
+        Ok(status)
     }
 
     /// Waits until every workload is ready, and returns those that are not within that time.
     pub async fn wait_ready(&self, within: Duration) -> Result<Vec<NotReady>, RequestError> {
-        match self.request(&Request::WaitReady { within }).await? {
-            Response::Readiness { waiting } => Ok(waiting),
-            other => Err(RequestError::unexpected(other)),
-        }
+        let response = self.request(&Request::WaitReady { within }).await?;
+        let Response::Readiness { waiting } = response else {
+            return Err(RequestError::unexpected(&response));
+        };
+        Ok(waiting)
     }
 
     /// Runs a process beside the application of `workload` (`name`, `namespace/name`), as that application runs: in its
@@ -193,10 +193,11 @@ impl Mesh {
         path: &str,
     ) -> Result<HttpAnswer, RequestError> {
         let (workload, path) = (workload.to_owned(), path.to_owned());
-        match self.request(&Request::HttpGet { workload, port, path }).await? {
-            Response::Http(answer) => Ok(answer),
-            other => Err(RequestError::unexpected(other)),
-        }
+        let response = self.request(&Request::HttpGet { workload, port, path }).await?;
+        let Response::Http(answer) = response else {
+            return Err(RequestError::unexpected(&response));
+        };
+        Ok(answer)
     }
 
     /// Sends a signal to a process, which is not restarted when it ends of it. Returns once the signal is sent.
@@ -235,17 +236,19 @@ impl Mesh {
     ) -> Result<Output, RequestError> {
         let argv = argv.iter().map(|word| word.as_ref().to_owned()).collect();
         let request = RunRequest { workload: workload.to_owned(), argv, stdin, privileged };
-        match self.request(&Request::Run(request)).await? {
-            Response::Output(output) => Ok(output),
-            other => Err(RequestError::unexpected(other)),
-        }
+        let response = self.request(&Request::Run(request)).await?;
+        let Response::Output(output) = response else {
+            return Err(RequestError::unexpected(&response));
+        };
+        Ok(output)
     }
 
     async fn request_done(&self, request: &Request) -> Result<(), RequestError> {
-        match self.request(request).await? {
-            Response::Done => Ok(()),
-            other => Err(RequestError::unexpected(other)),
-        }
+        let response = self.request(request).await?;
+        let Response::Done = response else {
+            return Err(RequestError::unexpected(&response));
+        };
+        Ok(())
     }
 
     async fn request(&self, request: &Request) -> Result<Response, RequestError> {
@@ -255,10 +258,11 @@ impl Mesh {
             .map_err(|source| RequestError::NoWorld { path, source })?;
         let mut stream = BufReader::new(stream);
         protocol::write_line(&mut stream, request).await?;
-        match protocol::read_line(&mut stream).await? {
-            Response::Failed { reason } => Err(RequestError::Refused(reason)),
-            response => Ok(response),
+        let response = protocol::read_line(&mut stream).await?;
+        if let Response::Failed { reason } = response {
+            return Err(RequestError::Refused(reason));
         }
+        Ok(response)
     }
 
     fn let_go(mut self) -> Self {
@@ -267,149 +271,6 @@ impl Mesh {
         }
         self
     }
-}
-
-/// The process that keeps the world.
-#[derive(Debug)]
-struct World {
-    child: Option<Child>,
-    state: StateDirectory,
-    /// Open, since the world that failed has removed its files before anybody could read them.
-    log: std::fs::File,
-}
-
-impl World {
-    fn spawn(config: &MeshConfig, state: &StateDirectory) -> Result<Self, StartError> {
-        let program = config.binaries.path("heddle-local");
-        let path = state.logs().join("world.log");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|log| Ok((log.try_clone()?, log)));
-        let (log, output) = log.map_err(|source| StartError::StateDirectory { path, source })?;
-        let child = Command::new(&program)
-            .arg("world")
-            .arg("--state-directory")
-            .arg(state.path())
-            .stdin(if config.detach { Stdio::null() } else { Stdio::piped() })
-            .stdout(Stdio::piped())
-            .stderr(output)
-            // A Ctrl-C of the terminal is for the owner, who then ends the world in good order.
-            .process_group(0)
-            .spawn()
-            .map_err(|source| StartError::Spawn { program, source })?;
-        Ok(Self { child: Some(child), state: state.clone(), log })
-    }
-
-    async fn announcement(&mut self) -> Result<Announcement, StartError> {
-        let output = self.child.as_mut().and_then(|child| child.stdout.take());
-        let read = async {
-            let output = tokio::process::ChildStdout::from_std(output.ok_or(LineError::Closed)?)?;
-            protocol::read_line(&mut BufReader::new(output)).await
-        };
-        match timeout(ANNOUNCED_WITHIN, read).await {
-            Ok(Ok(announcement)) => Ok(announcement),
-            Ok(Err(error)) => Err(StartError::World {
-                reason: format!("{error}; its log begins with:\n{}", self.log_head()),
-            }),
-            Err(_elapsed) => Err(StartError::World {
-                reason: format!(
-                    "nothing within {ANNOUNCED_WITHIN:?}; its log begins with:\n{}",
-                    self.log_head()
-                ),
-            }),
-        }
-    }
-
-    fn log_head(&self) -> String {
-        let mut text = vec![0; LOG_TAIL_BYTES];
-        let count = self.log.read_at(&mut text, 0).unwrap_or_default();
-        text.truncate(count);
-        String::from_utf8_lossy(&text).trim().to_owned()
-    }
-}
-
-impl Drop for World {
-    /// Ends the world, which is quick: its end of the pipe closes, its first process ends, and the kernel ends the rest.
-    fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        drop(child.stdin.take());
-        for _ in 0..END_ATTEMPTS {
-            match child.try_wait() {
-                Ok(None) => std::thread::sleep(POLL_PAUSE),
-                Ok(Some(_)) | Err(_) => break,
-            }
-        }
-        // Errors mean that it is gone, which is what is wanted.
-        let _ = child.kill();
-        let _ = child.wait();
-        if let Err(error) = self.state.remove() {
-            tracing::warn!(%error, path = %self.state.path().display(), "state directory not removed");
-        }
-    }
-}
-
-/// The end of a log, for an error message.
-pub(crate) fn log_tail(path: &Path) -> String {
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let start = bytes.len().saturating_sub(LOG_TAIL_BYTES);
-    String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).trim().to_owned()
-}
-
-fn absolute(mut config: MeshConfig) -> Result<MeshConfig, StartError> {
-    for path in [&mut config.directory, &mut config.state_directory, &mut config.binaries.directory]
-    {
-        *path = std::path::absolute(&*path)
-            .map_err(|source| StartError::Directory { path: path.clone(), source })?;
-    }
-    Ok(config)
-}
-
-fn check(config: &MeshConfig) -> Result<(), StartError> {
-    if let Err(source) = std::fs::read_dir(&config.directory) {
-        return Err(StartError::Directory { path: config.directory.clone(), source });
-    }
-    let needed: &[&str] = match config.control_plane {
-        ControlPlane::Run => &["heddle-local", "heddle-proxy", "heddle-control-plane"],
-        ControlPlane::None => &["heddle-local"],
-    };
-    let missing: Vec<_> =
-        needed.iter().copied().filter(|name| !config.binaries.path(name).is_file()).collect();
-    if !missing.is_empty() {
-        return Err(StartError::MissingBinaries {
-            directory: config.binaries.directory.clone(),
-            build: missing.iter().fold("cargo build".to_owned(), |text, name| text + " -p " + name),
-            missing: missing.join(", "),
-        });
-    }
-    let socket = StateDirectory::new(&config.state_directory).control_socket();
-    if socket.as_os_str().len() > SOCKET_PATH_LIMIT_BYTES {
-        return Err(StartError::PathTooLong(config.state_directory.clone()));
-    }
-    Ok(())
-}
-
-fn prepare(config: &MeshConfig, state: &StateDirectory) -> Result<(), StartError> {
-    let failed = |source| StartError::StateDirectory { path: state.path().to_owned(), source };
-    match state.occupant().map_err(failed)? {
-        Occupant::Nobody => {}
-        Occupant::Remains => state.remove().map_err(failed)?,
-        Occupant::World => return Err(StartError::AlreadyRunning(state.path().to_owned())),
-        Occupant::SomethingElse => return Err(StartError::NotAWorld(state.path().to_owned())),
-    }
-    state.create().map_err(failed)?;
-    let text = serde_json::to_vec_pretty(config).map_err(|error| failed(error.into()))?;
-    let mut file = std::fs::OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(state.config())
-        .map_err(failed)?;
-    file.write_all(&text).map_err(failed)
 }
 
 /// Why there is no world.
@@ -528,7 +389,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    fn unexpected(response: Response) -> Self {
+    fn unexpected(response: &Response) -> Self {
         Self::Unexpected(format!("{response:?}"))
     }
 }
@@ -538,11 +399,4 @@ const DEFAULT_LEAF_LIFETIME: Duration = Duration::from_hours(24);
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// Generous: a slow machine under load starts a dozen processes.
 const DEFAULT_READY_WITHIN: Duration = Duration::from_mins(1);
-/// From the start of the process to its namespaces, bridge and control socket.
-const ANNOUNCED_WITHIN: Duration = Duration::from_secs(20);
 const POLL_PAUSE: Duration = Duration::from_millis(5);
-/// Times [`POLL_PAUSE`]: five seconds until the world is killed instead.
-const END_ATTEMPTS: usize = 1000;
-/// `sockaddr_un.sun_path` with its terminating zero, unix(7).
-const SOCKET_PATH_LIMIT_BYTES: usize = 107;
-const LOG_TAIL_BYTES: usize = 2000;

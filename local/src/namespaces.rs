@@ -34,7 +34,7 @@ pub fn enter(host_name: &str, replacements: &[Replacement]) -> Result<(), Namesp
         | CloneFlags::CLONE_NEWUTS;
     unshare(kinds).map_err(failed("make namespaces"))?;
     keep_mounts_private().map_err(failed("keep mounts private"))?;
-    nix::unistd::sethostname(host_name).map_err(failed("set the host name"))?;
+    set_host_name(host_name).map_err(failed("set the host name"))?;
     for Replacement { file, by } in replacements {
         // A machine without the file has programs that do without it.
         if Path::new(file).exists() {
@@ -47,6 +47,12 @@ pub fn enter(host_name: &str, replacements: &[Replacement]) -> Result<(), Namesp
         }
     }
     Ok(())
+}
+
+/// Sets the host name of the current thread's namespace, cut off as Kubernetes does.
+pub fn set_host_name(name: &str) -> nix::Result<()> {
+    let end = name.floor_char_boundary(HOST_NAME_LIMIT_BYTES);
+    nix::unistd::sethostname(name.get(..end).unwrap_or_default().trim_end_matches(['-', '.']))
 }
 
 /// Sets what applications expect of the network that the current thread is in.
@@ -64,6 +70,10 @@ pub fn tune_network() {
 
 /// The processes of this world in the network namespace of the current thread, found in a /proc of its own.
 pub fn processes_in_network() -> io::Result<Vec<i32>> {
+    // In an inherited /proc the numbers are those of another PID namespace, and would name other processes here.
+    if std::fs::read_link("/proc/self")?.to_str() != Some(&std::process::id().to_string()) {
+        return Ok(Vec::new());
+    }
     let own = std::fs::read_link("/proc/thread-self/ns/net")?;
     let mut processes = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -87,6 +97,8 @@ pub struct NamespaceError {
     source: io::Error,
 }
 
+/// `HOST_NAME_MAX` less one, as Kubernetes has it: a label of the domain name system.
+const HOST_NAME_LIMIT_BYTES: usize = 63;
 const SYSCTLS: [(&str, &str); 6] = [
     // Applications have no capabilities, and many listen on port 80.
     ("ipv4/ip_unprivileged_port_start", "0"),

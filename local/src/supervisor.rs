@@ -1,9 +1,12 @@
 //! Runs a world: follows the directory, starts and ends workloads, and keeps the control plane's view of them true. It
-//! plays API server, kubelet and endpoint controller. One task decides everything; see [`Supervisor::serve`].
+//! plays API server, kubelet and endpoint controller. One task decides everything; see `Supervisor::serve`.
+
+mod name_service;
+mod owner;
+mod report;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,8 +15,6 @@ use std::time::Duration;
 use heddle_runtime::logging::{Chain, Format};
 use heddle_runtime::signals;
 use heddle_runtime::tasks::Tasks;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::captured;
@@ -31,11 +32,13 @@ use crate::process::{Plan, Process};
 use crate::protocol::{Announcement, BRIDGE, Output, RunRequest, Target};
 use crate::settings::{Program, Settings};
 use crate::state_directory::StateDirectory;
-use crate::status::{LocalStatus, ProcessStatus, ServicePortStatus, ServiceStatus, WorkloadStatus};
+use crate::status::LocalStatus;
 use crate::tokens::{self, Tokens};
 use crate::watch::DirectoryWatch;
-use crate::workload::{CONTROL_PLANE_PORT, Command, Part, Workload};
+use crate::workload::sidecar::CONTROL_PLANE_PORT;
+use crate::workload::{Command, Part, Workload};
 use crate::world::announce;
+use owner::Owner;
 
 /// Runs the world whose files are in `state_directory`, until it is told to end or its owner is gone.
 pub fn run(state_directory: &Path, user_namespace: bool) -> ExitCode {
@@ -66,29 +69,6 @@ fn run_world(state_directory: &Path, user_namespace: bool) -> anyhow::Result<()>
     outcome
 }
 
-/// Whoever started the world, seen as the other end of the pipe that is this process's standard input.
-struct Owner(Option<pipe::Receiver>);
-
-impl Owner {
-    fn new(settings: &Settings) -> io::Result<Self> {
-        if settings.config.detach {
-            return Ok(Self(None));
-        }
-        let input = io::stdin().as_fd().try_clone_to_owned()?;
-        Ok(Self(Some(pipe::Receiver::from_owned_fd(input)?)))
-    }
-
-    async fn gone(&mut self) {
-        match &mut self.0 {
-            Some(pipe) => {
-                let mut bytes = [0_u8; 64];
-                while pipe.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
 struct Supervisor {
     settings: Arc<Settings>,
     tasks: Tasks,
@@ -113,10 +93,10 @@ impl Supervisor {
     async fn new(settings: Arc<Settings>) -> anyhow::Result<(Self, mpsc::Receiver<Ask>)> {
         let tasks = Tasks::new();
         // A name of the machine's own would be misleading in shells that are opened here.
-        nix::unistd::sethostname(&settings.config.name)?;
+        namespaces::set_host_name(&settings.config.name)?;
         namespaces::tune_network();
         let bridge = Bridge::create(settings.families, &tasks).await?;
-        write_name_service(&settings.state)?;
+        name_service::write_name_service(&settings.state)?;
         let state = &settings.state;
         let (sender, asks) = mpsc::channel(ASKS_LIMIT);
         let (status, receiver) = watch::channel(LocalStatus {
@@ -124,7 +104,7 @@ impl Supervisor {
             directory: settings.config.directory.clone(),
             workloads: Vec::new(),
             services: Vec::new(),
-            control_plane: no_control_plane(),
+            control_plane: report::no_control_plane(),
             problems: Vec::new(),
         });
         let mut supervisor = Self {
@@ -280,7 +260,7 @@ impl Supervisor {
         for tenant in self.workloads.values() {
             let plan = &tenant.workload.plan;
             let file = self.settings.state.workload(plan.uid.as_str(), "hosts");
-            if let Err(error) = rewrite(&file, &self.hosts(plan)) {
+            if let Err(error) = name_service::rewrite(&file, &self.hosts(plan)) {
                 tracing::error!(%error, path = %file.display(), "names not written");
             }
         }
@@ -363,57 +343,62 @@ impl Supervisor {
                 self.publish();
                 let _ = done.send(());
             }
-            Ask::Run(request, answer) => self.start_run(request, answer).await,
-            Ask::Stop(target, signal, done) => {
-                let outcome = match (&target, &self.control_plane) {
-                    (Target::ControlPlane, Some(process)) => {
-                        process.signal(signal).await;
-                        Ok(())
-                    }
-                    _ => self.tell(&target, |part, done| Command::Signal(part, signal, done)).await,
-                };
-                let _ = done.send(outcome);
-            }
-            Ask::StartAgain(target, done) => {
-                let outcome = match (&target, &self.control_plane) {
-                    (Target::ControlPlane, Some(process)) => {
-                        process.start_again().await;
-                        Ok(())
-                    }
-                    _ => self.tell(&target, Command::StartAgain).await,
-                };
-                let _ = done.send(outcome);
-            }
+            Ask::Run(request, answer) => self.start_run(request, answer),
+            Ask::Stop(target, signal, done) => match (&target, &self.control_plane) {
+                (Target::ControlPlane, Some(process)) => {
+                    process.signal(signal).await;
+                    let _ = done.send(Ok(()));
+                }
+                _ => self.tell(target, |part, told| Command::Signal(part, signal, told), done),
+            },
+            Ask::StartAgain(target, done) => match (&target, &self.control_plane) {
+                (Target::ControlPlane, Some(process)) => {
+                    process.start_again().await;
+                    let _ = done.send(Ok(()));
+                }
+                _ => self.tell(target, Command::StartAgain, done),
+            },
             // The caller has answered it.
             Ask::Shutdown(_) => {}
         }
     }
 
-    async fn tell(
+    /// Passes a command on. A workload that is ending answers late, which nothing else here waits for.
+    fn tell(
         &self,
-        target: &Target,
+        target: Target,
         command: impl FnOnce(Part, oneshot::Sender<bool>) -> Command,
-    ) -> Result<(), String> {
+        done: oneshot::Sender<Result<(), String>>,
+    ) {
         let (name, part) = match target {
-            Target::ControlPlane => return Err("this world has no control plane".to_owned()),
+            Target::ControlPlane => {
+                let _ = done.send(Err("this world has no control plane".to_owned()));
+                return;
+            }
             Target::Proxy(name) => (name, Part::Proxy),
             Target::Application(name) => (name, Part::Application),
         };
-        let commands = self.find(name)?.commands();
-        let (sender, receiver) = oneshot::channel();
-        let sent = commands.send(command(part, sender)).await;
-        match sent.is_ok().then_some(receiver.await) {
-            Some(Ok(true)) => Ok(()),
-            Some(Ok(false)) => Err(format!("{name} has no such process yet, or none at all")),
-            Some(Err(_)) | None => Err(format!("{name} is ending")),
-        }
+        let commands = match self.find(&name) {
+            Ok(workload) => workload.commands(),
+            Err(reason) => {
+                let _ = done.send(Err(reason));
+                return;
+            }
+        };
+        let (sender, told) = oneshot::channel();
+        let command = command(part, sender);
+        self.tasks.spawn("local.command", async move {
+            // Fails when the workload is gone; then so is the other end of `told`.
+            let _ = commands.send(command).await;
+            let _ = done.send(match told.await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(format!("{name} has no such process yet, or none at all")),
+                Err(_gone) => Err(format!("{name} is ending")),
+            });
+        });
     }
 
-    async fn start_run(
-        &self,
-        request: RunRequest,
-        mut answer: oneshot::Sender<Result<Output, String>>,
-    ) {
+    fn start_run(&self, request: RunRequest, mut answer: oneshot::Sender<Result<Output, String>>) {
         if request.workload == BRIDGE {
             let settings = Arc::clone(&self.settings);
             let program = program(request.argv, Keep::Everything);
@@ -428,10 +413,10 @@ impl Supervisor {
             return;
         }
         match self.find(&request.workload).map(Workload::commands) {
-            // Dropping the command, if the workload is ending, is an answer too.
-            Ok(commands) => {
+            Ok(commands) => self.tasks.spawn("local.command", async move {
+                // Dropping it with its answer, if the workload is gone, says so too.
                 let _ = commands.send(Command::Run(request, answer)).await;
-            }
+            }),
             Err(reason) => {
                 let _ = answer.send(Err(reason));
             }
@@ -459,104 +444,22 @@ impl Supervisor {
             let grace = tenant.workload.plan.termination_grace.min(SHUTDOWN_GRACE);
             let _ = tenant.workload.commands().send(Command::End(grace)).await;
         }
-        while self.workloads.values().any(|tenant| !tenant.workload.is_gone()) {
-            self.changed.notified().await;
-        }
+        let all_gone = async {
+            while self.workloads.values().any(|tenant| !tenant.workload.is_gone()) {
+                self.changed.notified().await;
+            }
+        };
+        // The kernel ends whatever does not.
+        let _ = tokio::time::timeout(2 * SHUTDOWN_GRACE + ANSWER_GRACE, all_gone).await;
         if let Some(control_plane) = &self.control_plane {
             control_plane.end(SHUTDOWN_GRACE).await;
         }
-    }
-
-    fn publish(&self) {
-        let candidates = self.candidates();
-        let services = self
-            .reading
-            .services
-            .iter()
-            .map(|service| ServiceStatus {
-                namespace: service.name.namespace.clone(),
-                name: service.name.name.clone(),
-                addresses: service.addresses.clone(),
-                ports: service
-                    .ports
-                    .iter()
-                    .map(|port| ServicePortStatus { name: port.name.clone(), port: port.port })
-                    .collect(),
-                ready_endpoints: candidates
-                    .iter()
-                    .filter(|candidate| candidate.ready && service.selects(candidate.pod))
-                    .count(),
-            })
-            .collect();
-        let workloads = self.workloads.values().map(workload_status).collect();
-        let control_plane =
-            self.control_plane.as_ref().map_or_else(no_control_plane, Process::status);
-        self.status.send_if_modified(|status| {
-            let before = status.clone();
-            status.workloads = workloads;
-            status.services = services;
-            status.control_plane = control_plane;
-            status.problems.clone_from(&self.reading.problems);
-            *status != before
-        });
-    }
-}
-
-fn workload_status(tenant: &Tenant) -> WorkloadStatus {
-    let Workload { plan, .. } = &tenant.workload;
-    let state = tenant.workload.state();
-    WorkloadStatus {
-        namespace: plan.name.namespace.clone(),
-        name: plan.name.name.clone(),
-        pod_uid: plan.uid.to_string(),
-        addresses: plan.addresses.all(),
-        meshed: plan.meshed,
-        ready: state.ready && !tenant.ending,
-        complete: state.complete,
-        ending: tenant.ending,
-        state: state.text,
-        logs: state.processes.iter().map(|process| process.log.clone()).collect(),
-        processes: state.processes,
-    }
-}
-
-fn no_control_plane() -> ProcessStatus {
-    ProcessStatus {
-        name: CONTROL_PLANE.to_owned(),
-        state: "not part of this world".to_owned(),
-        ..ProcessStatus::default()
     }
 }
 
 fn program(argv: Vec<String>, keep: Keep) -> Program {
     let (variables, directory) = (Vec::new(), "/".into());
     Program { argv, variables, directory, keep, user: None, hide_state: false }
-}
-
-/// There is no DNS server here: a name that is not in `/etc/hosts` is unknown at once, since nobody listens at the
-/// address below.
-fn write_name_service(state: &StateDirectory) -> io::Result<()> {
-    std::fs::write(
-        state.etc("resolv.conf"),
-        "# There is no DNS server in a local mesh: see /etc/hosts.\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-    )?;
-    let machine = std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
-    let others = machine.lines().filter(|line| !line.trim_start().starts_with("hosts:"));
-    let text: String = others.chain(["hosts: files dns"]).flat_map(|line| [line, "\n"]).collect();
-    std::fs::write(state.etc("nsswitch.conf"), text)
-}
-
-/// Rewrites a file that is mounted elsewhere, and so must stay the same file. One write, and only then the new end, so
-/// that a reader never finds it empty.
-fn rewrite(file: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-
-    if std::fs::read(file).is_ok_and(|known| known == text.as_bytes()) {
-        return Ok(());
-    }
-    let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(file)?;
-    opened.write_all_at(text.as_bytes(), 0)?;
-    opened.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
 const CONTROL_PLANE: &str = "control-plane";

@@ -1,6 +1,8 @@
 //! One workload: a thread in namespaces of its own that starts the redirect, the proxy and the application, in this
 //! order, and says when it is ready. Which workloads there are is decided in `supervisor`.
 
+pub mod sidecar;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -227,15 +229,7 @@ impl Actor {
     /// Before anything else runs: no connection is to leave without the proxy's knowledge.
     async fn redirect(&self) -> Result<(), String> {
         self.say("programming the redirect".to_owned());
-        let argv = [
-            self.settings.binary("heddle-proxy"),
-            "redirect".to_owned(),
-            format!("--inbound-port={INBOUND_PORT}"),
-            format!("--outbound-port={OUTBOUND_PORT}"),
-            format!("--exempt-mark={PROXY_MARK}"),
-            format!("--skip-inbound-ports={ADMIN_PORT}"),
-        ];
-        let program = self.program(argv.to_vec(), Keep::Everything);
+        let program = self.program(sidecar::redirect(&self.settings), Keep::Everything);
         let output = captured::run(&self.settings, &program, Vec::new())
             .await
             .map_err(|error| format!("redirect: {}", Chain(&error)))?;
@@ -260,25 +254,10 @@ impl Actor {
     }
 
     fn start_proxy(&self) {
-        let state = &self.settings.state;
-        let gateway = crate::manifests::addresses::Addresses::of_bridge(self.settings.families).v4;
-        let argv = [
-            self.settings.binary("heddle-proxy"),
-            "run".to_owned(),
-            format!("--control-plane={gateway}:{CONTROL_PLANE_PORT}"),
-            format!("--trust-anchors={}", state.trust_anchors().display()),
-            format!("--token-file={}", state.workload(self.plan.uid.as_str(), "token").display()),
-            format!("--pod-uid={}", self.plan.uid),
-            format!("--trust-domain={}", self.settings.config.trust_domain),
-            format!("--outbound-port={OUTBOUND_PORT}"),
-            format!("--inbound-port={INBOUND_PORT}"),
-            format!("--admin-port={ADMIN_PORT}"),
-            format!("--mark={PROXY_MARK}"),
-            format!("--drain-grace={}s", self.plan.termination_grace.as_secs()),
-        ];
         let proxy = self.start(Plan {
             name: "proxy".to_owned(),
-            program: self.program(argv.to_vec(), Keep::NetworkAdministration),
+            program: self
+                .program(sidecar::proxy(&self.settings, &self.plan), Keep::NetworkAdministration),
             log: self.log("proxy"),
             restart: RestartPolicy::Always,
         });
@@ -295,7 +274,7 @@ impl Actor {
         if self.ready_proxy.get() == Some(pid) {
             return true;
         }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, sidecar::ADMIN_PORT));
         match timeout(PROXY_ANSWER_WITHIN, http::get(address, "/ready")).await {
             Ok(Ok(answer)) if answer.status == 200 => {
                 self.ready_proxy.set(Some(pid));
@@ -478,14 +457,6 @@ impl Actor {
     }
 }
 
-/// The mark of the proxy's own connections, which the redirect leaves alone. Any number that nothing else in a network
-/// namespace of one's own uses.
-const PROXY_MARK: u32 = 0x4845;
-const OUTBOUND_PORT: u16 = 15_101;
-const INBOUND_PORT: u16 = 15_106;
-const ADMIN_PORT: u16 = 15_190;
-/// Where the control plane listens on the bridge.
-pub const CONTROL_PLANE_PORT: u16 = 15_210;
 const COMMANDS_LIMIT: usize = 64;
 const WAITING_PAUSE: Duration = Duration::from_millis(20);
 const READY_PAUSE: Duration = Duration::from_millis(250);

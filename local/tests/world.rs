@@ -1,5 +1,12 @@
 //! A world with real processes in real namespaces, but without a mesh: the mesh itself is tested where its programs are.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy does not see that the functions beside the tests are test code too"
+)]
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -227,6 +234,8 @@ async fn a_run_takes_input_and_tells_both_outputs_and_the_code() {
     let missing = mesh.run("client", &["/no/such/program"], Vec::new()).await.unwrap();
     assert_eq!(missing.code, 127);
     assert!(missing.stderr_text().contains("/no/such/program"), "{missing:?}");
+    let endless = mesh.run("client", &["cat", "/dev/zero"], Vec::new()).await.unwrap_err();
+    assert!(endless.to_string().contains("more than 67108864 bytes"), "{endless}");
     let nobody = mesh.run("nobody", &["true"], Vec::new()).await.unwrap_err();
     assert_eq!(nobody.to_string(), "there is no workload nobody");
 }
@@ -471,6 +480,47 @@ async fn a_user_without_rights_has_a_world_too() {
     owner.kill().unwrap();
     owner.wait().unwrap();
     assert_nothing_left(&place, &networks).await;
+}
+
+#[tokio::test]
+async fn where_namespaces_are_forbidden_it_says_how_to_allow_them() {
+    let place = Place::with(&[("web.yaml", WEB), ("client.yaml", CLIENT)]);
+    // A user namespace that allows none below it, and in it a root without rights.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
+        exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "holds_a_world_for_another_test", "--nocapture"])
+        .env("HEDDLE_TEST_WORLD", &place.root)
+        .env_remove("CI")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if errors.contains("unshare:") {
+        eprintln!("NOT TESTED: {errors}");
+        return;
+    }
+    assert!(errors.contains("cannot make a user namespace: No space left on device"), "{errors}");
+    assert!(errors.contains("sysctl -w user.max_user_namespaces=15000"), "{errors}");
+    assert_nothing_left(&place, &BTreeSet::new()).await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_left_its_process_group_ends_with_its_pod() {
+    let place = Place::new();
+    let script = "setsid sleep 1000 MARKER & exec sleep 1000"
+        .replace("sleep 1000 MARKER", "sh -c ': MARKER; sleep 1000'");
+    let pod = format!(
+        "kind: Pod\nmetadata: {{name: forks}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: main, command: [sh, -c, \"{script}\"]}}\n"
+    );
+    place.write("forks.yaml", &pod);
+    let Some(mesh) = place.start().await else { return };
+    let daemon = format!(": {}; sleep 1000", place.marker());
+    eventually("it runs", async || !processes(&daemon).is_empty()).await;
+    place.remove("forks.yaml");
+    eventually("the pod is gone", async || workload(&mesh, "forks").await.is_none()).await;
+    eventually("the daemon is gone", async || processes(&daemon).is_empty()).await;
 }
 
 #[tokio::test]

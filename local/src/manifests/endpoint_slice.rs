@@ -104,11 +104,15 @@ fn slice(
 }
 
 fn slice_port(port: &ServicePortPlan, number: u16) -> Value {
-    let mut value = json!({"name": port.name, "port": number, "protocol": port.protocol});
-    if let Some(app_protocol) = &port.app_protocol {
-        value["appProtocol"] = json!(app_protocol);
+    match &port.app_protocol {
+        None => json!({"name": port.name, "port": number, "protocol": port.protocol}),
+        Some(app_protocol) => json!({
+            "name": port.name,
+            "port": number,
+            "protocol": port.protocol,
+            "appProtocol": app_protocol,
+        }),
     }
-    value
 }
 
 fn endpoint(pod: &PodPlan, address: IpAddr, ready: bool) -> Value {

@@ -1,5 +1,7 @@
 //! What to run for a Pod, and what of it cannot be run here. Reads and fills in one object; starts nothing.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -109,7 +111,7 @@ impl Draft {
         namespaces: &BTreeMap<String, Value>,
     ) -> Result<Self, Vec<Fault>> {
         let typed: Body = object::typed(value).map_err(|fault| vec![fault])?;
-        let mut faults = cannot_run(&typed.spec);
+        let mut faults = limits::cannot_run(&typed.spec);
         let uid = match &object.metadata.uid {
             Some(uid) => uid
                 .parse()
@@ -127,7 +129,7 @@ impl Draft {
             return Err(faults);
         }
         let spec = value.get("spec").cloned().unwrap_or_default();
-        let notices = left_out(&typed.spec);
+        let notices = limits::left_out(&typed.spec);
         Ok(Self { uid, meshed, spec, object: object.clone(), typed: typed.spec, notices })
     }
 
@@ -347,73 +349,6 @@ impl ValueFrom {
     }
 }
 
-fn cannot_run(spec: &PodSpec) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    for (set, field) in [
-        (spec.host_network, "spec.hostNetwork"),
-        (spec.host_pid, "spec.hostPID"),
-        (spec.host_ipc, "spec.hostIPC"),
-    ] {
-        if set {
-            faults.push(Fault::new(field, "every pod has namespaces of its own here; remove it"));
-        }
-    }
-    if !spec.init_containers.is_empty() {
-        let message = "init containers are not run here; do their work in the container's command";
-        faults.push(Fault::new("spec.initContainers", message));
-    }
-    if spec.containers.is_empty() {
-        faults.push(Fault::new("spec.containers", "a pod needs a container"));
-    }
-    for (index, container) in spec.containers.iter().enumerate() {
-        let field = format!("spec.containers[{index}]");
-        if container.command.is_empty() {
-            let message =
-                "there are no images here; name a program of this machine, such as [\"python3\"]";
-            faults.push(Fault::new(format!("{field}.command"), message));
-        }
-        if !container.env_from.is_empty() {
-            let message = "not known here; write the variables in env";
-            faults.push(Fault::new(format!("{field}.envFrom"), message));
-        }
-        let repeated = spec.containers.iter().take(index).any(|other| other.name == container.name);
-        if repeated
-            || RESERVED_NAMES.contains(&container.name.as_str())
-            || container.name.contains('/')
-        {
-            let message = format!("{:?} is taken or no name; choose another", container.name);
-            faults.push(Fault::new(format!("{field}.name"), message));
-        }
-    }
-    faults
-}
-
-fn left_out(spec: &PodSpec) -> Vec<Fault> {
-    let mut notices = Vec::new();
-    if !spec.volumes.is_empty() {
-        let message = "volumes are not mounted; processes see this machine's files";
-        notices.push(Fault::new("spec.volumes", message));
-    }
-    for (index, container) in spec.containers.iter().enumerate() {
-        for (value, name) in [
-            (&container.liveness_probe, "livenessProbe"),
-            (&container.readiness_probe, "readinessProbe"),
-            (&container.startup_probe, "startupProbe"),
-        ] {
-            if value.is_some() {
-                let message =
-                    "probes are not run; a pod is ready when it listens on its containerPorts";
-                notices.push(Fault::new(format!("spec.containers[{index}].{name}"), message));
-            }
-        }
-        if container.lifecycle.is_some() {
-            let field = format!("spec.containers[{index}].lifecycle");
-            notices.push(Fault::new(field, "hooks are not run"));
-        }
-    }
-    notices
-}
-
 /// The pod's own word counts before its namespace's, and an annotation before a label.
 fn wants_proxy(object: &Object, namespaces: &BTreeMap<String, Value>) -> Result<bool, Fault> {
     let of_namespace = |kind: &str| {
@@ -444,5 +379,3 @@ fn default_grace_seconds() -> u64 {
 }
 
 const INJECT: &str = "heddle.dev/inject";
-/// The names of the processes that stand beside the containers.
-const RESERVED_NAMES: [&str; 2] = ["proxy", "redirect"];
