@@ -6,8 +6,11 @@ NAME is sent as `x-shop-version`, by which the load generator counts. `/slow?SEC
 time. The header `x-answer` and the body hold marks of the server's own, derived from the request's.
 """
 import json
+import os
+import signal
 import socket
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,6 +22,10 @@ class Echo(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def answer(self):
+        with UNDER_WAY:
+            self.answer_counted()
+
+    def answer_counted(self):
         length = int(self.headers.get("content-length") or 0)
         body = self.rfile.read(length).decode("utf-8", "replace")
         if self.path.startswith("/slow?"):
@@ -47,6 +54,28 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
+class UnderWay:
+    """Counts requests, so that none is cut off when the pod is asked to end."""
+
+    def __init__(self):
+        self.changed = threading.Condition()
+        self.count = 0
+
+    def __enter__(self):
+        with self.changed:
+            self.count += 1
+
+    def __exit__(self, *_):
+        with self.changed:
+            self.count -= 1
+            self.changed.notify_all()
+
+    def end_with_the_last(self):
+        with self.changed:
+            self.changed.wait_for(lambda: self.count == 0)
+            os._exit(0)
+
+
 class Server(ThreadingHTTPServer):
     address_family = socket.AF_INET6 if len(sys.argv) < 4 else socket.AF_INET
     request_queue_size = 256
@@ -58,6 +87,8 @@ class Server(ThreadingHTTPServer):
         super().server_bind()
 
 
+UNDER_WAY = UnderWay()
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=UNDER_WAY.end_with_the_last).start())
 NAME = sys.argv[2] if len(sys.argv) > 2 else "echo"
 ADDRESS = sys.argv[3] if len(sys.argv) > 3 else "::"
 Server((ADDRESS, int(sys.argv[1])), Echo).serve_forever()

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use heddle_local::mesh::{ControlPlane, Mesh, MeshConfig};
@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::program;
+use crate::status::Status;
+use crate::wait;
 
 /// What a world is made from.
 #[derive(Clone, Debug)]
@@ -77,6 +79,9 @@ impl Plan {
         let mut world = World { mesh: None, temporary, name: self.name, _place: place };
         let mesh = Box::pin(Mesh::start(config)).await;
         world.mesh = Some(mesh.with_context(|| format!("the world {} did not start", world.name))?);
+        if self.control_plane == ControlPlane::Run {
+            world.endpoints_are_known().await?;
+        }
         Ok(world)
     }
 }
@@ -194,6 +199,23 @@ impl World {
             Some(mesh) => Ok(mesh.shutdown().await?),
             None => Ok(()),
         }
+    }
+
+    /// Waits until the control plane has published what the runner wrote of the last workload that became
+    /// ready: versions are microseconds since 1970.
+    async fn endpoints_are_known(&self) -> Result<()> {
+        let slices = self.state_directory().join("manifests/.generated/endpoint-slices");
+        let mut written = SystemTime::UNIX_EPOCH;
+        for file in std::fs::read_dir(slices).into_iter().flatten().flatten() {
+            written = written.max(file.metadata()?.modified()?);
+        }
+        let written = written.duration_since(SystemTime::UNIX_EPOCH)?.as_micros();
+        wait::until("the endpoints are published", Duration::from_secs(10), async || {
+            let version = Status::read(self).await?.version;
+            ensure!(u128::from(version) >= written, "version {version}, endpoints of {written}");
+            Ok(())
+        })
+        .await
     }
 
     fn print_logs(&self) {

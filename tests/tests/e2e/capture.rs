@@ -68,7 +68,8 @@ async fn nothing_of_the_demos_shop_can_be_read_on_the_bridge() -> Result<()> {
     let traffic = async {
         buy(&meshed).await?;
         let url = format!("http://{bystander}:8080/last-and-readable");
-        Load::on(&url).requests(1).run(&meshed, "onlooker").await?.nothing_lost()
+        // It answers 502, since it has no store; but it was asked in plain text.
+        Load::on(&url).requests(1).run(&meshed, "onlooker").await.map(drop)
     };
     let ((), capture) = Box::pin(capture::during(&meshed, traffic, "/last-and-readable")).await?;
     ensure!(capture.size_bytes() > 20_000, "the capture is almost empty");

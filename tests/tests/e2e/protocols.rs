@@ -140,7 +140,7 @@ async fn curl_fetches_files_from_nginx_through_the_mesh() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let root = directory.path().to_string_lossy().into_owned();
     let settings = format!(
-        "daemon off; master_process off; pid {root}/nginx.pid; error_log stderr; events {{}} http {{ access_log off; \
+        "user root; daemon off; master_process off; pid {root}/nginx.pid; error_log stderr; events {{}} http {{ access_log off; \
          client_body_temp_path {root}/a; proxy_temp_path {root}/b; fastcgi_temp_path {root}/c; \
          uwsgi_temp_path {root}/d; scgi_temp_path {root}/e; server {{ listen 80; listen [::]:80; root {root}; }} }}"
     );
