@@ -99,10 +99,9 @@ pub struct NamespaceError {
 
 /// `HOST_NAME_MAX` less one, as Kubernetes has it: a label of the domain name system.
 const HOST_NAME_LIMIT_BYTES: usize = 63;
-const SYSCTLS: [(&str, &str); 6] = [
+const SYSCTLS: [(&str, &str); 5] = [
     // Applications have no capabilities, and many listen on port 80.
     ("ipv4/ip_unprivileged_port_start", "0"),
-    ("ipv4/ping_group_range", "0 2147483647"),
     // Some machines switch IPv6 off by default, also in new namespaces.
     ("ipv6/conf/all/disable_ipv6", "0"),
     ("ipv6/conf/default/disable_ipv6", "0"),

@@ -1,11 +1,11 @@
 //! One workload: a thread in namespaces of its own that starts the redirect, the proxy and the application, in this
 //! order, and says when it is ready. Which workloads there are is decided in `supervisor`.
 
+mod readiness;
 pub mod sidecar;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,16 +14,14 @@ use std::time::Duration;
 use heddle_runtime::logging::Chain;
 use heddle_runtime::tasks::Tasks;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::captured;
 use crate::confine::Keep;
-use crate::http;
-use crate::listening::{Listener, listener, listening};
 use crate::manifests::pod::{ContainerPlan, PodPlan, RestartPolicy};
 use crate::namespaces::{self, Replacement};
 use crate::network::{Bridge, VirtualAddresses};
-use crate::process::{Phase, Plan, Process};
+use crate::process::{Plan, Process};
 use crate::protocol::{Output, RunRequest, Signal};
 use crate::settings::{Program, Settings};
 use crate::status::ProcessStatus;
@@ -264,67 +262,6 @@ impl Actor {
         *self.proxy.borrow_mut() = Some(proxy);
     }
 
-    /// Asks the proxy, unless this same process has said so before.
-    async fn proxy_is_ready(&self) -> bool {
-        let Some(proxy) = self.proxy() else { return !self.plan.meshed };
-        let Phase::Running { pid } = proxy.state().phase else {
-            self.say(format!("proxy: {}", proxy.status().state));
-            return false;
-        };
-        if self.ready_proxy.get() == Some(pid) {
-            return true;
-        }
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, sidecar::ADMIN_PORT));
-        match timeout(PROXY_ANSWER_WITHIN, http::get(address, "/ready")).await {
-            Ok(Ok(answer)) if answer.status == 200 => {
-                self.ready_proxy.set(Some(pid));
-                return true;
-            }
-            Ok(Ok(answer)) => self.say(format!("proxy: not ready: {}", answer.text().trim())),
-            Ok(Err(_)) | Err(_) => self.say("proxy: starting".to_owned()),
-        }
-        false
-    }
-
-    /// Finds out whether it is ready.
-    async fn look(&self) {
-        if self.plan.meshed && !self.proxy_is_ready().await {
-            return;
-        }
-        let containers = self.containers.borrow().clone();
-        let complete = containers
-            .iter()
-            .all(|process| matches!(process.state().phase, Phase::Completed { .. }));
-        let down = containers
-            .iter()
-            .find(|process| !matches!(process.state().phase, Phase::Running { .. }));
-        let text = match down {
-            Some(process) => Some(format!("{}: {}", process.name(), process.status().state)),
-            None => self.missing_port(),
-        };
-        let ready = text.is_none();
-        self.publish(ready, complete, text.unwrap_or_else(|| "ready".to_owned()));
-    }
-
-    fn missing_port(&self) -> Option<String> {
-        let ports: Vec<u16> =
-            self.plan.containers.iter().flat_map(|it| &it.ports).map(|port| port.number).collect();
-        if ports.is_empty() {
-            return None;
-        }
-        let addresses = match listening() {
-            Ok(addresses) => addresses,
-            Err(error) => return Some(format!("cannot tell which ports are listened on: {error}")),
-        };
-        ports.into_iter().find_map(|port| match listener(&addresses, port) {
-            Listener::Reachable => None,
-            Listener::LoopbackOnly => Some(format!(
-                "port {port} is listened on for this workload itself only; listen on 0.0.0.0 or [::]"
-            )),
-            Listener::Nobody => Some(format!("waiting for port {port} to be listened on")),
-        })
-    }
-
     async fn obey(&self, command: Command) {
         match command {
             Command::Signal(part, signal, done) => {
@@ -460,6 +397,5 @@ impl Actor {
 const COMMANDS_LIMIT: usize = 64;
 const WAITING_PAUSE: Duration = Duration::from_millis(20);
 const READY_PAUSE: Duration = Duration::from_millis(250);
-const PROXY_ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The proxy drains after the application, which may have used up the time of both.
 const LEAST_PROXY_GRACE: Duration = Duration::from_secs(2);
