@@ -64,8 +64,13 @@ pub async fn run(options: DemoArguments, colour: Colour) -> Result<Ending, Failu
     let stage = Stage { files: &files, step, keep: options.keep };
     let (mesh, end) = Box::pin(stage.perform(config, show)).await?;
     let kept = matches!(end, End::Finished(_)) && options.keep;
-    if !kept && let Some(mesh) = mesh {
-        mesh.shutdown().await.map_err(|error| local::not_asked(&error))?;
+    // Nobody waits for anything in it any more, so it need not end in good order, which takes longer:
+    // without its owner it is gone at once. A detached one has none.
+    match mesh {
+        Some(mesh) if options.keep && !kept => {
+            mesh.shutdown().await.map_err(|error| local::not_asked(&error))?;
+        }
+        mesh => drop(mesh),
     }
     let kept = if kept { Some(Kept { name, directory: files.keep() }) } else { None };
     conclude(end, options.output, kept.as_ref(), colour)

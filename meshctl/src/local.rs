@@ -69,8 +69,8 @@ async fn until_lost(mesh: &Mesh) -> Failure {
         tokio::time::sleep(LOOK_AFTER).await;
         if let Err(error) = mesh.status().await {
             return Failure::new(
-                "the local mesh has ended by itself",
-                "start it again; if nobody ended it with `meshctl local down`, report this as a bug",
+                "the local mesh has ended: somebody ran `meshctl local down`, or killed it",
+                "start it again; if it was neither, report this as a bug",
             )
             .because(&error);
         }

@@ -16,14 +16,20 @@ pub fn text(report: &StatusReport, now: SystemTime, colour: Colour) -> String {
     if let Some(authority) = &report.authority {
         text.push_str(&authority_text(authority, now, colour));
     }
+    let (shown, hidden): (Vec<_>, Vec<_>) =
+        report.objects.iter().partition(|object| !is_generated(object) || is_refused(object));
     if !report.objects.is_empty() {
-        let rows: Vec<_> = report.objects.iter().map(object_row).collect();
+        let rows: Vec<_> = shown.into_iter().map(object_row).collect();
         text.push('\n');
         text.push_str(&table::render(
             &["KIND", "OBJECT", "FILE", "STATE", "REASON"],
             &rows,
             colour,
         ));
+    }
+    if !hidden.is_empty() {
+        let line = format!("and {} that the local runner keeps, none refused", hidden.len());
+        let _ = writeln!(text, "{}", colour.dim(&line));
     }
     if !report.proxies.is_empty() {
         let rows: Vec<_> = report.proxies.iter().map(proxy_row).collect();
@@ -65,10 +71,23 @@ fn expiry(not_after: i64, now: SystemTime) -> String {
     }
 }
 
+/// Kept by the local runner, not by people: endpoints, of which there are many.
+fn is_generated(object: &Object) -> bool {
+    object.file.starts_with(".generated/")
+}
+
+fn is_refused(object: &Object) -> bool {
+    object.refusals().next().is_some()
+}
+
 fn object_row(object: &Object) -> Vec<Cell> {
     let undecided = object.conditions.iter().find(|condition| condition.status != "True");
     let (state, reason) = match (object.refusals().next(), undecided) {
         (Some(refused), _) => (Cell::bad("refused"), refused.reason.clone()),
+        // No proxy's workload talks to it, so there is nobody to acknowledge it.
+        (None, Some(waiting)) if waiting.reason == "NoProxies" => {
+            (Cell::plain("unused"), String::new())
+        }
         (None, Some(waiting)) => (Cell::plain("pending"), waiting.reason.clone()),
         (None, None) => (Cell::good("ok"), String::new()),
     };
@@ -160,6 +179,8 @@ mod tests {
             file: file.to_owned(),
             conditions: vec![accepted.clone()],
         };
+        let mut unused = object("Service", "old", "old.yaml");
+        unused.conditions.push(condition("Programmed", "Unknown", "NoProxies", "nobody asks"));
         let proxy = |name: &str| admin::Proxy {
             pod_uid: format!("uid-{name}"),
             namespace: "default".to_owned(),
@@ -177,6 +198,12 @@ mod tests {
             objects: vec![
                 object("Pod", "frontend", "frontend.yaml"),
                 object("TrafficSplit", "api", "canary.yaml"),
+                object(
+                    "EndpointSlice",
+                    "api-ipv4-0",
+                    ".generated/endpoint-slices/default_api.yaml",
+                ),
+                unused,
             ],
             proxies: vec![proxy("frontend"), proxy("load")],
             authority: Some(admin::Authority {
