@@ -45,6 +45,7 @@ impl Director<'_> {
     pub async fn play(&self) -> Result<Summary, Failure> {
         let observer = Observer::new(self.mesh);
         let mut counters = Counters::default();
+        self.phase.send_replace(Phase::Opening);
         self.start_load(&observer).await?;
         let mut steps = Vec::new();
         for (index, percent) in STEPS.into_iter().enumerate() {

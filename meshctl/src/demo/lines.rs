@@ -16,7 +16,7 @@ pub fn line(scene: &Scene) -> String {
             parts.push(format!("{sent} sent, {failed} failed"));
         }
         parts.push(format!("{} certificates renewed", measured.certificates.renewals));
-        parts.push(format!("config version {}", measured.config.version));
+        parts.push(format!("{} updates acknowledged", measured.config.acknowledged));
     }
     parts.join("; ")
 }
@@ -24,6 +24,7 @@ pub fn line(scene: &Scene) -> String {
 fn frontend(measured: &Measured) -> Option<String> {
     let row = measured.services.first()?;
     match row.traffic {
+        Traffic::Http { success_share: None, .. } | Traffic::Tcp { .. } => None,
         Traffic::Http { per_second, success_share, p50, p99 } => Some(format!(
             "frontend {per_second:.0}/s, {} good, p50 {}, p99 {}, {} mTLS",
             percent(success_share),
@@ -31,7 +32,6 @@ fn frontend(measured: &Measured) -> Option<String> {
             latency(p99),
             percent(row.mtls_share),
         )),
-        Traffic::Tcp { .. } => None,
     }
 }
 

@@ -12,6 +12,8 @@ pub const STEPS: [u8; 4] = [0, 10, 50, 100];
 pub enum Phase {
     /// The world comes up.
     Starting,
+    /// The world is up; the load has no answer yet.
+    Opening,
     /// The file was changed; not every proxy has acknowledged yet.
     Changing {
         /// From 1.
@@ -37,7 +39,7 @@ impl Phase {
     pub fn percent(self) -> Option<u8> {
         match self {
             Self::Changing { percent, .. } | Self::Counting { percent, .. } => Some(percent),
-            Self::Starting => None,
+            Self::Starting | Self::Opening => None,
             Self::Finishing => STEPS.last().copied(),
         }
     }
@@ -47,8 +49,9 @@ impl Phase {
         let steps = STEPS.len();
         match self {
             Self::Starting => {
-                "starting the control plane, 5 workloads and their proxies".to_owned()
+                "starting the control plane, four workloads and their proxies".to_owned()
             }
+            Self::Opening => "starting the load, waiting for its first answer".to_owned(),
             Self::Changing { step, percent } => {
                 format!("step {step} of {steps}: {percent} % to v2, waiting for every proxy")
             }
