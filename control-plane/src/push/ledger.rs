@@ -24,6 +24,10 @@ pub struct Ledger {
     needed: BTreeSet<ServicePort>,
     plan: VecDeque<ResourceKey>,
     counts: Counts,
+    /// The highest version that the proxy says it has of anything.
+    known: Version,
+    /// A version above this cannot have been sent by any control plane.
+    ceiling: Version,
 }
 
 /// A version of a resource that a proxy says it has.
@@ -113,8 +117,8 @@ pub enum NotSubscribed {
 }
 
 impl Ledger {
-    /// Of a proxy that just connected.
-    pub fn new(own: PodUid) -> Self {
+    /// Of a proxy that just connected; `now` is the version that the clock would give at present.
+    pub fn new(own: PodUid, now: Version) -> Self {
         Self {
             own,
             subscriptions: BTreeSet::new(),
@@ -123,14 +127,28 @@ impl Ledger {
             needed: BTreeSet::new(),
             plan: VecDeque::new(),
             counts: Counts::default(),
+            known: Version::default(),
+            ceiling: Version(now.0.saturating_add(CLOCK_ERROR_LIMIT_MICROS)),
         }
+    }
+
+    /// Takes note of the highest version that the proxy holds, of whatever resource.
+    pub fn resume(&mut self, known: Version) -> Result<(), NotSubscribed> {
+        self.check(known)?;
+        self.known = known;
+        Ok(())
+    }
+
+    fn check(&self, known: Version) -> Result<(), NotSubscribed> {
+        if known > self.ceiling {
+            return Err(NotSubscribed::ImpossibleVersion(known));
+        }
+        Ok(())
     }
 
     /// Takes note of what the proxy wants, and has. [`Ledger::plan`] then finds what follows.
     pub fn subscribe(&mut self, key: ResourceKey, known: Known) -> Result<(), NotSubscribed> {
-        if known.version > VERSION_LIMIT {
-            return Err(NotSubscribed::ImpossibleVersion(known.version));
-        }
+        self.check(known.version)?;
         if self.subscriptions.len() + self.resumed.len() >= SUBSCRIPTIONS_LIMIT
             && !self.subscriptions.contains(&key)
         {
@@ -264,7 +282,8 @@ impl Ledger {
     pub fn version_to_exceed(&self, snapshot: &Snapshot) -> Option<Version> {
         let held = self.held.values().map(|held| held.version);
         let resumed = self.resumed.values().map(|known| known.version);
-        held.chain(resumed).max().filter(|version| *version > snapshot.version)
+        let known = held.chain(resumed).chain(std::iter::once(self.known));
+        known.max().filter(|version| *version > snapshot.version)
     }
 
     /// The proxy took an update.
@@ -393,9 +412,9 @@ fn update(
 
 /// How many resources one proxy may subscribe to; far more than any workload talks to.
 pub const SUBSCRIPTIONS_LIMIT: usize = 10_000;
-/// Microseconds since 1970 reach this in 146,000 years. Without a limit one proxy could exhaust the
-/// versions of all.
-const VERSION_LIMIT: Version = Version(1 << 62);
+/// How far the clock of an earlier control plane may have been ahead: a year. A proxy that claims more
+/// is lying, and believing it would use up the versions of all.
+const CLOCK_ERROR_LIMIT_MICROS: u64 = 365 * 24 * 3600 * 1_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heddle_model::identity::PodUid;
+use heddle_model::resource::Version;
 
 use crate::push::ledger::Ledger;
 
@@ -35,8 +36,8 @@ pub struct SharedLedger(Arc<Mutex<Ledger>>);
 
 impl SharedLedger {
     /// Of a proxy that just connected.
-    pub fn new(own: PodUid) -> Self {
-        Self(Arc::new(Mutex::new(Ledger::new(own))))
+    pub fn new(own: PodUid, now: Version) -> Self {
+        Self(Arc::new(Mutex::new(Ledger::new(own, now))))
     }
 
     /// For a moment; never held across an await.
@@ -107,8 +108,8 @@ mod tests {
     fn a_proxy_that_came_back_is_not_gone_when_its_old_stream_ends() {
         let proxies = Proxies::default();
         let uid: PodUid = "u".parse().unwrap();
-        let old = proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone()));
-        let new = proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone()));
+        let old = proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone(), Version(0)));
+        let new = proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone(), Version(0)));
         drop(old);
         assert_eq!(proxies.connected(), 1);
         drop(new);
@@ -121,7 +122,7 @@ mod tests {
         let proxies = Proxies::default();
         for index in 0..=GONE_LIMIT + 5 {
             let uid: PodUid = format!("u{index}").parse().unwrap();
-            drop(proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone())));
+            drop(proxies.connect(&uid, String::new(), SharedLedger::new(uid.clone(), Version(0))));
         }
         assert_eq!(proxies.all().len(), GONE_LIMIT);
     }

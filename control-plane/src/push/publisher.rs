@@ -107,9 +107,13 @@ impl Publisher {
 /// Microseconds since 1970, so that versions grow across restarts; always more than the last one, even
 /// if the clock was set back.
 fn next_version(last: Version, now: SystemTime) -> Version {
+    version_at(now).max(Version(last.0.saturating_add(1)))
+}
+
+/// The version that the clock gives: microseconds since 1970.
+pub fn version_at(now: SystemTime) -> Version {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    Version(now.max(last.0.saturating_add(1)))
+    Version(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// How long the source may be quiet before what it told is published.

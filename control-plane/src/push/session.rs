@@ -11,6 +11,7 @@ use heddle_proto::convert::InvalidMessage;
 use heddle_proto::discovery as wire;
 use heddle_proto::discovery::control_message::Message as ToProxy;
 use heddle_proto::discovery::proxy_message::Message as FromProxy;
+use heddle_runtime::clock;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use tracing::{debug, info, warn};
 use crate::metrics::Metrics;
 use crate::push::ledger::{Known, NotSubscribed, Patience, Refusal};
 use crate::push::proxies::{Proxies, SharedLedger};
-use crate::push::publisher::{RaiseVersion, Snapshots};
+use crate::push::publisher::{RaiseVersion, Snapshots, version_at};
 use crate::snapshot::Snapshot;
 
 /// What a session reads from and writes to.
@@ -90,7 +91,9 @@ impl Session {
     async fn serve(self, hello: wire::Hello) -> Result<(), Status> {
         let Self { own, inbound, outbound, surroundings } = self;
         let Surroundings { snapshots, raise, proxies, metrics, drain } = surroundings;
-        let ledger = SharedLedger::new(own.clone());
+        let ledger = SharedLedger::new(own.clone(), version_at(clock::now()));
+        let known = Version(hello.highest_known_version);
+        ledger.lock().resume(known).map_err(not_subscribed)?;
         let version: String = hello.proxy_version.chars().take(VERSION_TEXT_LIMIT).collect();
         info!(src = %own, proxy_version = version, "proxy connected");
         let _connected = proxies.connect(&own, version, ledger.clone());

@@ -72,7 +72,8 @@ impl Client {
 
     pub(crate) async fn stream(&self, world: &World) -> Result<Stream, Status> {
         let (sender, receiver) = mpsc::channel(64);
-        let hello = Message::Hello(wire::Hello { proxy_version: "test".into() });
+        let hello =
+            Message::Hello(wire::Hello { proxy_version: "test".into(), ..wire::Hello::default() });
         sender.send(wire::ProxyMessage { message: Some(hello) }).await.unwrap();
         let mut client = DiscoveryClient::new(self.channel(world.address()).await);
         let answers = client.stream(ReceiverStream::new(receiver)).await?.into_inner();

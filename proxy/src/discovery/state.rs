@@ -161,6 +161,11 @@ impl State {
             .collect()
     }
 
+    /// The newest version of anything held; zero: nothing is.
+    pub fn highest_version(&self) -> Version {
+        self.held.values().map(|held| held.version).max().unwrap_or_default()
+    }
+
     /// Wants what an address means; false if it did already.
     pub fn want(&mut self, address: SocketAddr) -> bool {
         self.wanted.insert(address)

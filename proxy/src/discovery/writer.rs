@@ -80,7 +80,10 @@ impl Writer {
     pub fn opening(&mut self) {
         self.link = Link::Opening;
         self.outbox.clear();
-        let hello = wire::Hello { proxy_version: env!("CARGO_PKG_VERSION").to_owned() };
+        let hello = wire::Hello {
+            proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
+            highest_known_version: self.state.highest_version().0,
+        };
         self.send(Message::Hello(hello));
         for subscription in self.state.begin_session() {
             self.send(subscribe(&subscription));

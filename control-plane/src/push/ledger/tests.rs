@@ -192,7 +192,7 @@ impl Run {
     }
 
     fn reconnect(&mut self) {
-        self.ledger = Ledger::new(uid());
+        self.ledger = Ledger::new(uid(), Version(0));
         for service in &self.wanted {
             let known = self.proxy.destinations.get(&key(*service)).copied().unwrap_or_default();
             let known = Known { version: Version(known.0), digest: known.1 };
@@ -217,7 +217,7 @@ proptest! {
     ) {
         let snapshot = first.snapshot(1);
         let mut run = Run {
-            ledger: Ledger::new(uid()),
+            ledger: Ledger::new(uid(), Version(0)),
             proxy: Proxy::default(),
             snapshot,
             wanted: BTreeSet::new(),
@@ -272,7 +272,7 @@ fn a_resource_that_is_known_is_not_sent_again() {
     let snapshot = world.snapshot(5);
     let wished = snapshot.contents.resource(&key(0)).unwrap();
     let behind = snapshot.contents.resource(&ResourceKey::Endpoints(port(0))).unwrap();
-    let mut ledger = Ledger::new(uid());
+    let mut ledger = Ledger::new(uid(), Version(0));
     let known = |digest| Known { version: Version(3), digest };
     ledger.subscribe(ResourceKey::Endpoints(port(0)), known(behind.digest)).unwrap();
     ledger.subscribe(key(0), known(wished.digest)).unwrap();
@@ -284,11 +284,17 @@ fn a_resource_that_is_known_is_not_sent_again() {
 #[test]
 fn a_version_beyond_ours_has_to_be_exceeded_first() {
     let snapshot = World::default().snapshot(5);
-    let mut ledger = Ledger::new(uid());
+    let mut ledger = Ledger::new(uid(), Version(0));
     ledger.subscribe(key(0), Known { version: Version(5), digest: 1 }).unwrap();
     assert_eq!(ledger.version_to_exceed(&snapshot), None);
     ledger.subscribe(key(1), Known { version: Version(6), digest: 1 }).unwrap();
     assert_eq!(ledger.version_to_exceed(&snapshot), Some(Version(6)));
+    ledger.resume(Version(9)).unwrap();
+    assert_eq!(
+        ledger.version_to_exceed(&snapshot),
+        Some(Version(9)),
+        "of endpoints, which are not named"
+    );
     let impossible = Known { version: Version(u64::MAX), digest: 1 };
     assert!(matches!(
         ledger.subscribe(key(2), impossible),
@@ -298,7 +304,7 @@ fn a_version_beyond_ours_has_to_be_exceeded_first() {
 
 #[test]
 fn subscriptions_have_a_limit() {
-    let mut ledger = Ledger::new(uid());
+    let mut ledger = Ledger::new(uid(), Version(0));
     let at = |index: usize| {
         let low = u16::try_from(index % 60_000).unwrap();
         ResourceKey::Destination(SocketAddr::from(([10, 0, 0, 1], low)))
@@ -319,7 +325,7 @@ fn subscriptions_have_a_limit() {
 fn a_refused_update_is_not_part_of_the_digest() {
     let world = World { backends: vec![vec![]], endpoints: vec![vec![]] };
     let snapshot = world.snapshot(5);
-    let mut ledger = Ledger::new(uid());
+    let mut ledger = Ledger::new(uid(), Version(0));
     ledger.subscribe(key(0), Known::default()).unwrap();
     ledger.plan(&snapshot);
     let update = ledger.next_update(&snapshot).unwrap();

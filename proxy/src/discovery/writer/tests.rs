@@ -49,7 +49,7 @@ fn sent(writer: &mut Writer) -> Vec<String> {
     while let Some(message) = writer.take_outgoing() {
         let key = |key: Option<wire::ResourceKey>| ResourceKey::try_from(key.unwrap()).unwrap();
         sent.push(match message.message.unwrap() {
-            Message::Hello(_) => "hello".to_owned(),
+            Message::Hello(message) => format!("hello {}", message.highest_known_version),
             Message::Subscribe(message) => {
                 format!("subscribe {} {}", key(message.key), message.known_version)
             }
@@ -148,7 +148,7 @@ async fn what_is_idle_is_given_up_only_while_connected_and_never_while_somebody_
     assert_eq!(
         first,
         [
-            "hello",
+            "hello 7",
             "subscribe workload uid-1 0",
             "subscribe destination 10.43.0.1:80 7",
             "subscribe destination 10.43.0.2:80 7",
