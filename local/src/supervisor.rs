@@ -6,7 +6,7 @@ mod owner;
 mod report;
 mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -78,6 +78,9 @@ struct Supervisor {
     mirror: Mirror,
     tokens: Tokens,
     workloads: BTreeMap<u32, Tenant>,
+    /// The workloads that were ready when the files were last written: nobody is told of more than those,
+    /// since each becomes ready on a thread of its own.
+    ready: BTreeSet<u32>,
     control_plane: Option<Process>,
     changed: Arc<Notify>,
     status: watch::Sender<LocalStatus>,
@@ -113,6 +116,7 @@ impl Supervisor {
             mirror: Mirror::new(state.manifests()),
             tokens: Tokens::new(state.clone())?,
             workloads: BTreeMap::new(),
+            ready: BTreeSet::new(),
             control_plane: None,
             changed: Arc::new(Notify::new()),
             bridge,
@@ -243,6 +247,8 @@ impl Supervisor {
     /// Writes what follows from the directory and from how the workloads are.
     fn write_files(&mut self) {
         self.forget_gone();
+        let ready = self.workloads.iter().filter(|(_, tenant)| tenant.workload.state().ready);
+        self.ready = ready.map(|(instance, _)| *instance).collect();
         let mut files = self.reading.outputs.clone();
         files.extend(endpoint_slice::files(&self.reading.services, &self.candidates()));
         for tenant in self.workloads.values().filter(|tenant| tenant.ending) {
@@ -289,9 +295,7 @@ impl Supervisor {
     }
 
     fn candidates(&self) -> Vec<Candidate<'_>> {
-        let ready = |pod: &PodPlan| {
-            self.workloads.get(&pod.instance).is_some_and(|tenant| tenant.workload.state().ready)
-        };
+        let ready = |pod: &PodPlan| self.ready.contains(&pod.instance);
         self.reading.pods.iter().map(|pod| Candidate { pod, ready: ready(pod) }).collect()
     }
 

@@ -37,15 +37,19 @@ impl World {
             .open(&path)
             .and_then(|log| Ok((log.try_clone()?, log)));
         let (log, output) = log.map_err(|source| StartError::StateDirectory { path, source })?;
-        let child = Command::new(&program)
+        let mut command = Command::new(&program);
+        if !config.detach {
+            // A Ctrl-C of the terminal is for the owner, who then ends the world in good order. A world
+            // that is detached makes a session of its own, which the leader of a group may not.
+            command.process_group(0);
+        }
+        let child = command
             .arg("world")
             .arg("--state-directory")
             .arg(state.path())
             .stdin(if config.detach { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(output)
-            // A Ctrl-C of the terminal is for the owner, who then ends the world in good order.
-            .process_group(0)
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
         Ok(Self { child: Some(child), state: state.clone(), log })

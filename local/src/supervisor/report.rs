@@ -28,7 +28,12 @@ impl Supervisor {
                     .count(),
             })
             .collect();
-        let workloads = self.workloads.values().map(workload_status).collect();
+        // Whoever waits for a workload may call it at once, so its endpoints must have been written.
+        let workloads = self
+            .workloads
+            .iter()
+            .map(|(instance, tenant)| workload_status(tenant, self.ready.contains(instance)))
+            .collect();
         let control_plane =
             self.control_plane.as_ref().map_or_else(no_control_plane, Process::status);
         self.status.send_if_modified(|status| {
@@ -42,7 +47,7 @@ impl Supervisor {
     }
 }
 
-fn workload_status(tenant: &Tenant) -> WorkloadStatus {
+fn workload_status(tenant: &Tenant, written: bool) -> WorkloadStatus {
     let Workload { plan, .. } = &tenant.workload;
     let state = tenant.workload.state();
     WorkloadStatus {
@@ -51,7 +56,7 @@ fn workload_status(tenant: &Tenant) -> WorkloadStatus {
         pod_uid: plan.uid.to_string(),
         addresses: plan.addresses.all(),
         meshed: plan.meshed,
-        ready: state.ready && !tenant.ending,
+        ready: state.ready && written && !tenant.ending,
         complete: state.complete,
         ending: tenant.ending,
         state: state.text,
