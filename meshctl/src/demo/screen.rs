@@ -1,5 +1,6 @@
 //! The demo on a whole terminal. Drawing is pure; the terminal itself is opened and left here too.
 
+use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -41,19 +42,22 @@ pub async fn until_quit(feed: &Feed, colour: Colour) -> Result<(), Failure> {
 
 /// The terminal while it is ours.
 struct Screen {
-    terminal: ratatui::DefaultTerminal,
+    /// Never dropped: when the terminal has gone, ratatui's own `Drop` writes so to standard error, and
+    /// panics when that has gone too, before the world is ended.
+    terminal: ManuallyDrop<ratatui::DefaultTerminal>,
 }
 
 impl Screen {
     fn open() -> Result<Self, Failure> {
         let terminal = ratatui::try_init().map_err(|error| unusable(&error))?;
-        Ok(Self { terminal })
+        Ok(Self { terminal: ManuallyDrop::new(terminal) })
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // The terminal has gone: nobody is left to see it.
+        // Errors mean that the terminal has gone: nobody is left to see it.
+        let _ = self.terminal.show_cursor();
         let _ = ratatui::try_restore();
     }
 }
