@@ -119,7 +119,7 @@ pub fn not_started(error: &StartError) -> Failure {
         }
         StartError::PathTooLong(_) => "set XDG_RUNTIME_DIR to a shorter directory".to_owned(),
         StartError::AlreadyRunning(_) => {
-            "end it with `meshctl local down`, or give this one another --name".to_owned()
+            "end it with `meshctl local down`, or give `meshctl local up` another --name".to_owned()
         }
         StartError::Forbidden { .. } => "one of the above, or run it as root".to_owned(),
         StartError::Spawn { .. } => "check that the file can be executed".to_owned(),
