@@ -61,9 +61,20 @@ pub struct Held {
     pub answer: Answer,
     /// What was sent last; unknown when the proxy had it since an earlier stream.
     content: Option<Arc<Resource>>,
+    /// What the proxy may act on instead, as long as it did not acknowledge what was sent last: what
+    /// that needs is kept, and kept current.
+    earlier: Vec<Earlier>,
     was_delta: bool,
     /// A delta was refused: the whole must be sent.
     whole_next: bool,
+}
+
+/// What was sent earlier.
+#[derive(Clone, Debug)]
+struct Earlier {
+    version: Version,
+    /// Unknown when the proxy had it since an earlier stream.
+    resource: Option<Arc<Resource>>,
 }
 
 /// What a proxy made of an update.
@@ -173,9 +184,12 @@ impl Ledger {
             }
         }
         // What it says counts for more than what was sent: it asks anew when the two differ.
-        self.held.remove(&key);
+        let before = self.held.remove(&key);
         if known.version > Version::default() {
-            self.held.insert(key, Held::known(known));
+            let mut held = Held::known(known);
+            held.earlier = before.map(|held| held.acted_on()).unwrap_or_default();
+            held.earlier.retain(|earlier| earlier.version == known.version);
+            self.held.insert(key, held);
         }
         Ok(())
     }
@@ -203,8 +217,17 @@ impl Ledger {
     pub fn plan(&mut self, snapshot: &Snapshot) {
         let mut plan = VecDeque::new();
         let mut needed: BTreeSet<ServicePort> = BTreeSet::new();
+        let mut all_is_known = true;
         for key in &self.subscriptions {
-            if let Some(resource) = snapshot.contents.resource(key) {
+            let current = snapshot.contents.resource(key);
+            if let (Some(held), Some(current)) = (self.held.get_mut(key), &current) {
+                held.recognise(current);
+            }
+            // Taken back only when what follows is acknowledged: it may be refused.
+            let acted_on = self.held.get(key).map(Held::acted_on).unwrap_or_default();
+            all_is_known &= acted_on.iter().all(|earlier| earlier.resource.is_some());
+            let acted_on = acted_on.into_iter().filter_map(|earlier| earlier.resource);
+            for resource in current.into_iter().chain(acted_on) {
                 for port in resource.needs() {
                     if needed.insert(port.clone()) {
                         plan.push_back(ResourceKey::Endpoints(port.clone()));
@@ -213,7 +236,7 @@ impl Ledger {
             }
             plan.push_back(key.clone());
         }
-        for key in self.held.keys() {
+        for key in self.held.keys().filter(|_| all_is_known) {
             if matches!(key, ResourceKey::Endpoints(port) if !needed.contains(port)) {
                 plan.push_back(key.clone());
             }
@@ -260,6 +283,7 @@ impl Ledger {
             version: snapshot.version,
             digest: resource.digest,
             answer: Answer::Pending,
+            earlier: held.map(Held::acted_on).unwrap_or_default(),
             content: Some(resource),
             was_delta,
             whole_next: false,
@@ -286,17 +310,20 @@ impl Ledger {
         known.max().filter(|version| *version > snapshot.version)
     }
 
-    /// The proxy took an update.
-    pub fn acknowledge(&mut self, key: &ResourceKey, version: Version) {
+    /// The proxy took an update. True if something may not be needed any more.
+    pub fn acknowledge(&mut self, key: &ResourceKey, version: Version) -> bool {
         // What was taken back since, or replaced, was still taken.
         self.counts.acknowledged += 1;
         let Some(held) = self.held.get_mut(key).filter(|held| version <= held.version) else {
-            return;
+            return false;
         };
         self.counts.acknowledged_version = self.counts.acknowledged_version.max(version);
         if held.version == version {
             held.answer = Answer::Acknowledged;
         }
+        let before = held.earlier.len();
+        held.earlier.retain(|earlier| earlier.version >= version && held.version != version);
+        held.earlier.len() < before
     }
 
     /// The proxy refused an update. True if it must be sent again, whole: a delta does not tell
@@ -357,8 +384,32 @@ impl Held {
             digest: known.digest,
             answer: Answer::Acknowledged,
             content: None,
+            earlier: Vec::new(),
             was_delta: false,
             whole_next: false,
+        }
+    }
+
+    /// What the proxy may act on until it acknowledges something newer.
+    fn acted_on(&self) -> Vec<Earlier> {
+        let last = Earlier { version: self.version, resource: self.content.clone() };
+        match (&self.answer, &self.content) {
+            (Answer::Acknowledged, None) if !self.earlier.is_empty() => self.earlier.clone(),
+            (Answer::Acknowledged, _) => vec![last],
+            (Answer::Refused(_), _) => self.earlier.clone(),
+            // The first is what it certainly took once; who does not answer at all is not waited for.
+            (Answer::Pending, _) => {
+                let earlier = self.earlier.iter().cloned();
+                earlier.chain(std::iter::once(last)).take(EARLIER_LIMIT).collect()
+            }
+        }
+    }
+
+    /// What the proxy had since an earlier stream may be what there is still.
+    fn recognise(&mut self, current: &Arc<Resource>) {
+        if self.content.is_none() && self.digest == current.digest {
+            self.content = Some(Arc::clone(current));
+            self.earlier.clear();
         }
     }
 
@@ -412,6 +463,8 @@ fn update(
 
 /// How many resources one proxy may subscribe to; far more than any workload talks to.
 pub const SUBSCRIPTIONS_LIMIT: usize = 10_000;
+/// How many updates in a row a proxy may leave without an answer before it loses what the later ones need.
+const EARLIER_LIMIT: usize = 8;
 /// How far the clock of an earlier control plane may have been ahead: a year. A proxy that claims more
 /// is lying, and believing it would use up the versions of all.
 const CLOCK_ERROR_LIMIT_MICROS: u64 = 365 * 24 * 3600 * 1_000_000;

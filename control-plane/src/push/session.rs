@@ -216,9 +216,8 @@ impl Stream {
                 Ok(true)
             }
             Some(FromProxy::Ack(ack)) => {
-                ledger.acknowledge(&key(ack.key)?, Version(ack.version));
                 self.metrics.updates_acknowledged.inc();
-                Ok(false)
+                Ok(ledger.acknowledge(&key(ack.key)?, Version(ack.version)))
             }
             Some(FromProxy::Nack(nack)) => {
                 self.metrics.updates_refused.inc();

@@ -104,6 +104,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Proxy {
     destinations: BTreeMap<ResourceKey, (u64, u64)>,
     endpoints: BTreeMap<ResourceKey, HeldEndpoints>,
+    /// The endpoints that each destination refers to.
+    needs: BTreeMap<ResourceKey, BTreeSet<ResourceKey>>,
+    /// Endpoints of an earlier stream, which the control plane does not know of.
+    inherited: BTreeSet<ResourceKey>,
 }
 
 /// Version, digest, and the endpoints by address.
@@ -122,15 +126,19 @@ impl Proxy {
                 else {
                     panic!("only services are known: {destination:?}");
                 };
+                let mut needs = BTreeSet::new();
                 for backend in &service.tcp_backends {
                     let needed = ServicePort::try_from(backend.backend.clone().unwrap()).unwrap();
                     let needed = ResourceKey::Endpoints(needed);
                     assert!(self.endpoints.contains_key(&needed), "{needed} comes before {key}");
+                    needs.insert(needed);
                 }
                 assert!(
                     self.destinations.get(&key).is_none_or(|(held, _)| *held <= update.version)
                 );
-                self.destinations.insert(key, (update.version, update.digest));
+                self.destinations.insert(key.clone(), (update.version, update.digest));
+                self.needs.insert(key, needs);
+                self.drop_inherited();
             }
             Kind::Endpoints(change) => {
                 let held = self.endpoints.get(&key);
@@ -145,14 +153,29 @@ impl Proxy {
                 for endpoint in &change.upserted {
                     now.insert(endpoint.address.clone().unwrap().ip, endpoint.clone());
                 }
+                self.inherited.remove(&key);
                 self.endpoints.insert(key, (update.version, update.digest, now));
             }
             Kind::Removed(_) => {
+                let needed = self.needs.values().any(|needs| needs.contains(&key));
+                assert!(!needed, "{key} is removed while what the proxy acts on needs it");
                 assert!(self.endpoints.remove(&key).is_some(), "only what is held is removed");
             }
             Kind::Workload(_) => panic!("none was asked for"),
         }
         true
+    }
+
+    /// What it does not need any more it drops by itself, as the control plane does not know of it.
+    fn drop_inherited(&mut self) {
+        let Self { endpoints, needs, inherited, .. } = self;
+        inherited.retain(|key| {
+            let needed = needs.values().any(|needs| needs.contains(key));
+            if !needed {
+                endpoints.remove(key);
+            }
+            needed
+        });
     }
 }
 
@@ -182,7 +205,9 @@ impl Run {
             return;
         }
         if taken {
-            self.ledger.acknowledge(&key, Version(update.version));
+            if self.ledger.acknowledge(&key, Version(update.version)) {
+                self.ledger.plan(&self.snapshot);
+            }
         } else {
             let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
             if self.ledger.refuse(&key, Version(update.version), refusal) {
@@ -198,15 +223,8 @@ impl Run {
             let known = Known { version: Version(known.0), digest: known.1 };
             self.ledger.subscribe(key(*service), known).unwrap();
         }
-        // What it does not need any more it drops by itself, as the control plane does not know of it.
-        let needed: BTreeSet<ResourceKey> = self
-            .wanted
-            .iter()
-            .filter_map(|service| self.snapshot.contents.resource(&key(*service)))
-            .flat_map(|resource| resource.needs().into_iter().cloned().collect::<Vec<_>>())
-            .map(ResourceKey::Endpoints)
-            .collect();
-        self.proxy.endpoints.retain(|key, _| needed.contains(key));
+        self.proxy.inherited = self.proxy.endpoints.keys().cloned().collect();
+        self.proxy.drop_inherited();
     }
 }
 
@@ -233,6 +251,8 @@ proptest! {
                 Step::Unsubscribe(service) => {
                     run.wanted.remove(&service);
                     run.proxy.destinations.remove(&key(service));
+                    run.proxy.needs.remove(&key(service));
+                    run.proxy.drop_inherited();
                     run.ledger.unsubscribe(&key(service));
                 }
                 Step::Read(count, refused) => run.read(usize::from(count), refused),
@@ -264,6 +284,50 @@ proptest! {
         run.ledger.plan(&run.snapshot);
         prop_assert_eq!(run.ledger.next_update(&run.snapshot), None);
     }
+}
+
+#[test]
+fn what_a_proxy_goes_on_with_keeps_its_endpoints_and_they_stay_current() {
+    let refusal = || Refusal { reason: "no".into(), object: None, field: String::new() };
+    let endpoints = |service| ResourceKey::Endpoints(port(service));
+    let sent = |ledger: &mut Ledger, snapshot: &Snapshot| {
+        ledger.plan(snapshot);
+        let updates = std::iter::from_fn(|| ledger.next_update(snapshot));
+        let keys: Vec<_> = updates
+            .map(|update| {
+                let removed = matches!(update.resource, Some(wire::update::Resource::Removed(_)));
+                (ResourceKey::try_from(update.key.unwrap()).unwrap(), removed)
+            })
+            .collect();
+        keys
+    };
+    let world = |backend: u8, last: u8| World {
+        backends: vec![vec![backend], vec![], vec![]],
+        endpoints: vec![vec![], vec![last], vec![9]],
+    };
+    let mut ledger = Ledger::new(uid(), Version(0));
+    ledger.subscribe(key(0), Known::default()).unwrap();
+    assert_eq!(
+        sent(&mut ledger, &world(1, 1).snapshot(1)),
+        [(endpoints(1), false), (key(0), false)]
+    );
+    ledger.acknowledge(&endpoints(1), Version(1));
+    ledger.acknowledge(&key(0), Version(1));
+
+    let update = sent(&mut ledger, &world(2, 1).snapshot(2));
+    assert_eq!(update, [(endpoints(2), false), (key(0), false)], "nothing is taken back yet");
+    ledger.acknowledge(&endpoints(2), Version(2));
+    ledger.refuse(&key(0), Version(2), refusal());
+    let update = sent(&mut ledger, &world(2, 7).snapshot(3));
+    assert_eq!(update, [(endpoints(1), false)], "the old backend's endpoints are still told");
+
+    assert_eq!(
+        sent(&mut ledger, &world(0, 7).snapshot(4)),
+        [(endpoints(0), false), (key(0), false), (endpoints(2), true)]
+    );
+    ledger.acknowledge(&endpoints(0), Version(4));
+    assert!(ledger.acknowledge(&key(0), Version(4)));
+    assert_eq!(sent(&mut ledger, &world(0, 7).snapshot(4)), [(endpoints(1), true)]);
 }
 
 #[test]
