@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
+use crate::metrics::Metrics;
 use crate::world::World;
 
 /// What to send.
@@ -54,14 +55,17 @@ impl Load {
     /// Sends them from a workload.
     pub async fn run(&self, world: &World, workload: &str) -> Result<Report> {
         let output = world.run(workload, &self.arguments).await?;
-        serde_json::from_slice(&output.stdout).with_context(|| {
-            format!(
-                "load ended with {}: {}{}",
-                output.code,
-                output.stdout_text(),
-                output.stderr_text()
-            )
-        })
+        let mut report: Report = serde_json::from_slice(&output.stdout).with_context(|| {
+            let (stdout, stderr) = (output.stdout_text(), output.stderr_text());
+            format!("load ended with {}: {stdout}{stderr}", output.code)
+        })?;
+        if report.failed > 0 {
+            // Where the failures came from; a workload without a proxy has nothing to say.
+            let metrics = Metrics::of(world, workload).await;
+            report.errors =
+                metrics.map(|metrics| metrics.show("heddle_http_errors")).unwrap_or_default();
+        }
+        Ok(report)
     }
 
     fn with(mut self, name: &str, value: &str) -> Self {
@@ -85,6 +89,9 @@ pub struct Report {
     pub versions: BTreeMap<String, u64>,
     /// How long it took.
     pub seconds: f64,
+    /// What the workload's own proxy counts as errors, if anything failed.
+    #[serde(skip)]
+    pub errors: String,
 }
 
 impl Report {
@@ -93,10 +100,11 @@ impl Report {
         ensure!(self.sent > 0, "nothing was sent");
         ensure!(
             self.failed == 0 && self.succeeded == self.sent,
-            "{} of {} requests were lost: {:?}",
+            "{} of {} requests were lost: {:?}\n{}",
             self.sent - self.succeeded,
             self.sent,
-            self.failures
+            self.failures,
+            self.errors
         );
         Ok(())
     }
