@@ -169,6 +169,11 @@ impl BalancedEndpoint {
         (before < limit).then_some(in_flight)
     }
 
+    /// Requests and connections that it has.
+    pub fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// It could not be connected to: for a short time others are preferred.
     pub fn mark_failing(&self) {
         *self.failed_at.lock() = Some(Instant::now());
@@ -180,7 +185,7 @@ impl BalancedEndpoint {
     }
 
     fn cost(&self, now: Instant) -> u64 {
-        let load = u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(u64::MAX);
+        let load = u64::try_from(self.load()).unwrap_or(u64::MAX);
         let is_failing =
             self.failed_at.lock().is_some_and(|failed| now.duration_since(failed) < FAILING_FOR);
         if is_failing { load.saturating_add(FAILING_COST) } else { load }

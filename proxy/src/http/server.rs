@@ -75,7 +75,9 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(serving.idle)
-        .half_close(true)
+        // Not half_close: hyper would not read while a request is in flight, so that a client that
+        // gave up would not be noticed, and its request hold its place for as long as the backend
+        // is silent. The price: who closes its sending side after a request gets no answer.
         .preserve_header_case(true)
         .max_buf_size(HEADERS_LIMIT_BYTES)
         .serve_connection(TokioIo::new(io), service)
