@@ -96,12 +96,14 @@ impl Drop for StreamPlace {
 }
 
 impl Pool {
-    /// An idle connection that is ready for a request.
-    pub fn take_http1(&self, now: Instant) -> Option<Http1Connection> {
+    /// An idle connection that is ready for a request, and was idle for less than `idle_limit`.
+    pub fn take_http1(&self, now: Instant, idle_limit: Duration) -> Option<Http1Connection> {
         let mut state = self.state.lock();
-        state.idle.retain(|connection| connection.is_usable(now));
+        state.idle.retain(|connection| connection.is_kept(now));
         // One whose last response has just ended may still be finishing its request.
-        let ready = state.idle.iter().rposition(|connection| connection.sender.is_ready())?;
+        let ready = state.idle.iter().rposition(|connection| {
+            connection.sender.is_ready() && connection.idle_for(now) < idle_limit
+        })?;
         Some(state.idle.remove(ready))
     }
 
@@ -152,22 +154,24 @@ impl Pool {
         begins
     }
 
-    /// Drops what is idle for long or retired; true if nothing is left, and who keeps it may stop.
-    fn sweep(&self, now: Instant) -> bool {
+    /// Drops what is idle for long or retired; true if nothing is left, nothing is in use that
+    /// could come back, and who keeps it may stop.
+    ///
+    /// Load is asked for under the lock: a request gives its connection back before it stops being
+    /// load.
+    fn sweep(&self, now: Instant, load: impl FnOnce() -> usize) -> bool {
         let mut state = self.state.lock();
-        state.idle.retain(|connection| {
-            connection.is_usable(now) && now.duration_since(connection.idle_since) < IDLE_TIMEOUT
-        });
+        state.idle.retain(|connection| connection.is_kept(now));
         state.shared.retain(|connection| {
             connection.is_usable(now)
                 && (connection.stream_count() > 0
                     || now.duration_since(connection.idle_since) < IDLE_TIMEOUT)
         });
-        let is_empty = state.idle.is_empty() && state.shared.is_empty();
-        if is_empty {
+        let is_over = state.idle.is_empty() && state.shared.is_empty() && load() == 0;
+        if is_over {
             state.life = Life::Empty;
         }
-        is_empty
+        is_over
     }
 
     fn close(&self) {
@@ -177,6 +181,14 @@ impl Pool {
 }
 
 impl Http1Connection {
+    fn is_kept(&self, now: Instant) -> bool {
+        self.is_usable(now) && self.idle_for(now) < IDLE_TIMEOUT
+    }
+
+    fn idle_for(&self, now: Instant) -> Duration {
+        now.duration_since(self.idle_since)
+    }
+
     fn is_usable(&self, now: Instant) -> bool {
         !self.sender.is_closed() && self.retire_at.is_none_or(|at| now < at)
     }
@@ -188,7 +200,7 @@ impl Http2Connection {
     }
 }
 
-/// Closes the idle and the retired until nothing is left, the endpoint is gone, or the process
+/// Closes the idle and the retired until nothing is left or in use, the endpoint is gone, or the process
 /// drains.
 pub async fn keep(endpoint: Weak<BalancedEndpoint>, drain: CancellationToken) {
     loop {
@@ -201,7 +213,7 @@ pub async fn keep(endpoint: Weak<BalancedEndpoint>, drain: CancellationToken) {
             endpoint.pool.close();
             return;
         }
-        if endpoint.pool.sweep(Instant::now()) {
+        if endpoint.pool.sweep(Instant::now(), || endpoint.load()) {
             return;
         }
     }

@@ -18,7 +18,7 @@ use tracing::debug;
 use crate::balance::balancer::{BalancedEndpoint, Balancer, InFlight};
 use crate::connect::{ConnectError, Dialer};
 use crate::http::body::Body;
-use crate::http::pool::{Exchange, HeldConnection, Http2Connection, StreamPlace};
+use crate::http::pool::{Exchange, HeldConnection, Http2Connection, IDLE_TIMEOUT, StreamPlace};
 use crate::http::respond::ProxyError;
 use crate::http::upgrade::{Ends, tunnel};
 use crate::http::{HttpVersion, client, headers};
@@ -250,7 +250,7 @@ impl Trying<'_> {
     async fn http1(self, request: Request<Body>, in_flight: InFlight) -> Attempt {
         let used = match self.history.failed_at {
             Some(_) => None,
-            None => self.endpoint.pool.take_http1(Instant::now()),
+            None => self.endpoint.pool.take_http1(Instant::now(), IDLE_TIMEOUT),
         };
         let is_used = used.is_some();
         let mut connection = match used {

@@ -391,9 +391,11 @@ async fn a_retired_connection_takes_no_new_request() {
     let now = Instant::now();
     connection.retire_at = Some(now + Duration::from_secs(10));
     endpoint.pool.put_http1(connection, now);
-    let connection = endpoint.pool.take_http1(now + Duration::from_secs(9)).unwrap();
+    let take =
+        |after| endpoint.pool.take_http1(now + Duration::from_secs(after), pool::IDLE_TIMEOUT);
+    let connection = take(9).unwrap();
     endpoint.pool.put_http1(connection, now);
-    assert!(endpoint.pool.take_http1(now + Duration::from_secs(10)).is_none());
+    assert!(take(10).is_none());
 
     let mut connection = crate::http::client::http2(&dialer, &endpoint).await.unwrap();
     connection.retire_at = Some(now + Duration::from_secs(10));
@@ -401,6 +403,39 @@ async fn a_retired_connection_takes_no_new_request() {
     assert!(endpoint.pool.take_http2(now, None).is_some());
     assert!(endpoint.pool.take_http2(now, Some(Instant::now())).is_none(), "opened before");
     assert!(endpoint.pool.take_http2(now + Duration::from_secs(10), None).is_none());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_for_long_takes_no_new_request() {
+    let backend = Backend::new("one").await;
+    let dialer = dialer("client");
+    let balancer = balancer("api", vec![backend.endpoint()]);
+    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
+    let mut connection = crate::http::client::http1(&dialer, &endpoint).await.unwrap();
+    connection.sender.ready().await.unwrap();
+    let now = Instant::now();
+    endpoint.pool.put_http1(connection, now);
+    let second = Duration::from_secs(1);
+    assert!(endpoint.pool.take_http1(now + second, second).is_none(), "too long for this request");
+    assert!(endpoint.pool.take_http1(now + pool::IDLE_TIMEOUT, pool::IDLE_TIMEOUT).is_none());
+    assert!(endpoint.pool.take_http1(now, second).is_none(), "it was closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_in_use_for_long_is_still_looked_after() {
+    let backend = Backend::new("one").await;
+    let dialer = dialer("client");
+    let balancer = balancer("api", vec![backend.endpoint()]);
+    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
+    let in_flight = endpoint.begin(1).unwrap();
+    let mut connection = crate::http::client::http1(&dialer, &endpoint).await.unwrap();
+    connection.sender.ready().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    endpoint.pool.put_http1(connection, Instant::now());
+    drop(in_flight);
+    dialer.tasks.begin_drain();
+    let closes = dialer.tasks.shutdown(Duration::from_secs(1)).await;
+    assert!(endpoint.pool.take_http1(Instant::now(), pool::IDLE_TIMEOUT).is_none(), "{closes:?}");
 }
 
 #[test]
