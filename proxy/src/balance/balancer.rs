@@ -1,6 +1,7 @@
 //! A backend's ready endpoints, with what is kept for each: its load, its pool, whether it failed a
 //! moment ago. Choosing among them is in p2c.rs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,13 +57,13 @@ impl Balancer {
     /// the connections of others end when their last request does.
     pub fn update(&self, endpoints: Vec<Endpoint>) {
         let before = self.endpoints.load();
+        let known: HashMap<SocketAddr, &Arc<BalancedEndpoint>> =
+            before.iter().map(|endpoint| (endpoint.endpoint.address, endpoint)).collect();
         let after = endpoints
             .into_iter()
             .map(|endpoint| {
-                let kept = before.iter().find(|kept| {
-                    kept.endpoint.address == endpoint.address
-                        && kept.endpoint.peer == endpoint.peer
-                        && kept.endpoint.pod == endpoint.pod
+                let kept = known.get(&endpoint.address).filter(|kept| {
+                    kept.endpoint.peer == endpoint.peer && kept.endpoint.pod == endpoint.pod
                 });
                 match kept {
                     Some(kept) => Arc::clone(kept),
