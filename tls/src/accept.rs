@@ -1,6 +1,7 @@
 //! The server side of a handshake between two proxies.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use heddle_model::identity::{PeerServerName, PodUid};
 use rustls::server::Acceptor;
@@ -23,6 +24,8 @@ pub struct Accepted<IO> {
     pub stream: TlsStream<IO>,
     /// Who called.
     pub peer: PeerIdentity,
+    /// When the certificate expires that says so.
+    pub peer_not_after: SystemTime,
     /// Which of our ports was asked for. Its pod is always our own.
     pub server_name: PeerServerName,
     /// What flows inside.
@@ -52,8 +55,15 @@ where
         let (stream, server_name) = handshake(io, serving, own_name).await?;
         let connection = stream.get_ref().1;
         let protocol = protocol(connection)?;
-        let peer = peer(connection)?.ok_or(HandshakeError::NoCertificate)?;
-        Ok(Accepted { stream: TlsStream::Server(stream), peer, server_name, protocol })
+        let Leaf { peer, not_after, .. } =
+            leaf(connection)?.ok_or(HandshakeError::NoCertificate)?;
+        Ok(Accepted {
+            stream: TlsStream::Server(stream),
+            peer,
+            peer_not_after: not_after,
+            server_name,
+            protocol,
+        })
     })
     .await
 }
@@ -88,12 +98,12 @@ fn protocol(connection: &ServerConnection) -> Result<InnerProtocol, HandshakeErr
     connection.alpn_protocol().and_then(InnerProtocol::from_name).ok_or(HandshakeError::Alpn)
 }
 
-/// Whom the certificate that the verifier has passed names; `None` if there was none.
-pub(crate) fn peer(connection: &ServerConnection) -> Result<Option<PeerIdentity>, HandshakeError> {
+/// What the certificate that the verifier has passed says; `None` if there was none.
+pub(crate) fn leaf(connection: &ServerConnection) -> Result<Option<Leaf>, HandshakeError> {
     connection
         .peer_certificates()
         .and_then(<[_]>::first)
-        .map(|certificate| Leaf::parse(certificate).map(|leaf| leaf.peer))
+        .map(|certificate| Leaf::parse(certificate))
         .transpose()
         .map_err(HandshakeError::Refused)
 }

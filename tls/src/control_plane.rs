@@ -35,7 +35,7 @@ where
         if connection.alpn_protocol() != Some(alpn::CONTROL_PLANE) {
             return Err(HandshakeError::Alpn.into());
         }
-        let peer = accept::peer(connection)?;
+        let peer = accept::leaf(connection)?.map(|leaf| leaf.peer);
         Ok((TlsStream::Server(stream), peer))
     })
     .await

@@ -18,7 +18,7 @@ use crate::connect::{self, ConnectError, connect};
 use crate::control_plane;
 use crate::credentials::{self, Credentials};
 use crate::peer::PeerIdentity;
-use crate::stream::TlsStream;
+use crate::stream::{TlsStream, peer_not_after};
 use crate::testing::{CarelessAuthority, OddLeaf, TestMesh, target, trust_domain, workload};
 
 type Client = Result<TlsStream<DuplexStream>, ConnectError>;
@@ -54,7 +54,10 @@ async fn two_proxies_know_each_other_after_a_handshake() {
     let mesh = TestMesh::new();
     let (frontend, api) = (workload("frontend"), workload("api"));
     let (_client_writer, client) = mesh.credentials(&frontend);
-    let (_server_writer, server) = mesh.credentials(&api);
+    let (server_writer, server) = mesh.credentials(&api);
+    let earlier = crate::testing::now() - Duration::from_secs(60);
+    server_writer.set_certificate(mesh.leaf_issued_at(&api, earlier)).unwrap();
+    let (client_until, server_until) = (client.leaf_not_after(), server.leaf_not_after());
     for protocol in InnerProtocol::ALL {
         let (near, far) = duplex(PIPE_BYTES);
         let target = target(&api);
@@ -64,6 +67,8 @@ async fn two_proxies_know_each_other_after_a_handshake() {
         );
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
         assert_eq!(server.peer, frontend);
+        assert_eq!(Some(server.peer_not_after), client_until);
+        assert_eq!(peer_not_after(&client), server_until);
         assert_eq!(server.protocol, protocol);
         assert_eq!(server.server_name.port.number(), 8080);
         assert_eq!(server.server_name.pod_uid, api.pod_uid);
