@@ -27,6 +27,7 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
 use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted};
 use crate::inbound::applications::Applications;
+use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
 use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
@@ -327,6 +328,10 @@ impl Inbound {
         let serving = Serving {
             version,
             idle: self.dialer.settings.inbound_idle,
+            window_bytes: match caller {
+                Caller::Mutual { .. } => HTTP2_CONNECTION_WINDOW_BYTES,
+                Caller::Plaintext => HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES,
+            },
             drain: Some(self.dialer.tasks.drain().clone()),
         };
         let dialer = Arc::clone(&self.dialer);

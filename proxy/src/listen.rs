@@ -182,6 +182,7 @@ fn dialer(path: &DataPath) -> Arc<Dialer> {
         tasks: path.tasks.clone(),
         settings: path.settings,
         warnings: Throttle::default(),
+        local_warnings: Throttle::default(),
     })
 }
 
@@ -303,10 +304,15 @@ pub const DRAIN_QUIET: Duration = Duration::from_secs(3);
 pub const HEADERS_LIMIT_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 pub const HTTP2_STREAM_LIMIT: u32 = 250;
-/// What may be under way on one stream: 1 MiB fills 8 Gbit/s at a round trip of 1 ms.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// What may be under way on one connection: it bounds memory, streams share it.
+/// What may be under way to us on one stream: 256 KiB fills 2 Gbit/s at a round trip of 1 ms.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// What may be under way to us on one connection: it bounds memory, and streams share it. It is
+/// many streams' windows, so that a few whose readers are slow do not stop the others.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// The same for callers that nobody authenticated: anybody can open many connections.
+pub const HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What is kept of one stream that its receiver does not take; each direction has its own.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Streams that one connection may have reset and not yet be rid of (CVE-2023-44487).
 pub const HTTP2_RESET_LIMIT: usize = 1024;
 const BACKLOG: i32 = 1024;

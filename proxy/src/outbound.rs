@@ -16,13 +16,14 @@ use tracing::debug;
 
 use crate::balance::balancer::{Balancer, InFlight};
 use crate::balance::weighted;
-use crate::connect::{ConnectError, Dialer, Transport, reset_on_close};
+use crate::connect::{ConnectError, Dialer, Opened, Transport, reset_on_close};
 use crate::detect::{Verdict, detect};
 use crate::discovery::resolved::Resolved;
 use crate::discovery::store::{NotDiscovered, Store};
 use crate::http::HttpVersion;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, OutboundCall, service_label};
+use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
 use crate::metrics::{ConnectionLabels, Direction, Protection};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
@@ -263,6 +264,7 @@ impl Outbound {
         let serving = Serving {
             version: call.version,
             idle: self.dialer.settings.outbound_idle,
+            window_bytes: HTTP2_CONNECTION_WINDOW_BYTES,
             // The application may still be running; see listen.rs.
             drain: None,
         };
@@ -312,7 +314,7 @@ impl Outbound {
                 .begin(self.dialer.settings.requests_per_endpoint)
                 .ok_or_else(|| Refusal::Overloaded(label()))?;
             match self.dialer.endpoint(&endpoint.endpoint, InnerProtocol::Tcp).await {
-                Ok(transport) => {
+                Ok(Opened { transport, .. }) => {
                     let labels = ConnectionLabels {
                         direction: Direction::Outbound,
                         service: Arc::clone(&call.service),
@@ -325,7 +327,9 @@ impl Outbound {
                 }
                 Err(error) => {
                     debug!(error = %Chain(&error), backend = %balancer.label(), "cannot connect");
-                    endpoint.mark_failing();
+                    if !error.is_local() {
+                        endpoint.mark_failing();
+                    }
                     tried.push(endpoint.endpoint.address);
                     last = Some(error);
                 }

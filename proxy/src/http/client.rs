@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::balance::balancer::BalancedEndpoint;
-use crate::connect::{ConnectError, Dialer};
+use crate::connect::{ConnectError, Dialer, Opened};
 use crate::http::pool::{Http1Connection, Http2Connection, keep};
 use crate::listen::{
-    HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES,
+    HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_SEND_BUFFER_BYTES,
+    HTTP2_STREAM_WINDOW_BYTES,
 };
 
 /// A new HTTP/1 connection.
@@ -22,9 +23,8 @@ pub async fn http1(
     dialer: &Dialer,
     endpoint: &Arc<BalancedEndpoint>,
 ) -> Result<Http1Connection, ConnectError> {
-    // Before the handshake, so that a certificate that is swapped during it does not lengthen this.
-    let retire_at = dialer.retire_at(&endpoint.endpoint);
-    let transport = dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http1).await?;
+    let Opened { transport, retire_at } =
+        dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http1).await?;
     let address = endpoint.endpoint.address;
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
@@ -46,13 +46,14 @@ pub async fn http2(
     dialer: &Dialer,
     endpoint: &Arc<BalancedEndpoint>,
 ) -> Result<Http2Connection, ConnectError> {
-    let retire_at = dialer.retire_at(&endpoint.endpoint);
-    let transport = dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http2).await?;
+    let Opened { transport, retire_at } =
+        dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http2).await?;
     let address = endpoint.endpoint.address;
     let (sender, connection) = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
         .keep_alive_interval(dialer.settings.http2_ping_interval)
         .keep_alive_timeout(dialer.settings.http2_ping_timeout)
         .max_header_list_size(u32::try_from(HEADERS_LIMIT_BYTES).unwrap_or(u32::MAX))

@@ -162,7 +162,9 @@ impl History {
         let label = || backend.label().to_string();
         match unanswered {
             Unanswered::NotConnected { request, error } => {
-                endpoint.mark_failing();
+                if !error.is_local() {
+                    endpoint.mark_failing();
+                }
                 self.tried.push(endpoint.endpoint.address);
                 self.last = Some((
                     ProxyError::Connect { backend: label(), source: Box::new(error) },
@@ -303,9 +305,11 @@ impl Trying<'_> {
         if let Some((connection, place)) = pool.take_http2(Instant::now(), self.history.failed_at) {
             return Ok((connection, place, true));
         }
-        let connection = client::http2(self.dialer, self.endpoint).await.inspect_err(|_error| {
+        let connection = client::http2(self.dialer, self.endpoint).await.inspect_err(|error| {
             // Before those who wait for their turn get it.
-            self.endpoint.mark_failing();
+            if !error.is_local() {
+                self.endpoint.mark_failing();
+            }
         })?;
         let place = connection.place();
         pool.add_http2(connection.clone());

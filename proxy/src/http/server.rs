@@ -21,7 +21,7 @@ use crate::http::client::TaskExecutor;
 use crate::http::respond::ProxyError;
 use crate::http::{HttpService, HttpVersion};
 use crate::listen::{
-    HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESET_LIMIT, HTTP2_STREAM_LIMIT,
+    HEADERS_LIMIT_BYTES, HTTP2_RESET_LIMIT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_LIMIT,
     HTTP2_STREAM_WINDOW_BYTES,
 };
 
@@ -35,6 +35,8 @@ pub struct Serving {
     /// For HTTP/1 this also bounds how long the head of a request may take: hyper has one timer for
     /// both.
     pub idle: Duration,
+    /// What may be under way on the whole connection, of HTTP/2.
+    pub window_bytes: u32,
     /// When to end after what is in flight; `None`: not before it is aborted.
     pub drain: Option<CancellationToken>,
 }
@@ -116,7 +118,8 @@ where
     let connection = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(serving.window_bytes)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
         .max_concurrent_streams(HTTP2_STREAM_LIMIT)
         .max_header_list_size(u32::try_from(HEADERS_LIMIT_BYTES).unwrap_or(u32::MAX))
         // One client's many cancelled requests must not end the connection that it shares.

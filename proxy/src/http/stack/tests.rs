@@ -47,7 +47,8 @@ impl Proxy {
         drain: Option<tokio_util::sync::CancellationToken>,
     ) -> TcpStream {
         let (near, far) = tcp_pair().await;
-        let serving = Serving { version, idle: Duration::from_secs(60), drain };
+        let window_bytes = crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
+        let serving = Serving { version, idle: Duration::from_secs(60), window_bytes, drain };
         let dialer = Arc::clone(&self.dialer);
         spawn(async move {
             let _ = serve(far, service, serving, &dialer).await;
