@@ -1,5 +1,6 @@
 //! The admin server of a process: `/metrics` (Prometheus), `/ready`, `/live`. Holds nothing secret.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::readiness::Readiness;
@@ -36,26 +38,21 @@ impl fmt::Debug for Admin {
 }
 
 /// Serves until draining begins: from then on a refused connection says "not ready" by itself.
+///
+/// Anybody may connect, and a probe must be answered all the same: connections are always accepted,
+/// and the oldest goes when there are too many. Who asks when it connects is answered long before
+/// its turn comes to go.
 pub fn serve(listener: TcpListener, admin: Admin, tasks: &Tasks) {
     let drain = tasks.drain().clone();
     tasks.spawn("admin.server", async move {
-        let slots = Arc::new(Semaphore::new(CONNECTION_LIMIT));
-        let connections = tokio_util::task::TaskTracker::new();
+        let mut open = Open::default();
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = drain.cancelled() => break,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let admin = admin.clone();
-                    #[expect(clippy::let_underscore_future, reason = "the tracker holds it")]
-                    let _ = connections.spawn(async move {
-                        serve_connection(stream, admin).await;
-                        drop(slot);
-                    });
-                }
+                Ok((stream, _)) => open.begin(serve_connection(stream, admin.clone())),
                 Err(error) => {
                     warn!(%error, "admin connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -63,6 +60,24 @@ pub fn serve(listener: TcpListener, admin: Admin, tasks: &Tasks) {
             }
         }
     });
+}
+
+/// The connections that are open, the oldest first. Dropping it ends none.
+#[derive(Default)]
+struct Open {
+    tracker: TaskTracker,
+    all: VecDeque<AbortHandle>,
+}
+
+impl Open {
+    fn begin(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        self.all.retain(|connection| !connection.is_finished());
+        while self.all.len() >= CONNECTION_LIMIT {
+            let Some(oldest) = self.all.pop_front() else { break };
+            oldest.abort();
+        }
+        self.all.push_back(self.tracker.spawn(connection).abort_handle());
+    }
 }
 
 async fn serve_connection(stream: TcpStream, admin: Admin) {
@@ -73,6 +88,7 @@ async fn serve_connection(stream: TcpStream, admin: Admin) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CONNECTION_LIFETIME, connection).await {
         Ok(Ok(())) | Err(_) => {}
@@ -125,15 +141,17 @@ fn with_type(
 
 /// Scrapers and probes are few; more is a mistake or an attack.
 const CONNECTION_LIMIT: usize = 64;
-/// How long a client may take to send a request's head, idle time on a kept-alive connection included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// A scraper opens a new connection after this.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection, which is one request, may take. The metrics of a large mesh are megabytes.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(10);
 /// After a failure to accept, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn admin() -> Admin {
@@ -157,5 +175,23 @@ mod tests {
     fn nothing_can_be_changed_through_it() {
         let response = answer(&Method::POST, "/ready", &admin());
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
+    async fn connections_that_ask_nothing_keep_no_probe_out() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        serve(listener, admin(), &Tasks::new());
+        let mut idle = Vec::new();
+        for _connection in 0..100 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        probe.write_all(b"GET /live HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let read = probe.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(2), read).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.ends_with("live\n"), "{answer}");
     }
 }

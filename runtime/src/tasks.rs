@@ -39,16 +39,24 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let abort = self.abort.clone();
         let span = tracing::info_span!("task", task = name);
-        let task = async move {
+        self.spawn_quiet(task.instrument(span));
+    }
+
+    /// Runs one of very many tasks of a kind, such as a connection or a stream, which says what it
+    /// is in each line it logs: it makes no span, which would cost more than its beginning.
+    pub fn spawn_quiet<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let abort = self.abort.clone();
+        #[expect(clippy::let_underscore_future, reason = "the tracker holds it")]
+        let _ = self.tracker.spawn(async move {
             tokio::select! {
                 () = task => {}
                 () = abort.cancelled() => {}
             }
-        };
-        #[expect(clippy::let_underscore_future, reason = "the tracker holds it")]
-        let _ = self.tracker.spawn(task.instrument(span));
+        });
     }
 
     /// Cancelled when draining begins.
