@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::status::Problem;
 use addresses::{Addresses, Exhausted, Families, Pool};
-use documents::Document;
+use documents::{Document, Unreadable};
 use object::{Object, PodName};
 use pod::PodPlan;
 use service::ServicePlan;
@@ -28,11 +28,12 @@ use service::ServicePlan;
 #[derive(Debug)]
 pub struct Manifests {
     families: Families,
-    /// Every file as it was when it could last be read: a file with an error changes nothing that runs.
+    /// Every file as it was read, with the objects that were in a document that cannot be read any more: an error
+    /// changes nothing that runs.
     good: BTreeMap<PathBuf, Vec<Document>>,
     pods: BTreeMap<PodName, PodAssignment>,
     pod_addresses: Pool,
-    services: BTreeMap<ServiceName, u32>,
+    services: BTreeMap<ServiceName, ServiceAssignment>,
     service_addresses: Pool,
 }
 
@@ -61,6 +62,15 @@ struct PodAssignment {
     plan: Option<PodPlan>,
 }
 
+/// What a service was given, also while it is gone: clients may remember its addresses.
+#[derive(Clone, Debug, Default)]
+struct ServiceAssignment {
+    /// Which virtual addresses it has, unless its file names some.
+    number: Option<u32>,
+    /// As it was last accepted; nothing once it is gone.
+    plan: Option<ServicePlan>,
+}
+
 impl Manifests {
     /// A directory that was never read.
     pub fn new(families: Families) -> Self {
@@ -81,26 +91,7 @@ impl Manifests {
         mut new_uid: impl FnMut() -> PodUid,
     ) -> Reading {
         let mut reading = Reading::default();
-        self.good.retain(|file, _| files.contains_key(file));
-        for (file, content) in files {
-            match documents::parse(content) {
-                Ok(documents) => {
-                    self.good.insert(file.clone(), documents);
-                }
-                Err(unreadable) => {
-                    // Copied as it is, so that the control plane can say so on its status too.
-                    reading.outputs.insert(file.clone(), content.clone());
-                    reading.problems.push(Problem {
-                        file: file.clone(),
-                        object: String::new(),
-                        field: String::new(),
-                        message: unreadable.to_string(),
-                        blocking: false,
-                    });
-                }
-            }
-        }
-        let good = std::mem::take(&mut self.good);
+        let good = self.take_good(files, &mut reading);
         self.reserve_addresses(&good);
         let namespaces = object::injection_by_namespace(good.values().flatten());
         for (file, documents) in &good {
@@ -118,6 +109,54 @@ impl Manifests {
         reading
     }
 
+    /// The documents to go by. Those of a file of which some cannot be read include the objects that were in it before
+    /// and are nowhere now: what cannot be read is not deleted.
+    fn take_good(
+        &mut self,
+        files: &BTreeMap<PathBuf, Vec<u8>>,
+        reading: &mut Reading,
+    ) -> BTreeMap<PathBuf, Vec<Document>> {
+        let former = std::mem::take(&mut self.good);
+        let parsed: BTreeMap<_, _> =
+            files.iter().map(|(file, content)| (file, documents::parse(content))).collect();
+        let present: BTreeSet<_> = parsed
+            .values()
+            .flat_map(|file| &file.documents)
+            .flat_map(Document::objects)
+            .filter_map(object::claimed)
+            .collect();
+        let lost = |file: &Path| -> Vec<Document> {
+            let objects = former.get(file).into_iter().flatten().flat_map(Document::objects);
+            let is_lost =
+                |value: &&Value| object::claimed(value).is_some_and(|it| !present.contains(&it));
+            objects.filter(is_lost).cloned().map(Document::of).collect()
+        };
+        let mut good = BTreeMap::new();
+        for (file, parsed) in &parsed {
+            let mut documents = parsed.documents.clone();
+            if !parsed.unreadable.is_empty() {
+                documents.extend(lost(file));
+            }
+            for unreadable in &parsed.unreadable {
+                if *unreadable == Unreadable::NotText
+                    && let Some(content) = files.get(*file)
+                {
+                    // Copied as it is, so that the control plane can say so on its status too.
+                    reading.outputs.insert((*file).clone(), content.clone());
+                }
+                reading.problems.push(Problem {
+                    file: (*file).clone(),
+                    object: String::new(),
+                    field: String::new(),
+                    message: unreadable.to_string(),
+                    blocking: false,
+                });
+            }
+            good.insert((*file).clone(), documents);
+        }
+        good
+    }
+
     fn object(
         &mut self,
         value: &mut Value,
@@ -128,7 +167,7 @@ impl Manifests {
             Ok(object) => object,
             Err(fault) => {
                 visit.no_object(value, fault);
-                return self.keep(object::claimed_pod_name(value).as_ref(), value, visit);
+                return self.keep(value, visit);
             }
         };
         match object.kind.as_str() {
@@ -182,17 +221,36 @@ impl Manifests {
                 for fault in faults {
                     visit.problem(object, fault);
                 }
-                self.keep(Some(&name), value, visit);
+                self.keep(value, visit);
             }
         }
     }
 
-    /// As Kubernetes refuses a bad update, the pod that runs goes on.
-    fn keep(&self, name: Option<&PodName>, value: &mut Value, visit: &mut Visit<'_>) {
-        let given = name.and_then(|name| self.pods.get(name));
-        if let Some(plan) = given.and_then(|given| given.plan.clone()) {
-            value.clone_from(&plan.manifest);
-            visit.reading.pods.push(plan);
+    /// As Kubernetes refuses a bad update, what runs goes on as it was.
+    fn keep(&self, value: &mut Value, visit: &mut Visit<'_>) {
+        let (pods, services) = (&mut visit.reading.pods, &mut visit.reading.services);
+        match object::claimed(value) {
+            Some(("Pod", name)) => {
+                let plan = self.pods.get(&name).and_then(|given| given.plan.clone());
+                if let Some(plan) = plan.filter(|_| pods.iter().all(|pod| pod.name != name)) {
+                    value.clone_from(&plan.manifest);
+                    pods.push(plan);
+                }
+            }
+            Some(("Service", PodName { namespace, name })) => {
+                let name = ServiceName { namespace, name };
+                let Some(given) = self.services.get(&name) else { return };
+                let is_new = services.iter().all(|service| service.name != name);
+                if let Some(plan) = given.plan.clone().filter(|_| is_new) {
+                    // The control plane keeps what it knows of it too, and says what is wrong: so it is shown the new
+                    // text, but with the addresses, should it accept what is not accepted here.
+                    if given.number.is_some() && value.get("spec").is_some_and(Value::is_object) {
+                        service::fill_in(value, &plan);
+                    }
+                    services.push(plan);
+                }
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -227,16 +285,20 @@ impl Manifests {
         }
         let mut plan = match ServicePlan::read(object, value) {
             Ok(plan) => plan,
-            Err(fault) => return visit.problem(object, fault),
+            Err(fault) => {
+                visit.problem(object, fault);
+                return self.keep(value, visit);
+            }
         };
+        let given = self.services.entry(name).or_default();
         if plan.wants_addresses() {
-            let number = match self.services.get(&name) {
-                Some(number) => Ok(*number),
+            let number = match given.number {
+                Some(number) => Ok(number),
                 None => self.service_addresses.take(),
             };
             match number {
                 Ok(number) => {
-                    self.services.insert(name, number);
+                    given.number = Some(number);
                     plan.addresses = Addresses::of_service(number, self.families).all();
                     service::fill_in(value, &plan);
                 }
@@ -245,6 +307,7 @@ impl Manifests {
                 }
             }
         }
+        given.plan = Some(plan.clone());
         visit.reading.services.push(plan);
     }
 
@@ -266,6 +329,10 @@ impl Manifests {
             if let Some(former) = self.pods.remove(&name) {
                 self.pod_addresses.give_back(former.instance);
             }
+        }
+        let present: BTreeSet<_> = reading.services.iter().map(|service| &service.name).collect();
+        for (_, given) in self.services.iter_mut().filter(|(name, _)| !present.contains(name)) {
+            given.plan = None;
         }
     }
 }

@@ -7,11 +7,17 @@ use serde_json::Value;
 pub struct Document {
     /// Its text with the `---` line that opens it, if any.
     text: String,
-    /// What it says; null where there is nothing but comments.
+    /// What it says; null where there is nothing but comments, and where it cannot be read.
     value: Value,
 }
 
 impl Document {
+    /// One that holds this object and was never written by anybody.
+    pub fn of(object: Value) -> Self {
+        let text = print_value(&object).unwrap_or_default();
+        Self { text: format!("---\n{}\n", text.trim_end()), value: object }
+    }
+
     /// The objects in it: one, or the items of a `List`.
     pub fn objects(&self) -> impl Iterator<Item = &Value> {
         let items = self.value.get("items").filter(|_| is_list(&self.value));
@@ -35,14 +41,23 @@ impl Document {
     }
 }
 
-/// A file that is no YAML.
+/// A file as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct File {
+    /// Its documents; one that cannot be read has its text, and nothing in it.
+    pub documents: Vec<Document>,
+    /// Why some cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A document that is no YAML, or a file that is no text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// Not text.
+    /// Not text: there are no documents at all.
     #[error("the file is not UTF-8 text; the last good version stays")]
     NotText,
     /// Not YAML.
-    #[error("document {number} cannot be read: {message}; the last good version stays")]
+    #[error("document {number} cannot be read: {message}; its last good version stays")]
     NotYaml {
         /// Counted from 1.
         number: usize,
@@ -51,30 +66,31 @@ pub enum Unreadable {
     },
 }
 
-/// Reads a file.
-pub fn parse(content: &[u8]) -> Result<Vec<Document>, Unreadable> {
-    let text = std::str::from_utf8(content).map_err(|_not_text| Unreadable::NotText)?;
-    split(text)
-        .into_iter()
-        .enumerate()
-        .map(|(index, text)| {
-            let value = if is_empty(&text) {
-                Value::Null
-            } else {
-                serde_saphyr::from_str(&text).map_err(|error| Unreadable::NotYaml {
-                    number: index + 1,
-                    message: error.without_snippet().to_string(),
-                })?
-            };
-            Ok(Document { text, value })
-        })
-        .collect()
+/// Reads a file; a document that cannot be read does not keep the others from it.
+pub fn parse(content: &[u8]) -> File {
+    let Ok(text) = std::str::from_utf8(content) else {
+        return File { documents: Vec::new(), unreadable: vec![Unreadable::NotText] };
+    };
+    let mut file = File::default();
+    for (index, text) in split(text).into_iter().enumerate() {
+        let read = if is_empty(&text) { Ok(Value::Null) } else { serde_saphyr::from_str(&text) };
+        let value = read.unwrap_or_else(|error| {
+            let message = error.without_snippet().to_string();
+            file.unreadable.push(Unreadable::NotYaml { number: index + 1, message });
+            Value::Null
+        });
+        file.documents.push(Document { text, value });
+    }
+    file
 }
 
 /// The file again: the text of a document that is the same in `changed`, YAML anew for one that is not.
 pub fn print(documents: &[Document], changed: &[Document]) -> Vec<u8> {
     let mut file = String::new();
     for (before, after) in documents.iter().zip(changed) {
+        if !file.is_empty() && !file.ends_with('\n') {
+            file.push('\n');
+        }
         match print_value(&after.value) {
             Some(yaml) if before.value != after.value => {
                 file.push_str("---\n");
@@ -142,35 +158,52 @@ mod tests {
             ("a longer rule is text", "a: |\n  x\n  ----\n", 1),
             ("an empty one between", "a: 1\n---\n---\nb: 2\n", 3),
         ] {
-            let documents = parse(text.as_bytes()).unwrap();
+            let documents = parse(text.as_bytes()).documents;
             assert_eq!(documents.len(), expected, "case: {case}: {documents:?}");
             assert_eq!(print(&documents, &documents), text.as_bytes(), "case: {case}");
         }
     }
 
     #[test]
-    fn an_error_names_its_document() {
-        let error = parse(b"a: 1\n---\nb: [\n").unwrap_err();
-        assert!(matches!(error, Unreadable::NotYaml { number: 2, .. }), "{error}");
-        assert_eq!(parse(&[0xff, 0xfe]), Err(Unreadable::NotText));
+    fn an_error_names_its_document_and_leaves_the_others_readable() {
+        let text = "a: 1\n---\nb: [\n---\nc: 3\n";
+        let file = parse(text.as_bytes());
+        assert!(
+            matches!(file.unreadable.as_slice(), [Unreadable::NotYaml { number: 2, .. }]),
+            "{file:?}"
+        );
+        let values: Vec<_> = file.documents.iter().flat_map(Document::objects).collect();
+        assert_eq!(values[0]["a"], 1);
+        assert_eq!(values[2]["c"], 3);
+        assert_eq!(print(&file.documents, &file.documents), text.as_bytes());
+        assert_eq!(parse(&[0xff, 0xfe]).unreadable, [Unreadable::NotText]);
+    }
+
+    #[test]
+    fn a_document_that_is_added_stands_apart_from_an_unfinished_line() {
+        let mut documents = parse(b"a: [").documents;
+        documents.push(Document::of(serde_json::json!({"b": 2})));
+        let printed = print(&documents, &documents);
+        let file = parse(&printed);
+        assert_eq!(file.unreadable.len(), 1, "{file:?}");
+        assert_eq!(file.documents[1].value["b"], 2, "{file:?}");
     }
 
     #[test]
     fn a_changed_document_leaves_the_others_as_they_were() {
-        let documents = parse(b"# first\na: 1\n---\nb: 2 # second\n").unwrap();
+        let documents = parse(b"# first\na: 1\n---\nb: 2 # second\n").documents;
         let mut changed = documents.clone();
         changed[1].value = serde_json::json!({"b": "yes", "c": ["1", 1, true, null]});
         let printed = String::from_utf8(print(&documents, &changed)).unwrap();
         assert!(printed.starts_with("# first\na: 1\n---\n"), "{printed}");
-        assert_eq!(parse(printed.as_bytes()).unwrap()[1].value, changed[1].value, "{printed}");
+        assert_eq!(parse(printed.as_bytes()).documents[1].value, changed[1].value, "{printed}");
     }
 
     proptest! {
         #[test]
         fn what_did_not_change_is_printed_as_it_was_read(text in "[ab#:\\-\n ]{0,60}") {
-            if let Ok(documents) = parse(text.as_bytes()) {
-                prop_assert_eq!(print(&documents, &documents), text.as_bytes());
-            }
+            let documents = parse(text.as_bytes()).documents;
+            prop_assert_eq!(print(&documents, &documents), text.as_bytes());
         }
 
         #[test]

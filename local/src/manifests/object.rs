@@ -96,12 +96,12 @@ impl Object {
     }
 }
 
-/// The name that a Pod seems to have whose head cannot be read.
-pub fn claimed_pod_name(value: &Value) -> Option<PodName> {
+/// The kind, namespace and name that an object seems to have, also where the rest of its head cannot be read.
+pub fn claimed(value: &Value) -> Option<(&str, PodName)> {
     let text = |field: &str| Some(value.get("metadata")?.get(field)?.as_str()?.to_owned());
-    value.get("kind").and_then(Value::as_str).filter(|kind| *kind == "Pod")?;
+    let kind = value.get("kind")?.as_str()?;
     let namespace = text("namespace").unwrap_or_else(|| "default".to_owned());
-    Some(PodName { namespace, name: text("name")? })
+    Some((kind, PodName { namespace, name: text("name")? }))
 }
 
 /// Reads a value as `T`, where null means absent as it does in Kubernetes; the fault names the field.

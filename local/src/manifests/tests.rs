@@ -145,16 +145,67 @@ fn what_cannot_be_run_is_said_with_its_place_and_a_remedy() {
 }
 
 #[test]
-fn a_file_with_an_error_stops_nothing_that_runs() {
+fn a_document_with_an_error_stops_nothing_that_runs() {
+    for (case, broken) in [
+        ("the service", SHOP.replace("kind: Service", "kind: [")),
+        ("the pod", SHOP.replace("kind: Pod", "kind: [")),
+        ("the last line", format!("{SHOP}---\na: [")),
+    ] {
+        let mut reader = Reader::new();
+        let before = reader.read(&[("shop.yaml", SHOP)]);
+        for turn in ["first", "again"] {
+            let after = reader.read(&[("shop.yaml", &broken)]);
+            assert_eq!(after.pods, before.pods, "case: {case}, {turn}");
+            assert_eq!(after.services, before.services, "case: {case}, {turn}");
+            assert_eq!(after.problems.len(), 1, "case: {case}, {turn}: {:?}", after.problems);
+            let output = String::from_utf8(after.outputs[Path::new("shop.yaml")].clone()).unwrap();
+            for part in ["[", "clusterIP: \"10.43.0.1\"", "uid: uid-1", "# Left as it is."] {
+                assert!(output.contains(part), "case: {case}, {turn}: {part} in {output}");
+            }
+        }
+        assert_eq!(reader.read(&[("shop.yaml", SHOP)]), before, "case: {case}");
+        let moved = reader.read(&[("shop.yaml", "a: ["), ("moved.yaml", SHOP)]);
+        assert_eq!(moved.pods, before.pods, "case: {case}: not twice");
+        assert_eq!(moved.problems.len(), 1, "case: {case}: {:?}", moved.problems);
+        assert_eq!(reader.read(&[]).pods, [], "case: {case}: deleted is deleted");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_copied_and_stops_nothing_that_runs() {
     let mut reader = Reader::new();
     let before = reader.read(&[("shop.yaml", SHOP)]);
-    let broken = SHOP.replace("kind: Service", "kind: [");
-    let after = reader.read(&[("shop.yaml", &broken)]);
-    assert_eq!(after.pods, before.pods);
-    assert_eq!(after.services, before.services);
-    assert_eq!(after.outputs[Path::new("shop.yaml")], broken.as_bytes(), "copied as it is");
-    assert_eq!(after.problems.len(), 1);
+    let after = reader
+        .manifests
+        .read(&[(PathBuf::from("shop.yaml"), vec![0xff])].into(), || unreachable!("no pod is new"));
+    assert_eq!((&after.pods, &after.services), (&before.pods, &before.services));
+    assert_eq!(after.outputs[Path::new("shop.yaml")], [0xff]);
     assert_eq!(reader.read(&[("shop.yaml", SHOP)]), before);
+}
+
+#[test]
+fn a_service_that_is_changed_for_the_worse_goes_on_as_it_was() {
+    let mut reader = Reader::new();
+    let before = reader.read(&[("shop.yaml", SHOP)]);
+    for (case, text) in [
+        ("a port that is none", SHOP.replace("port: 80,", "port: eighty,")),
+        (
+            "a label that is no text",
+            SHOP.replace("{name: api}\nspec", "{name: api, labels: {a: []}}\nspec"),
+        ),
+    ] {
+        let after = reader.read(&[("shop.yaml", &text)]);
+        assert_eq!(after.services, before.services, "case: {case}");
+        assert_eq!(after.problems.len(), 1, "case: {case}: {:?}", after.problems);
+        let output = String::from_utf8(after.outputs[Path::new("shop.yaml")].clone()).unwrap();
+        assert!(output.contains("clusterIP: \"10.43.0.1\""), "case: {case}: {output}");
+    }
+    let bad = SHOP.replace("port: 80,", "port: eighty,");
+    let output =
+        reader.read(&[("shop.yaml", &bad)]).outputs.remove(Path::new("shop.yaml")).unwrap();
+    assert!(String::from_utf8(output).unwrap().contains("eighty"), "the control plane can say so");
+    reader.read(&[]);
+    assert_eq!(reader.read(&[("shop.yaml", &bad)]).services, [], "it was gone in between");
 }
 
 #[test]
