@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::identity::{PodUid, SpiffeId};
@@ -17,7 +17,7 @@ use heddle_runtime::tasks::Tasks;
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::connect::PeerTarget;
 use heddle_tls::credentials::Credentials;
-use heddle_tls::stream::TlsStream;
+use heddle_tls::stream::{TlsStream, peer_not_after};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -43,22 +43,46 @@ pub struct Dialer {
     pub settings: DataPathSettings,
     /// Of peers that could not be authenticated.
     pub warnings: Throttle,
+    /// Of what this machine or process has run out of.
+    pub local_warnings: Throttle,
+}
+
+/// A connection to an endpoint.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub transport: Transport,
+    /// When it is to take no new requests, since one of the two certificates that authenticated it
+    /// is near its end; `None`: never.
+    ///
+    /// Connections that are carried as bytes have no requests and are not ended by this: who they
+    /// are with was checked at their beginning.
+    pub retire_at: Option<Instant>,
 }
 
 impl Dialer {
     /// A TCP connection to the address itself, past our own redirect.
     pub async fn tcp(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
         let limit = self.settings.connect_timeout;
-        let failed = |source| ConnectError::Tcp { address, source };
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
-            .map_err(failed)?;
-        self.mark(&socket).map_err(failed)?;
-        let stream = tokio::time::timeout(limit, socket.connect(address))
+        let opening = async {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            self.mark(&socket)?;
+            let stream = socket.connect(address).await?;
+            tune(&stream)?;
+            Ok::<_, io::Error>(stream)
+        };
+        tokio::time::timeout(limit, opening)
             .await
             .map_err(|_elapsed| ConnectError::Timeout { address, limit })?
-            .map_err(failed)?;
-        tune(&stream).map_err(failed)?;
-        Ok(stream)
+            .map_err(|source| {
+                if !is_local(&source) {
+                    return ConnectError::Tcp { address, source };
+                }
+                if self.local_warnings.is_due() {
+                    warn!(error = %source, dst = %address, "this machine lets no connection be opened");
+                }
+                ConnectError::Local { source }
+            })
     }
 
     #[cfg(target_os = "linux")]
@@ -75,18 +99,24 @@ impl Dialer {
         &self,
         endpoint: &Endpoint,
         protocol: InnerProtocol,
-    ) -> Result<Transport, ConnectError> {
+    ) -> Result<Opened, ConnectError> {
         let address = endpoint.address;
-        let stream = self.tcp(address).await?;
         let Some((identity, pod_uid)) = self.target(endpoint) else {
-            return Ok(Transport::Plain(stream));
+            let transport = Transport::Plain(self.tcp(address).await?);
+            return Ok(Opened { transport, retire_at: None });
         };
+        // Before the handshake, so that a certificate that is swapped during it does not lengthen
+        // this.
+        let own_not_after = self.good_until()?;
+        let stream = self.tcp(address).await?;
         let port = Port::new(address.port()).ok_or(ConnectError::PortZero { address })?;
         let target = PeerTarget { identity: identity.clone(), pod_uid: pod_uid.clone(), port };
         match heddle_tls::connect::connect(stream, &self.credentials, &target, protocol).await {
             Ok(stream) => {
                 self.metrics.count_handshake(Side::Client, "ok");
-                Ok(Transport::Mutual(Box::new(stream)))
+                let ends = [own_not_after, peer_not_after(&stream)].into_iter().flatten().min();
+                let transport = Transport::Mutual(Box::new(stream));
+                Ok(Opened { transport, retire_at: ends.map(retire_at) })
             }
             Err(source) => {
                 self.metrics.count_handshake(Side::Client, source.label());
@@ -96,6 +126,19 @@ impl Dialer {
                 Err(ConnectError::Tls { address, source })
             }
         }
+    }
+
+    /// When our own certificate expires, if there is one; an error if it has. In TLS 1.3 the client
+    /// would take its handshake to be done, and the server's refusal for a connection that broke.
+    fn good_until(&self) -> Result<Option<SystemTime>, ConnectError> {
+        let not_after = self.credentials.leaf_not_after();
+        if not_after.is_some_and(|end| end <= clock::now()) {
+            if self.warnings.is_due() {
+                warn!("our own certificate has expired");
+            }
+            return Err(ConnectError::CertificateExpired);
+        }
+        Ok(not_after)
     }
 
     /// How a connection to this endpoint is protected.
@@ -119,16 +162,22 @@ impl Dialer {
             ExpectedPeer::Mesh { .. } | ExpectedPeer::Plaintext => None,
         }
     }
+}
 
-    /// When a connection to this endpoint that is opened now is to take no new requests, since the
-    /// certificate of this moment, which authenticates it, is near its end; `None`: never.
-    pub fn retire_at(&self, endpoint: &Endpoint) -> Option<Instant> {
-        self.target(endpoint)?;
-        let expires = self.credentials.leaf_not_after()?;
-        let left = expires.duration_since(clock::now()).unwrap_or(Duration::ZERO);
-        // A request that begins just before the end shall not finish long after it.
-        Some(Instant::now() + left.mul_f64(RETIRE_AT_SHARE))
-    }
+/// When a connection that is authenticated until `end` is to take no new requests: a request that
+/// begins just before the end shall not finish long after it.
+fn retire_at(end: SystemTime) -> Instant {
+    let left = end.duration_since(clock::now()).unwrap_or(Duration::ZERO);
+    Instant::now() + left.mul_f64(RETIRE_AT_SHARE)
+}
+
+/// Whether the error tells of this machine or process and not of who was called: descriptors or
+/// memory have run out, or the socket may not be marked.
+pub fn is_local(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM];
+    error.raw_os_error().is_some_and(|code| local.map(Errno::raw_os_error).contains(&code))
 }
 
 /// What every connection gets, accepted or opened: small writes leave at once, and a peer that
@@ -239,6 +288,16 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// The machine has run out of something, or does not let us. It tells nothing of the endpoint.
+    #[error("this machine lets no connection be opened")]
+    Local {
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// Our own certificate has expired, so that no peer would have us.
+    #[error("our own certificate has expired")]
+    CertificateExpired,
     /// TCP said nothing.
     #[error("{address} did not accept within {limit:?}")]
     Timeout {
@@ -284,11 +343,30 @@ impl ConnectError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Tcp { .. } => "connect",
+            Self::Local { .. } => "local",
+            Self::CertificateExpired => "certificate_expired",
             Self::Timeout { .. } => "connect_timeout",
             Self::Tls { .. } => "tls",
             Self::Http { .. } => "http_handshake",
             Self::PortZero { .. } => "port_zero",
             Self::FailedBefore { .. } => "connect_failed_before",
+        }
+    }
+
+    /// Whether its cause is on this side, so that it says nothing of the endpoint.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Local { .. } | Self::CertificateExpired => true,
+            Self::Tls { source, .. } => match source {
+                heddle_tls::connect::ConnectError::NotReady => true,
+                heddle_tls::connect::ConnectError::ServerName { .. }
+                | heddle_tls::connect::ConnectError::Handshake(_) => false,
+            },
+            Self::Tcp { .. }
+            | Self::Timeout { .. }
+            | Self::Http { .. }
+            | Self::PortZero { .. }
+            | Self::FailedBefore { .. } => false,
         }
     }
 }
@@ -298,3 +376,25 @@ const RETIRE_AT_SHARE: f64 = 0.9;
 const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_RETRIES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_the_machine_has_run_out_of_is_not_held_against_an_endpoint() {
+        for (errno, expected) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::PERM, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::HOSTUNREACH, false),
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(is_local(&error), expected, "case: {errno:?}");
+        }
+    }
+}

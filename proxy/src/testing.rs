@@ -126,6 +126,7 @@ pub(crate) fn dialer_with(name: &str, credentials: Credentials) -> Arc<Dialer> {
         tasks: Tasks::new(),
         settings: DataPathSettings::default(),
         warnings: Throttle::default(),
+        local_warnings: Throttle::default(),
     })
 }
 

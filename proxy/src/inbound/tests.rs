@@ -336,3 +336,20 @@ async fn no_request_is_lost_while_certificates_of_seconds_are_renewed() {
     let clients = futures_util::future::join_all(clients);
     let (_, ()) = tokio::join!(clients, renew);
 }
+
+#[tokio::test]
+async fn an_own_certificate_that_has_expired_is_told_and_not_held_against_the_endpoint() {
+    let backend = Backend::at(application_address(), "application").await;
+    let lifetime = Duration::from_secs(1);
+    let pair = Pair::living(lifetime, backend.address, InboundMode::Strict, "server").await;
+    let mut client = Client::new(pair.connect().await).await;
+    tokio::time::sleep(lifetime).await;
+    for _request in 0..2 {
+        let answer = client.get("/").await.unwrap();
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.headers["x-heddle-error"], "certificate_expired");
+    }
+    pair.mesh.renew("client", LIFETIME, &pair.client_writer);
+    pair.mesh.renew("server", LIFETIME, &pair.server_writer);
+    assert_eq!(client.get("/").await.unwrap().status, 200);
+}
