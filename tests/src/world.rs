@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use heddle_local::mesh::{ControlPlane, Mesh, MeshConfig};
@@ -11,6 +11,7 @@ use heddle_local::protocol::Output;
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::manifest::Service;
 use crate::program;
 use crate::status::Status;
 use crate::wait;
@@ -201,19 +202,15 @@ impl World {
         }
     }
 
-    /// Waits until the control plane has published what the runner wrote of the last workload that became
-    /// ready: versions are microseconds since 1970.
+    /// Waits until the control plane has published the endpoints of all workloads, which the runner wrote
+    /// before it called them ready: a service that is written after that is published no earlier.
     async fn endpoints_are_known(&self) -> Result<()> {
-        let slices = self.state_directory().join("manifests/.generated/endpoint-slices");
-        let mut written = SystemTime::UNIX_EPOCH;
-        for file in std::fs::read_dir(slices).into_iter().flatten().flatten() {
-            written = written.max(file.metadata()?.modified()?);
-        }
-        let written = written.duration_since(SystemTime::UNIX_EPOCH)?.as_micros();
+        self.write(
+            "settled.yaml",
+            &Service::new("settled").without_selector().port(80, 80).to_string(),
+        )?;
         wait::until("the endpoints are published", Duration::from_secs(10), async || {
-            let version = Status::read(self).await?.version;
-            ensure!(u128::from(version) >= written, "version {version}, endpoints of {written}");
-            Ok(())
+            Status::read(self).await?.object("Service", "settled").map(drop)
         })
         .await
     }
