@@ -18,8 +18,9 @@ pub struct Ledger {
     own: PodUid,
     subscriptions: BTreeSet<ResourceKey>,
     held: BTreeMap<ResourceKey, Held>,
-    /// Endpoints that the proxy says it holds since an earlier stream.
-    resumed: BTreeMap<ResourceKey, Known>,
+    /// Endpoints that the proxy says it holds since an earlier stream: which of them it needs is not
+    /// known before it took something newer in place of every destination that it came with.
+    brought: BTreeSet<ServicePort>,
     /// Endpoints that subscribed destinations refer to.
     needed: BTreeSet<ServicePort>,
     plan: VecDeque<ResourceKey>,
@@ -134,7 +135,7 @@ impl Ledger {
             own,
             subscriptions: BTreeSet::new(),
             held: BTreeMap::new(),
-            resumed: BTreeMap::new(),
+            brought: BTreeSet::new(),
             needed: BTreeSet::new(),
             plan: VecDeque::new(),
             counts: Counts::default(),
@@ -160,9 +161,13 @@ impl Ledger {
     /// Takes note of what the proxy wants, and has. [`Ledger::plan`] then finds what follows.
     pub fn subscribe(&mut self, key: ResourceKey, known: Known) -> Result<(), NotSubscribed> {
         self.check(known.version)?;
-        if self.subscriptions.len() + self.resumed.len() >= SUBSCRIPTIONS_LIMIT
-            && !self.subscriptions.contains(&key)
-        {
+        let room = match &key {
+            ResourceKey::Endpoints(_) => self.held.len() < HELD_LIMIT,
+            ResourceKey::Workload(_) | ResourceKey::Destination(_) => {
+                self.subscriptions.len() < SUBSCRIPTIONS_LIMIT || self.subscriptions.contains(&key)
+            }
+        };
+        if !room {
             return Err(NotSubscribed::TooMany);
         }
         match &key {
@@ -171,11 +176,9 @@ impl Ledger {
                 return Err(NotSubscribed::OtherWorkload { own, asked: asked.clone() });
             }
             // Implied by destinations; to name them is to say what is held of them.
-            ResourceKey::Endpoints(_) if !self.held.contains_key(&key) => {
-                self.resumed.insert(key, known);
-                return Ok(());
+            ResourceKey::Endpoints(port) => {
+                self.brought.insert(port.clone());
             }
-            ResourceKey::Endpoints(_) => {}
             ResourceKey::Workload(_) | ResourceKey::Destination(_) => {
                 let again = !self.subscriptions.insert(key.clone());
                 if again {
@@ -209,7 +212,6 @@ impl Ledger {
         if !matches!(key, ResourceKey::Endpoints(_)) {
             self.held.remove(key);
         }
-        self.resumed.remove(key);
     }
 
     /// Finds out in which order to look for what the proxy lacks: endpoints before the destinations
@@ -225,7 +227,9 @@ impl Ledger {
             }
             // Taken back only when what follows is acknowledged: it may be refused.
             let acted_on = self.held.get(key).map(Held::acted_on).unwrap_or_default();
-            all_is_known &= acted_on.iter().all(|earlier| earlier.resource.is_some());
+            // A workload needs nothing.
+            all_is_known &= matches!(key, ResourceKey::Workload(_))
+                || acted_on.iter().all(|earlier| earlier.resource.is_some());
             let acted_on = acted_on.into_iter().filter_map(|earlier| earlier.resource);
             for resource in current.into_iter().chain(acted_on) {
                 for port in resource.needs() {
@@ -236,7 +240,16 @@ impl Ledger {
             }
             plan.push_back(key.clone());
         }
-        for key in self.held.keys().filter(|_| all_is_known) {
+        if all_is_known {
+            self.brought.clear();
+        }
+        for port in &self.brought {
+            let key = ResourceKey::Endpoints(port.clone());
+            if self.held.contains_key(&key) && needed.insert(port.clone()) {
+                plan.push_back(key);
+            }
+        }
+        for key in self.held.keys() {
             if matches!(key, ResourceKey::Endpoints(port) if !needed.contains(port)) {
                 plan.push_back(key.clone());
             }
@@ -266,8 +279,8 @@ impl Ledger {
             });
         }
         let resource = snapshot.contents.resource(&key)?;
-        if let Some(known) = self.resumed.remove(&key) {
-            self.held.entry(key.clone()).or_insert_with(|| Held::known(known));
+        if let Some(held) = self.held.get_mut(&key) {
+            held.recognise(&resource);
         }
         let held = self.held.get(&key);
         if held.is_some_and(|held| held.digest == resource.digest && !held.whole_next) {
@@ -305,8 +318,7 @@ impl Ledger {
     /// that is not newer than what it has.
     pub fn version_to_exceed(&self, snapshot: &Snapshot) -> Option<Version> {
         let held = self.held.values().map(|held| held.version);
-        let resumed = self.resumed.values().map(|known| known.version);
-        let known = held.chain(resumed).chain(std::iter::once(self.known));
+        let known = held.chain(std::iter::once(self.known));
         known.max().filter(|version| *version > snapshot.version)
     }
 
@@ -463,6 +475,8 @@ fn update(
 
 /// How many resources one proxy may subscribe to; far more than any workload talks to.
 pub const SUBSCRIPTIONS_LIMIT: usize = 10_000;
+/// How many resources one proxy may bring with it; no proxy holds more.
+const HELD_LIMIT: usize = 60_000;
 /// How many updates in a row a proxy may leave without an answer before it loses what the later ones need.
 const EARLIER_LIMIT: usize = 8;
 /// How far the clock of an earlier control plane may have been ahead: a year. A proxy that claims more

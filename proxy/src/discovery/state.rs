@@ -1,7 +1,7 @@
 //! What this proxy holds of the mesh's configuration, and whether a pushed update replaces it. Pure:
 //! no I/O, no clock. What readers see is made in resolved.rs and kept in store.rs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use heddle_model::destination::{Destination, EndpointDestination, ServiceDestination};
@@ -24,7 +24,9 @@ pub struct State {
     refused: HashMap<ResourceKey, Version>,
     /// How many held destinations refer to these endpoints.
     referrers: HashMap<ServicePort, usize>,
-    session: u64,
+    /// Endpoints that the control plane took back although a held destination refers to them; readers
+    /// go on with the last ones.
+    withdrawn: HashSet<ServicePort>,
     differences: u32,
     forgetful: bool,
 }
@@ -35,8 +37,6 @@ struct Held {
     version: Version,
     digest: u64,
     value: Value,
-    /// The session in which the control plane last spoke of it.
-    session: u64,
 }
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub enum Change {
     /// The own workload.
     Workload(Workload),
     /// An address means something else now, and no destination refers to the endpoints in `unused`
-    /// any more, of which the control plane does not know that they are held.
+    /// any more, which the control plane took back before.
     Destination {
         /// The address.
         address: SocketAddr,
@@ -135,30 +135,37 @@ impl State {
             held: HashMap::new(),
             refused: HashMap::new(),
             referrers: HashMap::new(),
-            session: 0,
+            withdrawn: HashSet::new(),
             differences: 0,
             forgetful: false,
         }
     }
 
-    /// A stream begins; returns all that is wanted, with what is known of it.
+    /// A stream begins; returns all that is wanted, with what is known of it. Held endpoints come
+    /// first: the control plane cannot tell by itself which ones old destinations refer to.
     pub fn begin_session(&mut self) -> Vec<Subscription> {
-        self.session += 1;
         self.differences = 0;
         // The control plane is told of the good versions only, and refused ones it will send again.
         self.refused.clear();
         let forgetful = std::mem::take(&mut self.forgetful);
+        let endpoints: BTreeSet<ResourceKey> = self
+            .held
+            .keys()
+            .filter(|key| matches!(key, ResourceKey::Endpoints(_)))
+            .cloned()
+            .collect();
         let workload = ResourceKey::Workload(self.own.clone());
         let destinations = self.wanted.iter().copied().map(ResourceKey::Destination);
-        std::iter::once(workload)
-            .chain(destinations)
-            .map(|key| match self.held.get(&key) {
-                Some(held) if !forgetful => {
-                    Subscription { key, known_version: held.version, known_digest: held.digest }
-                }
-                Some(_) | None => Subscription { key, known_version: Version(0), known_digest: 0 },
-            })
-            .collect()
+        let keys = endpoints.into_iter().chain(std::iter::once(workload)).chain(destinations);
+        keys.map(|key| match self.held.get(&key) {
+            Some(held) => {
+                // No content has digest zero, so that all is sent again.
+                let known_digest = if forgetful { 0 } else { held.digest };
+                Subscription { key, known_version: held.version, known_digest }
+            }
+            None => Subscription { key, known_version: Version(0), known_digest: 0 },
+        })
+        .collect()
     }
 
     /// The newest version of anything held; zero: nothing is.
@@ -187,11 +194,10 @@ impl State {
     /// Takes an update, or refuses it and stays as it was.
     pub fn apply(&mut self, update: Update) -> Outcome {
         let Update { key, version, digest, content } = update;
-        if let Some(held) = self.held.get_mut(&key) {
+        if let Some(held) = self.held.get(&key) {
             if version < held.version {
                 return Outcome::IgnoredOlder { held: held.version };
             }
-            held.session = self.session;
             let same_content = held.digest == digest && content != Content::EndpointsRemoved;
             if version == held.version && same_content {
                 self.refused.remove(&key);
@@ -212,7 +218,12 @@ impl State {
             }
             (ResourceKey::Endpoints(service), Content::EndpointsRemoved) => {
                 self.held.remove(&key);
-                Ok(Change::EndpointsRemoved(service.clone()))
+                if self.referrers.contains_key(service) {
+                    self.withdrawn.insert(service.clone());
+                    Ok(Change::None)
+                } else {
+                    Ok(Change::EndpointsRemoved(service.clone()))
+                }
             }
             (
                 ResourceKey::Workload(_) | ResourceKey::Destination(_) | ResourceKey::Endpoints(_),
@@ -262,25 +273,6 @@ impl State {
     pub fn fold(&self) -> (u64, u32) {
         let standing = self.held.iter().filter(|(key, _)| !self.refused.contains_key(*key));
         standing.fold((0, 0), |(fold, count), (_, held)| (fold ^ held.digest, count + 1))
-    }
-
-    /// Drops endpoints that nothing refers to and of which the control plane has not spoken in this
-    /// session: it may have been restarted and not know that they are held.
-    pub fn drop_unused_endpoints(&mut self) -> Vec<ServicePort> {
-        let unused: Vec<ServicePort> = self
-            .held
-            .iter()
-            .filter(|(_, held)| held.session != self.session)
-            .filter_map(|(key, _)| match key {
-                ResourceKey::Endpoints(service) => Some(service.clone()),
-                ResourceKey::Workload(_) | ResourceKey::Destination(_) => None,
-            })
-            .filter(|service| !self.referrers.contains_key(service))
-            .collect();
-        for service in &unused {
-            self.held.remove(&ResourceKey::Endpoints(service.clone()));
-        }
-        unused
     }
 
     /// Whether a good version is held.
@@ -367,17 +359,20 @@ impl State {
             return Err(refusal(&reason));
         }
         let all = endpoints.values().cloned().collect();
+        self.withdrawn.remove(service);
         self.hold(key, stamp, Value::Endpoints(endpoints));
         Ok(Change::Endpoints(service.clone(), all))
     }
 
     fn hold(&mut self, key: ResourceKey, stamp: Stamp, value: Value) -> Option<Value> {
         let Stamp { version, digest } = stamp;
-        let held = Held { version, digest, value, session: self.session };
+        let held = Held { version, digest, value };
         self.held.insert(key, held).map(|before| before.value)
     }
 
-    /// A destination does not refer to these any more; returns those that are dropped therefore.
+    /// A destination does not refer to these any more; returns those that are dropped therefore. What
+    /// is held the control plane takes back by itself; to drop it here would make its next delta one
+    /// on an unknown base.
     fn release(&mut self, services: &[ServicePort]) -> Vec<ServicePort> {
         let mut dropped = Vec::new();
         for service in services {
@@ -387,11 +382,7 @@ impl State {
                 continue;
             }
             self.referrers.remove(service);
-            let key = ResourceKey::Endpoints(service.clone());
-            // What the control plane spoke of in this session it will remove by itself; dropping it
-            // here would make its next delta one on an unknown base.
-            if self.held.get(&key).is_some_and(|held| held.session != self.session) {
-                self.held.remove(&key);
+            if self.withdrawn.remove(service) {
                 dropped.push(service.clone());
             }
         }

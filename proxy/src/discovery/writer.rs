@@ -255,8 +255,6 @@ impl Writer {
     }
 
     fn receive_digest(&mut self, digest: &wire::Digest) -> Verdict {
-        let unused = self.state.drop_unused_endpoints();
-        self.drop_endpoints(&unused);
         match self.state.compare(digest.fold, digest.resources) {
             Agreement::Same => Verdict::Continue,
             Agreement::Differs => {

@@ -106,8 +106,8 @@ struct Proxy {
     endpoints: BTreeMap<ResourceKey, HeldEndpoints>,
     /// The endpoints that each destination refers to.
     needs: BTreeMap<ResourceKey, BTreeSet<ResourceKey>>,
-    /// Endpoints of an earlier stream, which the control plane does not know of.
-    inherited: BTreeSet<ResourceKey>,
+    /// What was refused since, in this stream.
+    refused: BTreeSet<ResourceKey>,
 }
 
 /// Version, digest, and the endpoints by address.
@@ -138,7 +138,6 @@ impl Proxy {
                 );
                 self.destinations.insert(key.clone(), (update.version, update.digest));
                 self.needs.insert(key, needs);
-                self.drop_inherited();
             }
             Kind::Endpoints(change) => {
                 let held = self.endpoints.get(&key);
@@ -153,7 +152,6 @@ impl Proxy {
                 for endpoint in &change.upserted {
                     now.insert(endpoint.address.clone().unwrap().ip, endpoint.clone());
                 }
-                self.inherited.remove(&key);
                 self.endpoints.insert(key, (update.version, update.digest, now));
             }
             Kind::Removed(_) => {
@@ -164,18 +162,6 @@ impl Proxy {
             Kind::Workload(_) => panic!("none was asked for"),
         }
         true
-    }
-
-    /// What it does not need any more it drops by itself, as the control plane does not know of it.
-    fn drop_inherited(&mut self) {
-        let Self { endpoints, needs, inherited, .. } = self;
-        inherited.retain(|key| {
-            let needed = needs.values().any(|needs| needs.contains(key));
-            if !needed {
-                endpoints.remove(key);
-            }
-            needed
-        });
     }
 }
 
@@ -205,10 +191,12 @@ impl Run {
             return;
         }
         if taken {
+            self.proxy.refused.remove(&key);
             if self.ledger.acknowledge(&key, Version(update.version)) {
                 self.ledger.plan(&self.snapshot);
             }
         } else {
+            self.proxy.refused.insert(key.clone());
             let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
             if self.ledger.refuse(&key, Version(update.version), refusal) {
                 self.ledger.plan(&self.snapshot);
@@ -216,15 +204,33 @@ impl Run {
         }
     }
 
+    /// What it holds that it did not refuse, or goes on with after a refusal, has current endpoints,
+    /// and both ends agree on what is held.
+    fn check_what_is_acted_on(&mut self) {
+        for needed in self.proxy.needs.values().flatten() {
+            let (_, digest, _) = &self.proxy.endpoints[needed];
+            assert_eq!(*digest, self.snapshot.contents.resource(needed).unwrap().digest);
+        }
+        let destinations = self.proxy.destinations.iter();
+        let standing = destinations.filter(|(key, _)| !self.proxy.refused.contains(key));
+        let fold = standing.map(|(_, (_, digest))| digest);
+        let fold = fold.chain(self.proxy.endpoints.values().map(|(_, digest, _)| digest));
+        let fold = fold.fold(0, |fold, digest| fold ^ digest);
+        assert_eq!(self.ledger.digest(Patience::Left).map(|digest| digest.fold), Some(fold));
+    }
+
     fn reconnect(&mut self) {
+        self.proxy.refused.clear();
         self.ledger = Ledger::new(uid(), Version(0));
+        for (key, (version, digest, _)) in &self.proxy.endpoints {
+            let known = Known { version: Version(*version), digest: *digest };
+            self.ledger.subscribe(key.clone(), known).unwrap();
+        }
         for service in &self.wanted {
             let known = self.proxy.destinations.get(&key(*service)).copied().unwrap_or_default();
             let known = Known { version: Version(known.0), digest: known.1 };
             self.ledger.subscribe(key(*service), known).unwrap();
         }
-        self.proxy.inherited = self.proxy.endpoints.keys().cloned().collect();
-        self.proxy.drop_inherited();
     }
 }
 
@@ -252,13 +258,15 @@ proptest! {
                     run.wanted.remove(&service);
                     run.proxy.destinations.remove(&key(service));
                     run.proxy.needs.remove(&key(service));
-                    run.proxy.drop_inherited();
+                    run.proxy.refused.remove(&key(service));
                     run.ledger.unsubscribe(&key(service));
                 }
                 Step::Read(count, refused) => run.read(usize::from(count), refused),
                 Step::Reconnect => run.reconnect(),
             }
         }
+        run.read(1000, 0b1010_1010);
+        run.check_what_is_acted_on();
         // What was refused is not sent again until it changes, or the proxy comes back.
         run.reconnect();
         run.read(1000, 0);
@@ -399,4 +407,34 @@ fn a_refused_update_is_not_part_of_the_digest() {
     assert!(!ledger.refuse(&key(0), Version(5), refusal), "a whole update is not sent again");
     assert_eq!(ledger.digest(Patience::Left), Some(wire::Digest { fold: 0, resources: 0 }));
     assert_eq!(ledger.counts().refused, 1);
+}
+
+#[test]
+fn what_a_proxy_brings_is_kept_as_long_as_it_may_be_needed() {
+    let endpoints = |service| ResourceKey::Endpoints(port(service));
+    let known = |digest| Known { version: Version(3), digest };
+    let snapshot = |last, version| {
+        World { backends: vec![vec![0], vec![]], endpoints: vec![vec![1], vec![last]] }
+            .snapshot(version)
+    };
+    let mut ledger = Ledger::new(uid(), Version(0));
+    ledger.subscribe(endpoints(1), known(7)).unwrap();
+    ledger.subscribe(key(0), known(8)).unwrap();
+    let keys = |ledger: &mut Ledger, snapshot: &Snapshot| {
+        ledger.plan(snapshot);
+        let updates = std::iter::from_fn(|| ledger.next_update(snapshot));
+        updates
+            .map(|update| ResourceKey::try_from(update.key.unwrap()).unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&mut ledger, &snapshot(2, 5)), [endpoints(0), key(0), endpoints(1)]);
+    ledger.acknowledge(&endpoints(0), Version(5));
+    ledger.acknowledge(&endpoints(1), Version(5));
+    let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
+    ledger.refuse(&key(0), Version(5), refusal);
+    assert_eq!(keys(&mut ledger, &snapshot(3, 6)), [endpoints(1)], "it goes on with the old one");
+    ledger.acknowledge(&endpoints(1), Version(6));
+    ledger.unsubscribe(&key(0));
+    assert_eq!(keys(&mut ledger, &snapshot(3, 6)), [endpoints(0), endpoints(1)]);
+    assert_eq!(ledger.digest(Patience::Left).unwrap().resources, 0, "both are taken back");
 }

@@ -162,9 +162,9 @@ fn a_change_of_endpoints_applies_to_exactly_the_version_it_names() {
 fn endpoints_come_before_the_destination_that_refers_to_them() {
     let mut state = state();
     assert_eq!(pods(state.apply(endpoints("v1", 2, 0, &[1], &[]))), ["pod-1"]);
-    state.drop_unused_endpoints();
     assert!(state.holds(&ResourceKey::Endpoints(service("v1"))), "it is still to come");
     assert!(matches!(state.apply(destination(1, 2, to("v1"))), Outcome::Ack(_)));
+    state.apply(destination(1, 3, Destination::PassThrough));
     let outcome = state.apply(removed("v1", 3));
     assert!(matches!(outcome, Outcome::Ack(Change::EndpointsRemoved(_))), "{outcome:?}");
     assert!(!state.holds(&ResourceKey::Endpoints(service("v1"))));
@@ -173,41 +173,46 @@ fn endpoints_come_before_the_destination_that_refers_to_them() {
 }
 
 #[test]
-fn endpoints_that_a_restarted_control_plane_never_mentions_are_dropped() {
+fn endpoints_are_in_use_as_long_as_a_destination_refers_to_them() {
     let mut state = state();
     state.apply(endpoints("v1", 2, 0, &[1], &[]));
-    state.apply(endpoints("shared", 2, 0, &[1], &[]));
     state.apply(destination(1, 2, to("v1")));
-    state.apply(destination(2, 2, to("shared")));
-    state.apply(destination(3, 2, to("shared")));
+    state.apply(destination(2, 2, to("v1")));
+    let bad = routed("v2", PathMatch::Regex("(".into()));
+    assert!(matches!(state.apply(destination(1, 3, bad)), Outcome::Nack(_)));
+    let outcome = state.apply(removed("v1", 3));
+    assert!(matches!(outcome, Outcome::Ack(Change::None)), "readers keep them: {outcome:?}");
+    assert_eq!(state.fold(), (2 * 31 + 2, 1), "for the control plane they are not held");
 
-    state.begin_session();
-    state.apply(endpoints("v2", 9, 0, &[2], &[]));
     let unused = |outcome| {
         let Outcome::Ack(Change::Destination { unused, .. }) = outcome else {
             panic!("not taken: {outcome:?}")
         };
         unused
     };
-    assert_eq!(unused(state.apply(destination(1, 9, to("v2")))), [service("v1")]);
-    assert_eq!(unused(state.apply(destination(2, 9, to("v2")))), [], "3 refers to it");
-    assert_eq!(state.unwant(address(3)), [service("shared")]);
-    // Of these it did speak, and will remove them itself.
-    assert_eq!(unused(state.apply(destination(1, 10, Destination::PassThrough))), []);
-    assert_eq!(state.unwant(address(2)), []);
-    assert!(state.holds(&ResourceKey::Endpoints(service("v2"))));
+    assert_eq!(unused(state.apply(destination(1, 4, to("v2")))), [], "2 refers to them");
+    assert_eq!(state.unwant(address(2)), [service("v1")]);
+
+    state.apply(endpoints("v2", 4, 0, &[2], &[]));
+    state.apply(removed("v2", 5));
+    assert_eq!(pods(state.apply(endpoints("v2", 6, 0, &[3], &[]))), ["pod-3"]);
+    let outcome = state.apply(destination(1, 7, Destination::PassThrough));
+    assert_eq!(unused(outcome), [], "what is held the control plane takes back");
 }
 
 #[test]
 fn a_reconnect_names_what_is_known() {
     let mut state = state();
+    state.apply(endpoints("v1", 4, 0, &[1], &[]));
     state.apply(destination(1, 5, to("v1")));
     let subscriptions = state.begin_session();
     let known: Vec<u64> =
         subscriptions.iter().map(|subscription| subscription.known_version.0).collect();
-    assert_eq!(subscriptions[0].key, ResourceKey::Workload("uid-1".parse().unwrap()));
-    assert_eq!(known, [0, 0, 5, 0, 0]);
-    assert_eq!(subscriptions[2].known_digest, 5 * 31 + 1);
+    let first = ResourceKey::Endpoints(service("v1"));
+    assert_eq!(subscriptions[0].key, first, "before the destinations that need them");
+    assert_eq!(subscriptions[1].key, ResourceKey::Workload("uid-1".parse().unwrap()));
+    assert_eq!(known, [4, 0, 0, 5, 0, 0]);
+    assert_eq!(subscriptions[3].known_digest, 5 * 31 + 1);
 }
 
 #[test]
@@ -221,9 +226,10 @@ fn after_two_digests_that_differ_everything_is_asked_for_anew() {
     assert_eq!(state.compare(fold, count + 1), Agreement::Differs);
     assert_eq!(state.compare(fold, count + 1), Agreement::Resync);
     let from_nothing = state.begin_session();
-    assert!(from_nothing.iter().all(|subscription| subscription.known_version == Version(0)));
+    assert!(from_nothing.iter().all(|subscription| subscription.known_digest == 0));
+    assert!(from_nothing.iter().any(|subscription| subscription.known_version == Version(5)));
     let resumed = state.begin_session();
-    assert!(resumed.iter().any(|subscription| subscription.known_version == Version(5)));
+    assert!(resumed.iter().any(|subscription| subscription.known_digest == 5 * 31 + 1));
 }
 
 #[test]
@@ -315,6 +321,9 @@ proptest! {
             let after = version_of(&state, &key);
             match outcome {
                 Outcome::Ack(Change::EndpointsRemoved(_)) => prop_assert_eq!(after, None),
+                Outcome::Ack(Change::None) if after.is_none() => {
+                    prop_assert!(state.withdrawn.contains(&service("v1")));
+                }
                 Outcome::Ack(_) => {
                     prop_assert_eq!(after, Some(version));
                     prop_assert!(before <= after);
