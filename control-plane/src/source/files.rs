@@ -2,9 +2,11 @@
 //! is in `scan.rs`.
 //!
 //! An object belongs to the file that defined it first; another file that defines it too is told so. A
-//! file with an error keeps the objects it defined earlier: what cannot be read is not a deletion.
+//! file with an error remembers the objects it defined earlier: what cannot be read is not a deletion.
+//! An object that one file defines and another only remembers was moved: the definition counts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 
 use heddle_model::names::ObjectReference;
@@ -23,15 +25,36 @@ pub struct Files {
 
 #[derive(Debug, Default)]
 struct File {
+    /// What its present text defines.
     objects: BTreeMap<ObjectReference, Arc<Object>>,
+    /// What earlier texts defined, and the present one may mean to.
+    remembered: BTreeMap<ObjectReference, Arc<Object>>,
     failures: Vec<Failure>,
 }
 
+impl File {
+    fn defined(&self) -> &BTreeMap<ObjectReference, Arc<Object>> {
+        &self.objects
+    }
+
+    fn remembered(&self) -> &BTreeMap<ObjectReference, Arc<Object>> {
+        &self.remembered
+    }
+
+    /// All it has, the present text's before what is remembered.
+    fn into_known(self) -> BTreeMap<ObjectReference, Arc<Object>> {
+        let mut known = self.remembered;
+        known.extend(self.objects);
+        known
+    }
+}
+
 impl Files {
-    /// Takes in a file's new content. [`Files::events`] tells what follows.
-    pub fn replace(&mut self, file: &str, content: FileContent) {
+    /// Takes in a file's new content, and says whether all of it could be read. [`Files::events`] tells
+    /// what follows.
+    pub fn replace(&mut self, file: &str, content: FileContent) -> bool {
         let before = self.files.remove(file).unwrap_or_default();
-        let mut now = File { objects: BTreeMap::new(), failures: content.failures };
+        let mut now = File { failures: content.failures, ..File::default() };
         for object in content.objects {
             if let Some(first) = now.objects.get(&object.reference) {
                 now.failures.push(defined_twice(&object, first));
@@ -43,18 +66,36 @@ impl Files {
         let any = now.failures.iter().any(|failure| failure.object.is_none());
         let named: BTreeSet<&ObjectReference> =
             now.failures.iter().filter_map(|failure| failure.object.as_ref()).collect();
-        for (reference, object) in before.objects {
-            if any || named.contains(&reference) {
-                now.objects.entry(reference).or_insert(object);
-            }
-        }
+        let mut remembered = before.into_known();
+        remembered.retain(|reference, _| {
+            (any || named.contains(reference)) && !now.objects.contains_key(reference)
+        });
+        now.remembered = remembered;
+        let whole = now.failures.is_empty();
         self.files.insert(file.to_owned(), now);
+        whole
+    }
+
+    /// Has a file remember objects that it defined in an earlier life of this process.
+    pub fn recall(&mut self, file: &str, objects: Vec<Object>) {
+        let objects = objects.into_iter().map(|object| (object.reference.clone(), object.into()));
+        self.files.entry(file.to_owned()).or_default().remembered.extend(objects);
     }
 
     /// Says that a file cannot be read at all; its objects stay.
     pub fn fail(&mut self, failure: Failure) {
-        let file = self.files.entry(failure.place.file.clone()).or_default();
-        file.failures = vec![failure];
+        let before = self.files.remove(&failure.place.file).unwrap_or_default();
+        let name = failure.place.file.clone();
+        let remembered = before.into_known();
+        let now = File { remembered, failures: vec![failure], ..File::default() };
+        self.files.insert(name, now);
+    }
+
+    /// Takes note that a file has another name: it is still known what it defined.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(file) = self.files.remove(from) {
+            self.files.insert(to.to_owned(), file);
+        }
     }
 
     /// Takes note that a file is gone.
@@ -75,6 +116,11 @@ impl Files {
                     objects.insert(reference.clone(), Arc::clone(object));
                 } else if let Some(first) = self.first(reference) {
                     of_file.push(defined_twice(object, first));
+                }
+            }
+            for (reference, object) in &file.remembered {
+                if self.owners.get(reference).is_some_and(|owner| owner == name) {
+                    objects.insert(reference.clone(), Arc::clone(object));
                 }
             }
             if !of_file.is_empty() {
@@ -106,15 +152,25 @@ impl Files {
         self.files.get(owner)?.objects.get(reference).map(Arc::as_ref)
     }
 
-    /// Gives objects whose file is gone, or defines them no more, to the first file that does.
+    /// Gives every object to a file that defines it, or else to one that remembers it; of several to
+    /// the one that had it, or else to the first by name.
     fn settle_owners(&mut self) {
         let files = &self.files;
-        self.owners.retain(|reference, owner| {
-            files.get(owner).is_some_and(|file| file.objects.contains_key(reference))
-        });
-        for (name, file) in files {
-            for reference in file.objects.keys() {
-                self.owners.entry(reference.clone()).or_insert_with(|| name.clone());
+        let former = mem::take(&mut self.owners);
+        for known in [File::defined, File::remembered] {
+            let mut owners: BTreeMap<ObjectReference, String> = BTreeMap::new();
+            for (reference, owner) in &former {
+                if files.get(owner).is_some_and(|file| known(file).contains_key(reference)) {
+                    owners.insert(reference.clone(), owner.clone());
+                }
+            }
+            for (name, file) in files {
+                for reference in known(file).keys() {
+                    owners.entry(reference.clone()).or_insert_with(|| name.clone());
+                }
+            }
+            for (reference, owner) in owners {
+                self.owners.entry(reference).or_insert(owner);
             }
         }
     }
@@ -203,6 +259,37 @@ mod tests {
         assert_eq!(put(&mut files, "b.yaml", &service("a", 81)), ["failed b.yaml 1"]);
         files.remove("m.yaml");
         assert_eq!(shown(files.events()), ["applied a b.yaml:1", "failed b.yaml 0"]);
+    }
+
+    #[test]
+    fn an_object_moved_out_of_a_broken_file_is_what_the_new_file_says() {
+        let mut files = Files::default();
+        put(&mut files, "a.yaml", &(service("a", 80) + &service("b", 80)));
+        assert_eq!(put(&mut files, "a.yaml", "{"), ["failed a.yaml 1"]);
+        assert_eq!(put(&mut files, "m.yaml", &service("a", 81)), ["applied a m.yaml:1"]);
+        assert_eq!(put(&mut files, "m.yaml", &service("a", 82)), ["applied a m.yaml:1"]);
+        assert_eq!(put(&mut files, "m.yaml", "{"), ["failed m.yaml 1"], "the newer memory stays");
+    }
+
+    #[test]
+    fn a_broken_file_with_another_name_keeps_what_it_defined() {
+        let mut files = Files::default();
+        put(&mut files, "a.yaml", &service("a", 80));
+        put(&mut files, "a.yaml", "{");
+        files.rename("a.yaml", "b.yaml");
+        assert_eq!(put(&mut files, "b.yaml", "{"), ["failed a.yaml 0", "failed b.yaml 1"]);
+    }
+
+    #[test]
+    fn what_is_recalled_counts_until_the_file_can_be_read() {
+        let mut files = Files::default();
+        files.recall("a.yaml", read_file("a.yaml", &service("a", 80)).objects);
+        assert_eq!(shown(files.events()), ["applied a a.yaml:1"]);
+        assert_eq!(put(&mut files, "a.yaml", "{"), ["failed a.yaml 1"]);
+        assert_eq!(
+            put(&mut files, "a.yaml", &service("b", 80)),
+            ["deleted a", "applied b a.yaml:1", "failed a.yaml 0"]
+        );
     }
 
     #[test]
