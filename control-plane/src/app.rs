@@ -27,6 +27,7 @@ use crate::push::publisher::{Publisher, Snapshots};
 use crate::push::session::Surroundings;
 use crate::server;
 use crate::source::directory::{Directory, NotWatched};
+use crate::source::last_good::LastGood;
 
 /// Where a control plane is reached that runs.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +82,9 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         writer,
     )?;
     let (publisher, snapshots, raise) = Publisher::new(Index::new(config.trust_domain.clone()));
-    let directory = Directory::watch(config.directory.clone())?;
+    let last_good = config.state_directory.join(LAST_GOOD_DIRECTORY);
+    let last_good = LastGood::new(last_good, config.trust_domain.clone());
+    let directory = Directory::watch(config.directory.clone(), last_good)?;
     let (listener, address) = listen(config.listen).await?;
     let metrics_address = serve_metrics(&config, &readiness, &metrics, tasks).await?;
 
@@ -154,6 +157,8 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, bound))
 }
 
+/// In the state directory: the texts of configuration to fall back on.
+const LAST_GOOD_DIRECTORY: &str = "last-good";
 /// What has to be there before proxies can be answered.
 const CONFIGURATION: &str = "configuration";
 /// A source that is faster than the index waits for it.

@@ -15,6 +15,8 @@ use crate::source::traffic_split::TrafficSplitSpec;
 pub mod directory;
 pub mod document;
 pub mod files;
+pub mod last_good;
+pub mod listing;
 pub mod node;
 pub mod reader;
 pub mod scan;

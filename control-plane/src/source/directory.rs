@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::source::Event;
+use crate::source::last_good::LastGood;
 use crate::source::scan::{Scan, Scanned};
 
 /// A directory that cannot be watched.
@@ -34,8 +35,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Begins to watch, so that nothing is missed that happens after the first scan.
-    pub fn watch(directory: PathBuf) -> Result<Self, NotWatched> {
+    /// Begins to watch, so that nothing is missed that happens after the first scan. What was good in
+    /// an earlier life of this process counts until something newer is good.
+    pub fn watch(directory: PathBuf, last_good: LastGood) -> Result<Self, NotWatched> {
         let failed = |source| NotWatched { directory: directory.clone(), source };
         // One place is enough: a change that is told while one waits adds nothing.
         let (notice, changed) = mpsc::channel(1);
@@ -47,7 +49,7 @@ impl Directory {
             })
             .map_err(failed)?;
         watcher.watch(&directory, RecursiveMode::Recursive).map_err(failed)?;
-        Ok(Self { scan: Scan::new(directory), changed, _watcher: watcher })
+        Ok(Self { scan: Scan::new(directory, last_good), changed, _watcher: watcher })
     }
 
     /// Tells events until the drain, or until nobody listens. [`Event::Synced`] follows the first scan

@@ -1,15 +1,17 @@
-//! Reads a directory of files into `Files`: which ones count, which ones changed. Blocking; the watch
-//! is in `directory.rs`.
+//! Reads a directory of files into `Files`: which ones changed, which ones are gone. Blocking; the watch
+//! is in `directory.rs`, which files count in `listing.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::source::document;
 use crate::source::files::Files;
+use crate::source::last_good::LastGood;
+use crate::source::listing::Listing;
 use crate::source::{Event, Failure, Place};
 
 /// A directory and what was read of it.
@@ -17,16 +19,37 @@ use crate::source::{Event, Failure, Place};
 pub struct Scan {
     root: PathBuf,
     files: Files,
+    /// Of every file that something is known of.
     stamps: BTreeMap<String, Stamp>,
+    last_good: LastGood,
+    /// Whether what was good in an earlier life of this process was recalled.
+    recalled: bool,
+    /// Directories that something was said of, in the manner of files.
+    complaints: BTreeMap<String, Failure>,
+    files_limit: usize,
 }
 
 /// What tells whether a file changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stamp {
-    /// Read when it had rested for a while.
-    Settled { inode: u64, length: u64, modified_ns: (i64, i64), changed_ns: (i64, i64) },
-    /// Read so soon after its last change that another change might look the same.
-    Fresh,
+    /// Not read, or it could not be: to be tried again.
+    Unread,
+    /// Read in this state.
+    Read {
+        identity: Identity,
+        changed_ns: (i64, i64),
+        /// It had rested for a while; if not, another change might look the same.
+        rested: bool,
+    },
+}
+
+/// What a file keeps when it is given another name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified_ns: (i64, i64),
 }
 
 /// What a scan found.
@@ -39,219 +62,224 @@ pub struct Scanned {
 }
 
 impl Scan {
-    /// Of a directory that nothing was read of yet.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root, files: Files::default(), stamps: BTreeMap::new() }
+    /// Of a directory that nothing was read of yet, but maybe in an earlier life of this process.
+    pub fn new(root: PathBuf, last_good: LastGood) -> Self {
+        Self {
+            root,
+            files: Files::default(),
+            stamps: BTreeMap::new(),
+            last_good,
+            recalled: false,
+            complaints: BTreeMap::new(),
+            files_limit: FILES_LIMIT,
+        }
     }
 
     /// Reads what changed. Fails, and changes nothing, if the directory itself cannot be listed.
     pub fn run(&mut self, now: SystemTime) -> io::Result<Scanned> {
-        let mut found = Vec::new();
-        list(&self.root, &mut String::new(), 0, &mut found)?;
-        found.sort();
-        found.truncate(FILES_LIMIT);
+        Ok(self.take_in(Listing::of(&self.root)?, now))
+    }
+
+    fn take_in(&mut self, listing: Listing, now: SystemTime) -> Scanned {
+        let mut events = Vec::new();
+        if !self.recalled {
+            self.recalled = true;
+            self.recall(&listing);
+            // Told before what the files say now: what the index refuses of that leaves these in use.
+            events = self.files.events();
+        }
+        self.let_go(&listing);
+        self.complain(&listing);
         let mut again = false;
-        let present: BTreeSet<String> = found.iter().cloned().collect();
-        for file in found {
+        for file in self.chosen(listing.files) {
             again |= self.read(file, now);
         }
-        let gone: Vec<String> =
-            self.stamps.keys().filter(|file| !present.contains(*file)).cloned().collect();
-        for file in gone {
-            self.stamps.remove(&file);
-            self.files.remove(&file);
+        events.extend(self.files.events());
+        Scanned { events, again }
+    }
+
+    fn recall(&mut self, listing: &Listing) {
+        for file in self.last_good.files() {
+            if !listing.may_hold(&file) {
+                self.last_good.remove(&file);
+            } else if let Some(text) = self.last_good.read(&file) {
+                self.files.recall(&file, document::read_file(&file, &text).objects);
+                self.stamps.insert(file, Stamp::Unread);
+            }
         }
-        Ok(Scanned { events: self.files.events(), again })
+    }
+
+    /// Forgets files that are gone, but for those that only have another name.
+    fn let_go(&mut self, listing: &Listing) {
+        let gone: Vec<String> =
+            self.stamps.keys().filter(|file| !listing.may_hold(file)).cloned().collect();
+        if gone.is_empty() {
+            return;
+        }
+        let new = listing.files.iter().filter(|file| !self.stamps.contains_key(*file));
+        let mut heirs: HashMap<Identity, String> = new
+            .filter_map(|file| {
+                let metadata = fs::metadata(self.root.join(file)).ok()?;
+                Some((Identity::of(&metadata), file.clone()))
+            })
+            .collect();
+        for file in gone {
+            let heir = match self.stamps.remove(&file) {
+                Some(Stamp::Read { identity, .. }) => heirs.remove(&identity),
+                Some(Stamp::Unread) | None => None,
+            };
+            if let Some(heir) = heir {
+                self.files.rename(&file, &heir);
+                self.last_good.rename(&file, &heir);
+                self.stamps.insert(heir, Stamp::Unread);
+            } else {
+                self.files.remove(&file);
+                self.last_good.remove(&file);
+            }
+        }
+    }
+
+    /// Says of which directories not everything is known.
+    fn complain(&mut self, listing: &Listing) {
+        let mut complaints: BTreeMap<String, Failure> = listing
+            .unreadable
+            .iter()
+            .map(|(directory, error)| {
+                let message = format!("cannot be listed: {error}; what was read of it stays");
+                (directory.clone(), failure(directory, message))
+            })
+            .collect();
+        let (count, limit) = (listing.files.len(), self.files_limit);
+        if count > limit {
+            let message = format!(
+                "holds {count} files, of which {limit} are read: put objects together into files"
+            );
+            complaints.insert(ROOT.to_owned(), failure(ROOT, message));
+        }
+        for former in self.complaints.keys().filter(|former| !complaints.contains_key(*former)) {
+            self.files.remove(former);
+        }
+        for complaint in complaints.values() {
+            self.files.fail(complaint.clone());
+        }
+        self.complaints = complaints;
+    }
+
+    /// The files to read: those that are known come before others, then the first by name.
+    fn chosen(&self, files: Vec<String>) -> Vec<String> {
+        if files.len() <= self.files_limit {
+            return files;
+        }
+        let (mut chosen, new): (Vec<String>, Vec<String>) =
+            files.into_iter().partition(|file| self.stamps.contains_key(file));
+        let room = self.files_limit.saturating_sub(chosen.len());
+        chosen.extend(new.into_iter().take(room));
+        chosen
     }
 
     /// Reads one file if it changed; true if it has to be looked at again soon.
     fn read(&mut self, file: String, now: SystemTime) -> bool {
         let path = self.root.join(&file);
-        let failed = |message: String| Failure {
-            place: Place { file: file.clone(), line: 1 },
-            object: None,
-            field: String::new(),
-            message,
-        };
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             // Gone since it was listed: the next scan will say so.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
-            Err(error) => {
-                self.files.fail(failed(format!("cannot be read: {error}")));
-                return false;
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+                return true;
             }
+            Err(error) => return self.unread(file, format!("cannot be read: {error}")),
         };
-        let stamp = stamp(&metadata, now);
+        if !metadata.is_file() {
+            return self.unread(file, "is not a file".to_owned());
+        }
+        let rested = has_rested(&metadata, now, FRESH);
+        let stamp = Stamp::of(&metadata, rested);
         let before = self.stamps.get(&file);
-        if before == Some(&stamp) && stamp != Stamp::Fresh {
+        if before == Some(&stamp) && rested {
             return false;
+        }
+        // Whoever writes a file in place empties it first, and may take its time before it writes;
+        // that is not a deletion of its objects.
+        if before.is_some() && metadata.len() == 0 && !has_rested(&metadata, now, EMPTY_PATIENCE) {
+            return true;
         }
         if metadata.len() > FILE_LIMIT_BYTES {
             let message = format!("is larger than {FILE_LIMIT_BYTES} bytes: split it");
-            self.files.fail(failed(message));
-            self.stamps.insert(file, stamp);
-            return false;
+            self.files.fail(failure(&file, message));
+        } else {
+            match fs::read(&path).map(String::from_utf8) {
+                Ok(Ok(text)) => self.take(&file, &text),
+                Ok(Err(_)) => self.files.fail(failure(&file, "is not UTF-8 text".to_owned())),
+                Err(error) => return self.unread(file, format!("cannot be read: {error}")),
+            }
         }
-        // Whoever writes a file in place empties it first; that is not a deletion of its objects.
-        if before.is_some() && metadata.len() == 0 && stamp == Stamp::Fresh {
-            return true;
-        }
-        match fs::read(&path).map(String::from_utf8) {
-            Ok(Ok(text)) => self.files.replace(&file, document::read_file(&file, &text)),
-            Ok(Err(_)) => self.files.fail(failed("is not UTF-8 text".to_owned())),
-            Err(error) => self.files.fail(failed(format!("cannot be read: {error}"))),
-        }
-        let again = stamp == Stamp::Fresh;
         self.stamps.insert(file, stamp);
-        again
+        !rested
+    }
+
+    fn take(&mut self, file: &str, text: &str) {
+        let content = document::read_file(file, text);
+        let all_good = self.last_good.all_good(&content.objects);
+        // The copy stays as it is until everything is good again.
+        if self.files.replace(file, content) && all_good {
+            self.last_good.keep(file, text);
+        }
+    }
+
+    /// Takes note that a file cannot be read. That may end without a change of the file itself.
+    fn unread(&mut self, file: String, message: String) -> bool {
+        self.files.fail(failure(&file, message));
+        self.stamps.insert(file, Stamp::Unread);
+        false
     }
 }
 
-fn stamp(metadata: &Metadata, now: SystemTime) -> Stamp {
-    let rested = metadata
+impl Stamp {
+    fn of(metadata: &Metadata, rested: bool) -> Self {
+        Self::Read {
+            identity: Identity::of(metadata),
+            changed_ns: (metadata.ctime(), metadata.ctime_nsec()),
+            rested,
+        }
+    }
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified_ns: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Whether a file was last changed longer ago than this.
+fn has_rested(metadata: &Metadata, now: SystemTime, duration: Duration) -> bool {
+    metadata
         .modified()
         .ok()
         // A time in the future is as good as a settled one: it will not become the present again.
-        .is_none_or(|modified| now.duration_since(modified).map_or(true, |age| age > FRESH));
-    if !rested {
-        return Stamp::Fresh;
-    }
-    Stamp::Settled {
-        inode: metadata.ino(),
-        length: metadata.len(),
-        modified_ns: (metadata.mtime(), metadata.mtime_nsec()),
-        changed_ns: (metadata.ctime(), metadata.ctime_nsec()),
-    }
+        .is_none_or(|modified| now.duration_since(modified).map_or(true, |age| age > duration))
 }
 
-/// Collects the files that count, by path relative to the root.
-fn list(
-    directory: &Path,
-    prefix: &mut String,
-    depth: usize,
-    found: &mut Vec<String>,
-) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let kind = entry.file_type()?;
-        let length = prefix.len();
-        prefix.push_str(name);
-        // Symbolic links to files are read, as in a mounted ConfigMap; those to directories could be
-        // endless and are not followed.
-        if kind.is_dir() && depth < DEPTH_LIMIT && is_read_directory(name) {
-            prefix.push('/');
-            match list(&entry.path(), prefix, depth + 1, found) {
-                // Removed while it was read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
-        } else if !kind.is_dir() && is_read_file(name) {
-            found.push(prefix.clone());
-        }
-        prefix.truncate(length);
-    }
-    Ok(())
+fn failure(file: &str, message: String) -> Failure {
+    let place = Place { file: file.to_owned(), line: 1 };
+    Failure { place, object: None, field: String::new(), message }
 }
 
-/// Hidden directories are others' business, but for the one that the local runner writes.
-fn is_read_directory(name: &str) -> bool {
-    !name.starts_with('.') || name == GENERATED_DIRECTORY
-}
-
-/// Hidden files are what editors and atomic writers leave for a moment.
-fn is_read_file(name: &str) -> bool {
-    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
-    !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
-}
-
-/// The hidden directory that is read all the same.
-pub const GENERATED_DIRECTORY: &str = ".generated";
+/// How failures name the directory itself.
+const ROOT: &str = ".";
 /// Larger than any object that Kubernetes stores (1.5 MiB), with room for several in a file.
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
 /// What a directory may hold; more are left out.
 const FILES_LIMIT: usize = 20_000;
-/// Deeper directories are left out.
-const DEPTH_LIMIT: usize = 16;
 /// How long a file rests before its times tell its changes apart: the clock of file systems ticks every
 /// 4 to 10 ms.
 const FRESH: Duration = Duration::from_millis(100);
+/// How long a known file may be empty before that is meant: time for a program to start and to write
+/// its first output.
+const EMPTY_PATIENCE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
-
-    fn applied(scanned: &Scanned) -> Vec<String> {
-        let show = |event: &Event| match event {
-            Event::Applied(object) => format!("applied {}", object.place.file),
-            Event::Deleted(reference) => format!("deleted {}", reference.name),
-            Event::Failed { file, failures } => format!("failed {file} {}", failures.len()),
-            Event::Synced => "synced".to_owned(),
-        };
-        scanned.events.iter().map(show).collect()
-    }
-
-    fn now() -> SystemTime {
-        heddle_runtime::clock::now()
-    }
-
-    #[test]
-    fn only_the_files_that_count_are_read() {
-        let root = tempfile::tempdir().unwrap();
-        for (index, file) in [
-            "a.yaml",
-            ".b.yaml.tmp",
-            ".b.yaml",
-            "c.txt",
-            "d/e.yml",
-            ".git/x.yaml",
-            ".generated/f.json",
-        ]
-        .iter()
-        .enumerate()
-        {
-            let path = root.path().join(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, SERVICE.replace("a}", &format!("a{index}}}"))).unwrap();
-        }
-        let mut scan = Scan::new(root.path().to_owned());
-        let scanned = scan.run(now()).unwrap();
-        assert_eq!(
-            applied(&scanned),
-            ["applied a.yaml", "applied d/e.yml", "applied .generated/f.json"]
-        );
-    }
-
-    #[test]
-    fn a_file_that_is_being_rewritten_does_not_lose_its_objects() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("a.yaml");
-        fs::write(&path, SERVICE).unwrap();
-        let mut scan = Scan::new(root.path().to_owned());
-        assert!(scan.run(now()).unwrap().again);
-        fs::write(&path, "").unwrap();
-        let scanned = scan.run(now()).unwrap();
-        assert!(scanned.again && scanned.events.is_empty());
-        let later = now() + FRESH * 2;
-        assert_eq!(applied(&scan.run(later).unwrap()), ["deleted a"]);
-        assert!(!scan.run(later).unwrap().again);
-    }
-
-    #[test]
-    fn a_directory_that_vanished_changes_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("d");
-        fs::create_dir(&directory).unwrap();
-        fs::write(directory.join("a.yaml"), SERVICE).unwrap();
-        let mut scan = Scan::new(directory.clone());
-        scan.run(now()).unwrap();
-        fs::rename(&directory, root.path().join("e")).unwrap();
-        assert!(scan.run(now()).is_err());
-        fs::rename(root.path().join("e"), &directory).unwrap();
-        assert!(scan.run(now()).unwrap().events.is_empty());
-    }
-}
+mod tests;
