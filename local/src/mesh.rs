@@ -111,8 +111,8 @@ impl Mesh {
         let config = absolute(config)?;
         check(&config)?;
         let state = StateDirectory::new(&config.state_directory);
-        prepare(&config, &state)?;
-        let mut world = World::spawn(&config, &state)?;
+        let lock = prepare(&config, &state)?;
+        let mut world = World::spawn(&config, &state, lock)?;
         let announcement = world.announcement().await;
         let mesh = Self { state, owned: Some(world) };
         match announcement? {
@@ -130,6 +130,10 @@ impl Mesh {
     /// Holds a world that runs already; it does not end with this value.
     pub async fn attach(state_directory: impl Into<PathBuf>) -> Result<Self, RequestError> {
         let mesh = Self { state: StateDirectory::new(state_directory), owned: None };
+        mesh.state.check_private().map_err(|source| RequestError::NoWorld {
+            path: mesh.state.path().to_owned(),
+            source,
+        })?;
         mesh.status().await?;
         Ok(mesh)
     }
@@ -222,8 +226,12 @@ impl Mesh {
     }
 
     async fn wait_until_gone(&self) {
-        while matches!(self.state.occupant(), Ok(Occupant::World | Occupant::Remains)) {
+        while matches!(self.state.occupant(), Ok(Occupant::World)) {
             tokio::time::sleep(POLL_PAUSE).await;
+        }
+        // Its process may have been killed before it had removed them.
+        if let Err(error) = self.state.remove() {
+            tracing::warn!(%error, path = %self.state.path().display(), "state directory not removed");
         }
     }
 

@@ -21,11 +21,7 @@ use crate::state_directory::StateDirectory;
 /// Runs the world whose configuration is in `state_directory` until it ends.
 pub fn run(state_directory: &Path) -> ExitCode {
     let state = StateDirectory::new(state_directory);
-    let outcome = begin(&state).and_then(|(child, lock)| {
-        let outcome = wait(child);
-        drop(lock);
-        outcome
-    });
+    let outcome = begin(&state).and_then(|(child, _lock)| wait(child));
     match outcome {
         Ok(()) => {}
         Err(error) => {
@@ -57,7 +53,7 @@ fn begin(state: &StateDirectory) -> Result<(Child, File), WorldError> {
     let config: MeshConfig =
         serde_json::from_slice(&text).map_err(|error| failed("read world.json")(error.into()))?;
     let lock =
-        state.try_lock().map_err(|error| failed("lock the state directory")(error.into()))?;
+        state.lock_living().map_err(|error| failed("lock the state directory")(error.into()))?;
     if config.detach {
         nix::unistd::setsid().map_err(|errno| failed("leave the session")(errno.into()))?;
     }

@@ -1,5 +1,6 @@
 //! The process that keeps a world, as its owner holds it; and what has to be in order before it is started.
 
+use std::fs::TryLockError;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -19,13 +20,19 @@ use crate::state_directory::{Occupant, StateDirectory};
 pub(crate) struct World {
     pub(crate) child: Option<Child>,
     state: StateDirectory,
+    /// Says that a world lives there until it says so itself.
+    lock: Option<std::fs::File>,
     /// Open, since the world that failed has removed its files before anybody could read them.
     log: std::fs::File,
 }
 
 impl World {
-    /// Starts it.
-    pub(crate) fn spawn(config: &MeshConfig, state: &StateDirectory) -> Result<Self, StartError> {
+    /// Starts it; `lock` is what [`prepare`] returned.
+    pub(crate) fn spawn(
+        config: &MeshConfig,
+        state: &StateDirectory,
+        lock: std::fs::File,
+    ) -> Result<Self, StartError> {
         let program = config.binaries.path("heddle-local");
         let path = state.logs().join("world.log");
         let log = std::fs::OpenOptions::new()
@@ -52,7 +59,7 @@ impl World {
             .stderr(output)
             .spawn()
             .map_err(|source| StartError::Spawn { program, source })?;
-        Ok(Self { child: Some(child), state: state.clone(), log })
+        Ok(Self { child: Some(child), state: state.clone(), lock: Some(lock), log })
     }
 
     /// What it says of itself, once.
@@ -62,7 +69,10 @@ impl World {
             let output = tokio::process::ChildStdout::from_std(output.ok_or(LineError::Closed)?)?;
             protocol::read_line(&mut BufReader::new(output)).await
         };
-        match timeout(ANNOUNCED_WITHIN, read).await {
+        let read = timeout(ANNOUNCED_WITHIN, read).await;
+        // It holds the lock itself by now, or it has failed and wants to remove its files.
+        self.lock = None;
+        match read {
             Ok(Ok(announcement)) => Ok(announcement),
             Ok(Err(error)) => Err(StartError::World {
                 reason: format!("{error}; its log begins with:\n{}", self.log_head()),
@@ -87,6 +97,7 @@ impl World {
 impl Drop for World {
     /// Ends the world, which is quick: its end of the pipe closes, its first process ends, and the kernel ends the rest.
     fn drop(&mut self) {
+        self.lock = None;
         let Some(mut child) = self.child.take() else { return };
         drop(child.stdin.take());
         for _ in 0..END_ATTEMPTS {
@@ -146,9 +157,17 @@ pub(crate) fn check(config: &MeshConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Makes the state directory, also where a world that was killed has left one.
-pub(crate) fn prepare(config: &MeshConfig, state: &StateDirectory) -> Result<(), StartError> {
+/// Makes the state directory, also where a world that was killed has left one. The lock that is returned keeps others
+/// from doing the same.
+pub(crate) fn prepare(
+    config: &MeshConfig,
+    state: &StateDirectory,
+) -> Result<std::fs::File, StartError> {
     let failed = |source| StartError::StateDirectory { path: state.path().to_owned(), source };
+    let locked = |error| match error {
+        TryLockError::WouldBlock => StartError::AlreadyRunning(state.path().to_owned()),
+        TryLockError::Error(source) => failed(source),
+    };
     match state.occupant().map_err(failed)? {
         Occupant::Nobody => {}
         Occupant::Remains => state.remove().map_err(failed)?,
@@ -156,6 +175,7 @@ pub(crate) fn prepare(config: &MeshConfig, state: &StateDirectory) -> Result<(),
         Occupant::SomethingElse => return Err(StartError::NotAWorld(state.path().to_owned())),
     }
     state.create().map_err(failed)?;
+    let alone = state.lock_alone().map_err(locked)?;
     let text = serde_json::to_vec_pretty(config).map_err(|error| failed(error.into()))?;
     let mut file = std::fs::OpenOptions::new()
         .create_new(true)
@@ -163,7 +183,10 @@ pub(crate) fn prepare(config: &MeshConfig, state: &StateDirectory) -> Result<(),
         .mode(0o600)
         .open(state.config())
         .map_err(failed)?;
-    file.write_all(&text).map_err(failed)
+    file.write_all(&text).map_err(failed)?;
+    // Fails if somebody else was faster in the moment in between, who has replaced it all.
+    drop(alone);
+    state.lock_living().map_err(locked)
 }
 
 /// From the start of the process to its namespaces, bridge and control socket.
@@ -174,3 +197,24 @@ const END_ATTEMPTS: usize = 1000;
 /// `sockaddr_un.sun_path` with its terminating zero, unix(7).
 const SOCKET_PATH_LIMIT_BYTES: usize = 107;
 const LOG_TAIL_BYTES: usize = 2000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_world_that_is_starting_is_neither_replaced_nor_removed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(temporary.path().join("state"));
+        let config = MeshConfig::new("test", temporary.path()).unwrap();
+        let lock = prepare(&config, &state).unwrap();
+        let again = prepare(&config, &state);
+        assert!(matches!(again, Err(StartError::AlreadyRunning(_))), "{again:?}");
+        state.remove().unwrap();
+        assert!(state.config().exists());
+        drop(lock);
+        drop(prepare(&config, &state).unwrap());
+        state.remove().unwrap();
+        assert!(!state.path().exists());
+    }
+}
