@@ -29,7 +29,16 @@ pub fn wants_tunnel<B>(request: &Request<B>) -> bool {
     }
     request.method() == Method::CONNECT
         || (request.headers().contains_key(UPGRADE)
-            && connection_names(request.headers()).any(|name| name.eq_ignore_ascii_case("upgrade")))
+            && !wants_http(request.headers())
+            && list(request.headers(), CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade")))
+}
+
+/// Whether an upgrade is one to HTTP/2: its requests would pass unseen through a tunnel. A server
+/// need not agree, and is not asked.
+fn wants_http(headers: &HeaderMap) -> bool {
+    list(headers, UPGRADE)
+        .filter_map(|protocol| protocol.split('/').next())
+        .any(|name| ["h2c", "h2", "http"].iter().any(|http| name.eq_ignore_ascii_case(http)))
 }
 
 /// Removes what is meant for this hop only from a request; with `tunnel`, the wish to upgrade goes
@@ -67,7 +76,7 @@ fn keep_upgrade(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
 
 fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = connection_names(headers)
+        let named: Vec<HeaderName> = list(headers, CONNECTION)
             .filter_map(|name| name.parse().ok())
             // Naming these would take from the request what it cannot do without.
             .filter(|name| *name != HOST && *name != CLIENT_CERTIFICATE_HEADER)
@@ -77,14 +86,15 @@ fn strip(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
 }
 
-fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// The elements of a header that is a list (RFC 9110, section 5.6.1).
+fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers
-        .get_all(CONNECTION)
+        .get_all(name)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -94,7 +104,15 @@ fn connection_names(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// Replaces whatever the caller says of itself by what its certificate says.
 pub fn set_caller(headers: &mut HeaderMap, caller: &Caller) {
-    headers.remove(CLIENT_CERTIFICATE_HEADER);
+    // To an application that reads headers from variables, as CGI has it, `_` is the same as `-`.
+    let said: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().replace('_', "-") == CLIENT_CERTIFICATE_HEADER.as_str())
+        .cloned()
+        .collect();
+    for name in said {
+        headers.remove(name);
+    }
     match caller {
         Caller::Plaintext => {}
         Caller::Mutual { caller, own } => {
@@ -112,6 +130,7 @@ pub fn set_caller(headers: &mut HeaderMap, caller: &Caller) {
 pub const CLIENT_CERTIFICATE_HEADER: HeaderName =
     HeaderName::from_static("x-forwarded-client-cert");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 #[cfg(test)]
@@ -161,6 +180,7 @@ mod tests {
                 &[("te", "trailers")],
             ),
             ("transfer coding", &[("transfer-encoding", "chunked")], false, &[]),
+            ("settings of HTTP/2", &[("http2-settings", "AAA")], false, &[]),
             ("an upgrade refused", &[("connection", "upgrade"), ("upgrade", "h2c")], false, &[]),
             (
                 "an upgrade taken",
@@ -177,12 +197,17 @@ mod tests {
 
     #[test]
     fn only_http_1_asks_for_a_tunnel() {
-        let request = |version, connection: &str| {
+        let request_to = |upgrade: &str, version, connection: &str| {
             let mut request = Request::new(());
             *request.version_mut() = version;
-            *request.headers_mut() = map(&[("connection", connection), ("upgrade", "websocket")]);
+            *request.headers_mut() = map(&[("connection", connection), ("upgrade", upgrade)]);
             request
         };
+        let request = |version, connection: &str| request_to("websocket", version, connection);
+        for http in ["h2c", "H2C", "HTTP/2.0", "websocket, h2c"] {
+            let request = request_to(http, Version::HTTP_11, "Upgrade, HTTP2-Settings");
+            assert!(!wants_tunnel(&request), "case: {http}");
+        }
         assert!(wants_tunnel(&request(Version::HTTP_11, "keep-alive, Upgrade")));
         assert!(!wants_tunnel(&request(Version::HTTP_11, "keep-alive")));
         assert!(!wants_tunnel(&request(Version::HTTP_2, "upgrade")));
@@ -190,7 +215,11 @@ mod tests {
 
     #[test]
     fn a_callers_own_word_about_itself_is_replaced() {
-        let forged = [("x-forwarded-client-cert", "URI=spiffe://a/ns/b/sa/root")];
+        let forged = [
+            ("x-forwarded-client-cert", "URI=spiffe://a/ns/b/sa/root"),
+            ("x-forwarded_client-cert", "URI=spiffe://a/ns/b/sa/root"),
+            ("x_forwarded_client_cert", "URI=spiffe://a/ns/b/sa/root"),
+        ];
         let mut headers = map(&forged);
         set_caller(&mut headers, &Caller::Plaintext);
         assert_eq!(headers, map(&[]));
