@@ -9,6 +9,7 @@ pub mod route;
 pub mod send;
 pub mod server;
 pub mod stack;
+pub mod target;
 pub mod upgrade;
 
 use http::{Request, Response};

@@ -82,6 +82,12 @@ pub enum ProxyError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The request asks for what the proxy cannot do.
+    #[error("the proxy does not support {what}")]
+    NotSupported {
+        /// What it asks for.
+        what: &'static str,
+    },
     /// A broken invariant of our own.
     #[error("the proxy failed: {reason}")]
     Internal {
@@ -153,6 +159,9 @@ impl ProxyError {
             Self::BadRequest { .. } => {
                 (StatusCode::BAD_REQUEST, "bad_request", GrpcStatus::Internal)
             }
+            Self::NotSupported { .. } => {
+                (StatusCode::NOT_IMPLEMENTED, "not_supported", GrpcStatus::Unimplemented)
+            }
             Self::Internal { .. } => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", GrpcStatus::Internal)
             }
@@ -178,6 +187,7 @@ impl ProxyError {
             | Self::BackendTimeout { .. }
             | Self::Overloaded { .. }
             | Self::BadRequest { .. }
+            | Self::NotSupported { .. }
             | Self::Internal { .. } => false,
         }
     }
@@ -303,6 +313,7 @@ mod tests {
             (ProxyError::BackendTimeout { limit }, 504, "backend_timeout", "4"),
             (ProxyError::Overloaded { backend: backend() }, 503, "overloaded", "8"),
             (ProxyError::BadRequest { reason: "no host" }, 400, "bad_request", "13"),
+            (ProxyError::NotSupported { what: "a test" }, 501, "not_supported", "12"),
             (ProxyError::Internal { reason: "a test" }, 500, "internal", "13"),
         ]
     }

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_model::names::ServicePort;
-use http::header::{HOST, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, Version};
+use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::layer::layer_fn;
@@ -29,6 +27,7 @@ use crate::http::body::Body;
 use crate::http::headers::{self, Caller};
 use crate::http::respond::{Asked, ProxyError, respond};
 use crate::http::send::{Answer, Failure, Outgoing, send};
+use crate::http::target::address;
 use crate::http::{HttpService, HttpVersion};
 use crate::metrics::{Direction, Protection, RequestLabels};
 
@@ -315,60 +314,6 @@ where
             inner.oneshot(outgoing).await
         }
     })
-}
-
-/// Gives a request the form of target that its next hop expects: a path beside a host.
-fn address(
-    request: &mut Request<Body>,
-    version: HttpVersion,
-    original: SocketAddr,
-) -> Result<(), ProxyError> {
-    match version {
-        HttpVersion::Http1 => address_http1(request, original),
-        HttpVersion::Http2 => address_http2(request, original),
-    }
-}
-
-/// RFC 9112, section 3.2: origin-form, and a host that comes from an absolute target if there is
-/// one. A client of HTTP/1.0 may name no host at all.
-fn address_http1(request: &mut Request<Body>, original: SocketAddr) -> Result<(), ProxyError> {
-    *request.version_mut() = Version::HTTP_11;
-    if request.method() == Method::CONNECT {
-        return Ok(());
-    }
-    let bad = |_invalid| ProxyError::BadRequest { reason: "its host cannot be read" };
-    if let Some(authority) = request.uri().authority() {
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_invalid| {
-            ProxyError::BadRequest { reason: "its target's host cannot be a header" }
-        })?;
-        let path = request.uri().path_and_query().cloned();
-        *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        request.headers_mut().insert(HOST, host);
-    } else if !request.headers().contains_key(HOST) {
-        let host = HeaderValue::from_str(&original.to_string()).map_err(bad)?;
-        request.headers_mut().insert(HOST, host);
-    }
-    Ok(())
-}
-
-/// RFC 9113, section 8.3.1: an authority, which a client may have sent as a host instead.
-fn address_http2(request: &mut Request<Body>, original: SocketAddr) -> Result<(), ProxyError> {
-    if request.uri().authority().is_some() {
-        return Ok(());
-    }
-    let authority = match request.headers().get(HOST) {
-        Some(host) => Authority::try_from(host.as_bytes())
-            .map_err(|_invalid| ProxyError::BadRequest { reason: "its host is no authority" })?,
-        None => Authority::try_from(original.to_string())
-            .map_err(|_invalid| ProxyError::Internal { reason: "an address is no authority" })?,
-    };
-    let mut parts = request.uri().clone().into_parts();
-    parts.authority = Some(authority);
-    parts.scheme = parts.scheme.or(Some(Scheme::HTTP));
-    parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
-    *request.uri_mut() = Uri::from_parts(parts)
-        .map_err(|_invalid| ProxyError::BadRequest { reason: "its target is not valid" })?;
-    Ok(())
 }
 
 /// The name under which a service is called in metrics.

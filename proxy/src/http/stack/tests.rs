@@ -444,25 +444,3 @@ fn the_side_that_sends_requests_closes_idle_connections_first() {
     assert!(pool::IDLE_TIMEOUT < crate::listen::INBOUND_IDLE_TIMEOUT);
     assert!(pool::STREAM_LIMIT < usize::try_from(crate::listen::HTTP2_STREAM_LIMIT).unwrap());
 }
-
-#[test]
-fn targets_take_the_form_that_the_next_hop_expects() {
-    for (case, version, target, host, expected, expected_host) in [
-        ("a path", HttpVersion::Http1, "/a?b", Some("api"), "/a?b", Some("api")),
-        ("absolute", HttpVersion::Http1, "http://web/a", Some("api"), "/a", Some("web")),
-        ("no host", HttpVersion::Http1, "/a", None, "/a", Some("10.0.0.1:80")),
-        ("h2", HttpVersion::Http2, "http://api/a", None, "http://api/a", None),
-        ("h2 with a host", HttpVersion::Http2, "/a", Some("api"), "http://api/a", Some("api")),
-        ("h2 without", HttpVersion::Http2, "/a", None, "http://10.0.0.1:80/a", None),
-    ] {
-        let mut request = Request::get(target);
-        if let Some(host) = host {
-            request = request.header(HOST, host);
-        }
-        let mut request = request.body(Body::empty()).unwrap();
-        address(&mut request, version, ([10, 0, 0, 1], 80).into()).unwrap();
-        assert_eq!(request.uri().to_string(), expected, "case: {case}");
-        let found = request.headers().get(HOST).map(|host| host.to_str().unwrap());
-        assert_eq!(found, expected_host, "case: {case}");
-    }
-}
