@@ -1,6 +1,8 @@
 //! HTTP: serving a connection, routing its requests, and sending them on over pooled connections.
 
+mod attempt;
 pub mod body;
+pub mod breaker;
 pub mod client;
 pub mod headers;
 pub mod pool;

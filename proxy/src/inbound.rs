@@ -22,6 +22,7 @@ use crate::balance::balancer::Balancer;
 use crate::connect::{ConnectError, Dialer, reset_on_close};
 use crate::detect::Verdict;
 use crate::http::HttpVersion;
+use crate::http::breaker::Reset;
 use crate::http::headers::Caller;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
@@ -322,7 +323,7 @@ impl Inbound {
 
     async fn http<I>(&self, client: I, version: HttpVersion, admitted: Admitted)
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
         let Admitted { original, application, caller } = admitted;
         let serving = Serving {

@@ -155,6 +155,11 @@ impl Metrics {
         self.errors.get_or_create(&ReasonLabels { reason: error.reason() }).inc();
     }
 
+    /// Counts a request whose client went away before it was answered.
+    pub fn count_cancelled(&self) {
+        self.errors.get_or_create(&ReasonLabels { reason: CLIENT_CANCELLED }).inc();
+    }
+
     /// Counts a connection that was reset.
     pub fn count_refused(&self, direction: Direction, reason: &'static str) {
         self.refused.get_or_create(&RefusedLabels { direction, reason }).inc();
@@ -179,6 +184,8 @@ impl fmt::Debug for Metrics {
 
 /// The reason that no [`ProxyError`] has, since no response could tell it any more.
 const RESPONSE_BROKEN: &str = "response_broken";
+/// As above: nobody is left to be told.
+const CLIENT_CANCELLED: &str = "client_cancelled";
 const REQUESTS: &str = "Requests answered, also those that the proxy answered itself";
 
 /// From half a millisecond, which a hop on one machine takes, to what people give up after.

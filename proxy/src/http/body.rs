@@ -2,19 +2,26 @@
 //! exchange holds (load, connection) until it ends.
 
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
 
+use crate::http::breaker::Breaker;
 use crate::http::pool::Exchange;
 
 /// A body, and what is to be given back when it ends.
 pub struct Body {
     kind: Kind,
     exchange: Option<Exchange>,
+    /// When it is cut off: at the limit of the attempt, and that of the whole request.
+    deadlines: Vec<Pin<Box<Sleep>>>,
+    /// Of the connection that it goes to, if its end may be the connection's.
+    breaker: Option<Breaker>,
 }
 
 enum Kind {
@@ -22,41 +29,86 @@ enum Kind {
     Incoming(Incoming),
 }
 
+/// Why a body did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Its sender, or the connection to it, broke off.
+    #[error(transparent)]
+    Broken(hyper::Error),
+    /// The route's limit was over.
+    #[error("the body took longer than the route's limit")]
+    TooLate,
+}
+
 impl Body {
     /// No bytes.
     pub fn empty() -> Self {
-        Self { kind: Kind::Text(None), exchange: None }
+        Self::of(Kind::Text(None))
     }
 
     /// Bytes of our own.
     pub fn text(text: Bytes) -> Self {
-        Self { kind: Kind::Text(Some(text).filter(|text| !text.is_empty())), exchange: None }
+        Self::of(Kind::Text(Some(text).filter(|text| !text.is_empty())))
     }
 
     /// A response's body, whose exchange ends with it.
     pub fn of_exchange(incoming: Incoming, exchange: Exchange) -> Self {
-        Self { kind: Kind::Incoming(incoming), exchange: Some(exchange) }
+        let mut body = Self::from(incoming);
+        body.exchange = Some(exchange);
+        body
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, exchange: None, deadlines: Vec::new(), breaker: None }
+    }
+
+    /// Fails at `deadline`, if it has not ended by then.
+    pub fn until(mut self, deadline: Instant) -> Self {
+        if !http_body::Body::is_end_stream(&self) {
+            self.deadlines.push(Box::pin(tokio::time::sleep_until(deadline)));
+        }
+        self
+    }
+
+    /// Trips `breaker` if it fails.
+    pub fn breaking(mut self, breaker: Breaker) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+
+    fn poll_kind(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        for deadline in &mut self.deadlines {
+            if deadline.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(BodyError::TooLate)));
+            }
+        }
+        match &mut self.kind {
+            Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Kind::Incoming(incoming) => {
+                http_body::Body::poll_frame(Pin::new(incoming), context).map_err(BodyError::Broken)
+            }
+        }
     }
 }
 
 impl From<Incoming> for Body {
     fn from(incoming: Incoming) -> Self {
-        Self { kind: Kind::Incoming(incoming), exchange: None }
+        Self::of(Kind::Incoming(incoming))
     }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = match &mut self.kind {
-            Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(context),
-        };
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_kind(context);
         match &polled {
             Poll::Ready(None) => {
                 if let Some(exchange) = self.exchange.take() {
@@ -67,6 +119,9 @@ impl http_body::Body for Body {
             Poll::Ready(Some(Err(_))) => {
                 if let Some(exchange) = self.exchange.take() {
                     exchange.fail();
+                }
+                if let Some(breaker) = &self.breaker {
+                    breaker.trip();
                 }
             }
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}

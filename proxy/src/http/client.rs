@@ -12,6 +12,7 @@ use tracing::debug;
 
 use crate::balance::balancer::BalancedEndpoint;
 use crate::connect::{ConnectError, Dialer, Opened};
+use crate::http::breaker::{Breakable, Breaker};
 use crate::http::pool::{Http1Connection, Http2Connection, keep};
 use crate::listen::{
     HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_SEND_BUFFER_BYTES,
@@ -26,10 +27,11 @@ pub async fn http1(
     let Opened { transport, retire_at } =
         dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http1).await?;
     let address = endpoint.endpoint.address;
+    let breaker = Breaker::default();
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(HEADERS_LIMIT_BYTES)
-        .handshake(TokioIo::new(transport))
+        .handshake(TokioIo::new(Breakable::new(transport, breaker.clone())))
         .await
         .map_err(|source| ConnectError::Http { address, source })?;
     dialer.tasks.spawn("http.connection", async move {
@@ -38,7 +40,7 @@ pub async fn http1(
         }
     });
     keep_pool(dialer, endpoint);
-    Ok(Http1Connection { sender, retire_at, idle_since: Instant::now() })
+    Ok(Http1Connection { sender, breaker, retire_at, idle_since: Instant::now() })
 }
 
 /// A new HTTP/2 connection.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::balance::balancer::{BalancedEndpoint, InFlight};
 use crate::http::body::Body;
+use crate::http::breaker::Breaker;
 
 /// The connections to one endpoint.
 #[derive(Default)]
@@ -49,6 +50,8 @@ enum Life {
 pub struct Http1Connection {
     /// Sends one request at a time.
     pub sender: http1::SendRequest<Body>,
+    /// Makes it end in a reset.
+    pub breaker: Breaker,
     /// When it is to take no new request; `None`: never.
     pub retire_at: Option<Instant>,
     /// Since when it is idle.
@@ -118,7 +121,7 @@ impl Pool {
     }
 
     /// The shared connection with the fewest requests, and a place on it; with `opened_since`, only
-    /// one that was not open before.
+    /// one that was not open before. `None` if another may, and should, be opened.
     pub fn take_http2(
         &self,
         now: Instant,
@@ -126,11 +129,16 @@ impl Pool {
     ) -> Option<(Http2Connection, StreamPlace)> {
         let mut state = self.state.lock();
         state.shared.retain(|connection| connection.is_usable(now));
+        // When there are as many as may be, one of them has to do.
+        let may_open = state.shared.len() < SHARED_LIMIT;
+        let is_fit = |connection: &Http2Connection| {
+            connection.stream_count() < STREAM_LIMIT
+                && opened_since.is_none_or(|since| connection.opened_at >= since)
+        };
         let chosen = state
             .shared
             .iter_mut()
-            .filter(|connection| connection.stream_count() < STREAM_LIMIT)
-            .filter(|connection| opened_since.is_none_or(|since| connection.opened_at >= since))
+            .filter(|connection| !may_open || is_fit(connection))
             .min_by_key(|connection| connection.stream_count())?;
         chosen.idle_since = now;
         Some((chosen.clone(), chosen.place()))
@@ -270,4 +278,7 @@ pub const IDLE_LIMIT: usize = 64;
 /// Requests on one HTTP/2 connection before another is opened; below the peer's
 /// [`crate::listen::HTTP2_STREAM_LIMIT`].
 pub const STREAM_LIMIT: usize = 200;
+/// Shared HTTP/2 connections to one endpoint, enough for
+/// [`crate::listen::REQUESTS_PER_ENDPOINT`].
+pub const SHARED_LIMIT: usize = 24;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

@@ -58,6 +58,13 @@ pub enum ProxyError {
         #[source]
         source: hyper::Error,
     },
+    /// The client broke off while it was sending its request.
+    #[error("the request broke off")]
+    ClientLost {
+        /// What happened.
+        #[source]
+        source: hyper::Error,
+    },
     /// The rule's limit for the whole request.
     #[error("no answer within the route's limit of {limit:?}")]
     RequestTimeout {
@@ -106,6 +113,7 @@ struct Telling {
 
 #[derive(Clone, Copy)]
 enum GrpcStatus {
+    Cancelled,
     DeadlineExceeded,
     ResourceExhausted,
     Unimplemented,
@@ -116,6 +124,7 @@ enum GrpcStatus {
 impl GrpcStatus {
     fn code(self) -> HeaderValue {
         HeaderValue::from_static(match self {
+            Self::Cancelled => "1",
             Self::DeadlineExceeded => "4",
             Self::ResourceExhausted => "8",
             Self::Unimplemented => "12",
@@ -147,6 +156,7 @@ impl ProxyError {
             Self::BackendLost { .. } => {
                 (StatusCode::BAD_GATEWAY, "backend_lost", GrpcStatus::Unavailable)
             }
+            Self::ClientLost { .. } => (client_closed(), "client_lost", GrpcStatus::Cancelled),
             Self::RequestTimeout { .. } => {
                 (StatusCode::GATEWAY_TIMEOUT, "request_timeout", GrpcStatus::DeadlineExceeded)
             }
@@ -183,6 +193,7 @@ impl ProxyError {
             | Self::NoEndpoint { .. }
             | Self::Connect { .. }
             | Self::BackendLost { .. }
+            | Self::ClientLost { .. }
             | Self::RequestTimeout { .. }
             | Self::BackendTimeout { .. }
             | Self::Overloaded { .. }
@@ -259,6 +270,11 @@ fn percent_encode(message: &str) -> String {
         }
     }
     encoded
+}
+
+/// The status, in metrics, of requests whose client went away: nginx's "client closed request".
+pub fn client_closed() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 /// On every answer that is the proxy's own.

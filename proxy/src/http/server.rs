@@ -17,6 +17,7 @@ use tower::Service;
 
 use crate::connect::Dialer;
 use crate::http::body::Body;
+use crate::http::breaker::{Breakable, Breaker, Reset};
 use crate::http::client::TaskExecutor;
 use crate::http::respond::ProxyError;
 use crate::http::{HttpService, HttpVersion};
@@ -49,7 +50,7 @@ pub async fn serve<I>(
     dialer: &Dialer,
 ) -> Result<(), hyper::Error>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
 {
     match serving.version {
         HttpVersion::Http1 => serve_http1(io, service, serving).await,
@@ -59,13 +60,17 @@ where
 
 async fn serve_http1<I>(io: I, service: HttpService, serving: Serving) -> Result<(), hyper::Error>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
 {
+    let breaker = Breaker::default();
+    let io = Breakable::new(io, breaker.clone());
     let drain = serving.drain.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (mut service, drain) = (service.clone(), drain.clone());
+        let (mut service, drain, breaker) = (service.clone(), drain.clone(), breaker.clone());
         async move {
-            let mut response = service.call(request.map(Body::from)).await?;
+            let mut request = request.map(Body::from);
+            request.extensions_mut().insert(breaker.clone());
+            let mut response = service.call(request).await?.map(|body| body.breaking(breaker));
             if drain.is_some_and(|drain| drain.is_cancelled())
                 && !response.headers().contains_key(CONNECTION)
             {

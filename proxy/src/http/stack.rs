@@ -25,7 +25,7 @@ use crate::connect::Dialer;
 use crate::discovery::resolved::{Resolved, ResolvedService};
 use crate::http::body::Body;
 use crate::http::headers::{self, Caller};
-use crate::http::respond::{Asked, ProxyError, respond};
+use crate::http::respond::{Asked, ProxyError, client_closed, respond};
 use crate::http::send::{Answer, Failure, Outgoing, send};
 use crate::http::target::address;
 use crate::http::{HttpService, HttpVersion};
@@ -134,12 +134,36 @@ where
             let start = Instant::now();
             let asked = Asked::new(&request);
             trace!(direction = observer.direction.as_str(), method = %request.method(), "request");
-            Ok(match inner.oneshot(request).await {
+            let waiting = Waiting { observer: &observer, has_ended: false };
+            let outcome = inner.oneshot(request).await;
+            waiting.end();
+            Ok(match outcome {
                 Ok(answer) => observer.answered(answer, start),
                 Err(failure) => observer.failed(&failure, asked, start),
             })
         }
     })
+}
+
+/// Counts a request that nobody waits for any more.
+struct Waiting<'a> {
+    observer: &'a Observer,
+    has_ended: bool,
+}
+
+impl Waiting<'_> {
+    fn end(mut self) {
+        self.has_ended = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.observer.dialer.metrics.count_cancelled();
+            self.observer.count_without_endpoint(None, client_closed().as_u16());
+        }
+    }
 }
 
 impl Observer {
@@ -164,20 +188,7 @@ impl Observer {
                 let tls = self.protection(&endpoint.endpoint);
                 endpoint.count_request(metrics, self.direction, &self.service, (status, tls));
             }
-            None => {
-                // Of no endpoint, so that none takes it away; there is one for each backend.
-                let labels = RequestLabels {
-                    direction: self.direction,
-                    service: Arc::clone(&self.service),
-                    backend: backend
-                        .as_ref()
-                        .map_or_else(|| "".into(), |backend| Arc::clone(backend.label())),
-                    backend_pod: "".into(),
-                    status,
-                    tls: self.inbound_tls.unwrap_or(Protection::Plaintext),
-                };
-                metrics.requests.family().get_or_create(&labels).inc();
-            }
+            None => self.count_without_endpoint(backend.as_deref(), status),
         }
         if let Some(backend) = backend {
             self.observe_duration(backend, start);
@@ -190,6 +201,19 @@ impl Observer {
             "request failed"
         );
         response
+    }
+
+    /// The series is no endpoint's, so that none takes it away; there is one for each backend.
+    fn count_without_endpoint(&self, backend: Option<&Balancer>, status: u16) {
+        let labels = RequestLabels {
+            direction: self.direction,
+            service: Arc::clone(&self.service),
+            backend: backend.map_or_else(|| "".into(), |backend| Arc::clone(backend.label())),
+            backend_pod: "".into(),
+            status,
+            tls: self.inbound_tls.unwrap_or(Protection::Plaintext),
+        };
+        self.dialer.metrics.requests.family().get_or_create(&labels).inc();
     }
 
     fn protection(&self, endpoint: &heddle_model::endpoint::Endpoint) -> Protection {
@@ -277,13 +301,18 @@ where
     })
 }
 
+/// The limit is for the response's body too.
 async fn within(
     limit: Duration,
     backend: Arc<Balancer>,
     answering: impl Future<Output = Result<Answer, Failure>>,
 ) -> Result<Answer, Failure> {
-    match tokio::time::timeout(limit, answering).await {
-        Ok(answered) => answered,
+    let deadline = Instant::now() + limit;
+    match tokio::time::timeout_at(deadline, answering).await {
+        Ok(answered) => answered.map(|answer| Answer {
+            response: answer.response.map(|body| body.until(deadline)),
+            ..answer
+        }),
         Err(_elapsed) => {
             let error = ProxyError::RequestTimeout { limit };
             Err(Failure { error, backend: Some(backend), endpoint: None })

@@ -7,15 +7,17 @@ use tracing::debug;
 
 use crate::balance::balancer::InFlight;
 use crate::connect::Dialer;
+use crate::http::breaker::Breaker;
 use crate::metrics::Direction;
 use crate::tcp;
 
-/// Copies between the two sides as soon as both have let go of HTTP, until both ends close.
+/// Copies between the two sides as soon as both have let go of HTTP, until both ends close; if one
+/// breaks, the other is reset.
 pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFlight) {
     let bytes = dialer.metrics.bytes(direction);
     let open = dialer.metrics.open.begin(direction);
     dialer.tasks.spawn("http.tunnel", async move {
-        let (client, server) = match tokio::try_join!(ends.client, ends.server) {
+        let (client, server) = match tokio::try_join!(ends.client.upgrade, ends.server.upgrade) {
             Ok(both) => both,
             Err(error) => {
                 debug!(%error, "upgrade failed");
@@ -25,6 +27,8 @@ pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFl
         let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
         if let Err(error) = tcp::copy(&mut client, &mut server, &bytes).await {
             debug!(%error, "tunnel ended");
+            ends.client.breaker.trip();
+            ends.server.breaker.trip();
         }
         drop((open, in_flight));
     });
@@ -34,7 +38,16 @@ pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFl
 #[derive(Debug)]
 pub struct Ends {
     /// Who asked.
-    pub client: OnUpgrade,
+    pub client: End,
     /// Who agreed.
-    pub server: OnUpgrade,
+    pub server: End,
+}
+
+/// One end of a tunnel.
+#[derive(Debug)]
+pub struct End {
+    /// The connection, once HTTP on it has ended.
+    pub upgrade: OnUpgrade,
+    /// The connection's.
+    pub breaker: Breaker,
 }

@@ -1,5 +1,7 @@
 //! The whole stack between real clients and real servers, over loopback sockets.
 
+mod breaking;
+
 use std::time::Duration;
 
 use heddle_model::route::Timeouts;
@@ -7,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::balance::balancer::BalancedEndpoint;
 use crate::http::pool;
 use crate::http::server::{Serving, serve};
 use crate::testing::{
@@ -249,7 +252,7 @@ async fn a_used_connection_that_is_closed_costs_a_get_nothing_and_a_post_an_erro
 
 #[tokio::test]
 async fn limits_on_time_are_kept() {
-    let silent = silent_server().await;
+    let silent = breaking::silent_server().await;
     let limit = Some(Duration::from_millis(50));
     for (timeouts, reason) in [
         (Timeouts { request: limit, backend_request: None }, "request_timeout"),
@@ -260,42 +263,6 @@ async fn limits_on_time_are_kept() {
         let answer = proxy.client().await.get("/").await.unwrap();
         assert_eq!(answer.status, 504);
         assert_eq!(answer.headers["x-heddle-error"], reason);
-    }
-}
-
-/// Reads whatever comes and answers nothing.
-async fn silent_server() -> std::net::SocketAddr {
-    listen(loopback(), |mut stream, _number| async move {
-        let mut head = vec![0; 4096];
-        while stream.read(&mut head).await.unwrap_or(0) > 0 {}
-    })
-    .await
-}
-
-/// Waits, with a deadline, until something is as it should be.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect(what);
-}
-
-#[tokio::test]
-async fn a_client_that_goes_away_while_the_backend_is_silent_frees_its_place() {
-    let balancer = balancer("api", vec![plain(silent_server().await)]);
-    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
-    let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
-    for is_reset in [false, true] {
-        let mut stream = proxy.connection(HttpVersion::Http1).await;
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        until("it is in flight", || endpoint.load() == 1).await;
-        if is_reset {
-            crate::connect::reset_on_close(&stream);
-        }
-        drop(stream);
-        until("it is over", || endpoint.load() == 0).await;
     }
 }
 

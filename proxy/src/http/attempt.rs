@@ -1,0 +1,322 @@
+//! One try of a request at one endpoint, over a connection that is open or a new one. What follows
+//! from how it went is in send.rs.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_model::endpoint::ExpectedPeer;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::balance::balancer::{BalancedEndpoint, InFlight};
+use crate::connect::{ConnectError, Dialer};
+use crate::http::body::{Body, BodyError};
+use crate::http::headers::Caller;
+use crate::http::pool::{
+    Exchange, HeldConnection, Http1Connection, Http2Connection, IDLE_TIMEOUT, StreamPlace,
+};
+use crate::http::upgrade::End;
+use crate::http::{HttpVersion, client, headers};
+use crate::metrics::Protection;
+
+/// One attempt at one endpoint.
+pub(super) struct Attempt<'a> {
+    pub(super) dialer: &'a Dialer,
+    pub(super) endpoint: &'a Arc<BalancedEndpoint>,
+    pub(super) version: HttpVersion,
+    /// How long it may take, the response's body included.
+    pub(super) limit: Option<Limit>,
+    /// A connection was found closed: use none that was opened before.
+    pub(super) closed_at: Option<Instant>,
+    /// Whether the request may be sent again although it may have been processed.
+    pub(super) may_repeat: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    duration: Duration,
+    deadline: Instant,
+}
+
+impl Limit {
+    pub(super) fn from_now(duration: Duration) -> Self {
+        Self { duration, deadline: Instant::now() + duration }
+    }
+}
+
+/// Why there is no answer, and what may be done about it.
+pub(super) enum Unanswered {
+    /// Nothing was sent.
+    NotConnected { request: Request<Body>, error: ConnectError },
+    /// Nothing was sent: the connection, open until a moment ago, was closed.
+    NotSent { request: Request<Body>, error: hyper::Error },
+    /// It may have been processed.
+    Lost(Lost),
+    /// The client did not send all of the request.
+    NotAllThere { error: hyper::Error },
+    /// The backend took longer than one attempt may.
+    TooLate { limit: Duration },
+}
+
+pub(super) struct Lost {
+    pub(super) error: hyper::Error,
+    /// There if it may be sent again all the same.
+    pub(super) again: Option<Request<Body>>,
+    /// Whether the whole connection has ended, and not only this exchange.
+    pub(super) is_closed: bool,
+    /// Whether it was opened for this request, so that its end tells of the endpoint.
+    pub(super) is_new: bool,
+}
+
+/// Large errors would make every answer as large.
+type Outcome<T> = Result<T, Box<Unanswered>>;
+
+impl Attempt<'_> {
+    pub(super) async fn run(
+        self,
+        mut request: Request<Body>,
+        in_flight: InFlight,
+    ) -> Outcome<Response<Body>> {
+        self.tell_own_application(&mut request);
+        match self.version {
+            HttpVersion::Http1 => self.http1(request, in_flight).await,
+            HttpVersion::Http2 => self.http2(request, in_flight).await,
+        }
+    }
+
+    /// A workload that calls itself does so past its own inbound side, which would have told it.
+    fn tell_own_application(&self, request: &mut Request<Body>) {
+        if let ExpectedPeer::Mesh { identity, pod_uid } = &self.endpoint.endpoint.peer
+            && *pod_uid == self.dialer.own
+        {
+            let caller = Caller::Mutual { caller: identity.clone(), own: identity.clone() };
+            headers::set_caller(request.headers_mut(), &caller);
+        }
+    }
+
+    async fn http1(self, request: Request<Body>, in_flight: InFlight) -> Outcome<Response<Body>> {
+        let used = match self.closed_at {
+            Some(_) => None,
+            None => self.endpoint.pool.take_http1(Instant::now(), self.idle_limit(&request)),
+        };
+        let is_new = used.is_none();
+        let connected = match used {
+            Some(connection) => Ok(connection),
+            None => self.connected(self.new_http1()).await,
+        };
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(error) => return Err(Unanswered::NotConnected { request, error }.into()),
+        };
+        let again = self.copy_for_repeating(&request, is_new);
+        let is_connect = request.method() == Method::CONNECT;
+        match self.in_time(connection.sender.try_send_request(request)).await? {
+            Ok(response) if agrees(&response, is_connect) => {
+                Ok(agreed(response, &connection, in_flight))
+            }
+            Ok(response) => Ok(self.hold(response, in_flight, HeldConnection::Http1(connection))),
+            // One exchange at a time: without an answer there is no other.
+            Err(error) => Err(unsuccessful(error, again, true, is_new)),
+        }
+    }
+
+    async fn http2(self, request: Request<Body>, in_flight: InFlight) -> Outcome<Response<Body>> {
+        let (mut connection, place, is_new) = match self.connected(self.http2_connection()).await {
+            Ok(found) => found,
+            Err(error) => return Err(Unanswered::NotConnected { request, error }.into()),
+        };
+        let again = self.copy_for_repeating(&request, is_new);
+        match self.in_time(connection.sender.try_send_request(request)).await? {
+            Ok(response) => Ok(self.hold(response, in_flight, HeldConnection::Http2(place))),
+            Err(error) => {
+                // If it has ended and that is not known yet, the next attempt on it is not sent.
+                let is_closed = connection.sender.is_closed();
+                Err(unsuccessful(error, again, is_closed, is_new))
+            }
+        }
+    }
+
+    async fn new_http1(&self) -> Result<Http1Connection, ConnectError> {
+        let connecting = Connecting::begin(self.endpoint);
+        let opened = client::http1(self.dialer, self.endpoint).await;
+        connecting.end();
+        opened
+    }
+
+    /// A shared connection, or a new one, which is then shared. The third says whether it is new.
+    async fn http2_connection(&self) -> Result<(Http2Connection, StreamPlace, bool), ConnectError> {
+        let pool = &self.endpoint.pool;
+        let start = Instant::now();
+        if let Some((connection, place)) = pool.take_http2(start, self.closed_at) {
+            return Ok((connection, place, false));
+        }
+        let _opening = pool.opening.lock().await;
+        if self.endpoint.has_failed_since(start) {
+            return Err(ConnectError::FailedBefore { address: self.endpoint.endpoint.address });
+        }
+        // Whoever opened one while this waited opened it for all.
+        if let Some((connection, place)) = pool.take_http2(Instant::now(), self.closed_at) {
+            return Ok((connection, place, false));
+        }
+        let connecting = Connecting::begin(self.endpoint);
+        let opened = client::http2(self.dialer, self.endpoint).await;
+        connecting.end();
+        let connection = opened.inspect_err(|error| {
+            // Before those who wait for their turn get it.
+            if !error.is_local() {
+                self.endpoint.mark_failing();
+            }
+        })?;
+        let place = connection.place();
+        pool.add_http2(connection.clone());
+        Ok((connection, place, true))
+    }
+
+    /// A connection that takes longer than the attempt may counts as none: nothing was sent.
+    async fn connected<C>(
+        &self,
+        connecting: impl Future<Output = Result<C, ConnectError>>,
+    ) -> Result<C, ConnectError> {
+        let Some(Limit { duration, deadline }) = self.limit else { return connecting.await };
+        tokio::time::timeout_at(deadline, connecting).await.unwrap_or_else(|_elapsed| {
+            let address = self.endpoint.endpoint.address;
+            Err(ConnectError::Timeout { address, limit: duration })
+        })
+    }
+
+    async fn in_time<T>(&self, answering: impl Future<Output = T>) -> Outcome<T> {
+        let Some(Limit { duration, deadline }) = self.limit else { return Ok(answering.await) };
+        tokio::time::timeout_at(deadline, answering)
+            .await
+            .map_err(|_elapsed| Unanswered::TooLate { limit: duration }.into())
+    }
+
+    /// How long a connection may have been idle to be used for this request. Other proxies keep
+    /// theirs for longer than this one does; an application may close its own at any moment, and
+    /// the request that crosses with that must be one that can be repeated.
+    fn idle_limit(&self, request: &Request<Body>) -> Duration {
+        match self.dialer.protection(&self.endpoint.endpoint) {
+            Protection::Plaintext if !is_repeatable(request) => FRESH,
+            Protection::Plaintext | Protection::Mutual => IDLE_TIMEOUT,
+        }
+    }
+
+    /// A new connection's failure tells of the backend; a used one's may tell only of its age.
+    fn copy_for_repeating(&self, request: &Request<Body>, is_new: bool) -> Option<Request<Body>> {
+        if is_new || !self.may_repeat || !is_repeatable(request) {
+            return None;
+        }
+        let mut copy = Request::new(Body::empty());
+        *copy.method_mut() = request.method().clone();
+        *copy.uri_mut() = request.uri().clone();
+        *copy.version_mut() = request.version();
+        *copy.headers_mut() = request.headers().clone();
+        Some(copy)
+    }
+
+    fn hold(
+        &self,
+        response: Response<Incoming>,
+        in_flight: InFlight,
+        connection: HeldConnection,
+    ) -> Response<Body> {
+        let broken = self.dialer.metrics.response_broken.clone();
+        let exchange = Exchange { in_flight, connection, broken };
+        response.map(|incoming| {
+            let body = Body::of_exchange(incoming, exchange);
+            match self.limit {
+                Some(Limit { deadline, .. }) => body.until(deadline),
+                None => body,
+            }
+        })
+    }
+}
+
+/// Marks an endpoint as failing if whoever waits for a connection to it gives up, so that the next
+/// request does not wait for the same.
+struct Connecting<'a> {
+    endpoint: &'a BalancedEndpoint,
+    since: Instant,
+    has_ended: bool,
+}
+
+impl<'a> Connecting<'a> {
+    fn begin(endpoint: &'a BalancedEndpoint) -> Self {
+        Self { endpoint, since: Instant::now(), has_ended: false }
+    }
+
+    fn end(mut self) {
+        self.has_ended = true;
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        // A client that gives up at once tells nothing of the endpoint.
+        if !self.has_ended && self.since.elapsed() >= SLOW_CONNECT {
+            self.endpoint.mark_failing();
+        }
+    }
+}
+
+fn unsuccessful(
+    mut error: TrySendError<Request<Body>>,
+    again: Option<Request<Body>>,
+    is_closed: bool,
+    is_new: bool,
+) -> Box<Unanswered> {
+    let unsent = error.take_message();
+    let error = error.into_error();
+    debug!(%error, sent = unsent.is_none(), "no answer");
+    let is_of_request = error.source().is_some_and(|source| source.is::<BodyError>());
+    Box::new(match unsent {
+        Some(request) => Unanswered::NotSent { request, error },
+        None if is_of_request => Unanswered::NotAllThere { error },
+        None => Unanswered::Lost(Lost { error, again, is_closed, is_new }),
+    })
+}
+
+/// RFC 9110, section 9.2.2; and there must be no body, which is not kept.
+fn is_repeatable(request: &Request<Body>) -> bool {
+    http_body::Body::is_end_stream(request.body())
+        && [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
+            .contains(request.method())
+}
+
+fn agrees<B>(response: &Response<B>, is_connect: bool) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || (is_connect && response.status().is_success())
+}
+
+fn agreed(
+    mut response: Response<Incoming>,
+    connection: &Http1Connection,
+    in_flight: InFlight,
+) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(&mut response);
+    let server = End { upgrade, breaker: connection.breaker.clone() };
+    let (mut parts, _no_body) = response.into_parts();
+    parts.extensions.insert(Agreed(Arc::new(parking_lot::Mutex::new(Some((server, in_flight))))));
+    Response::from_parts(parts, Body::empty())
+}
+
+/// Travels with a response that ends HTTP on its connection. Extensions must be clones, and what
+/// this holds cannot be: it is taken once.
+#[derive(Clone)]
+pub(super) struct Agreed(Arc<parking_lot::Mutex<Option<(End, InFlight)>>>);
+
+impl Agreed {
+    pub(super) fn take(&self) -> Option<(End, InFlight)> {
+        self.0.lock().take()
+    }
+}
+
+/// Slower than any handshake in one network, on machines that are not overloaded.
+const SLOW_CONNECT: Duration = Duration::from_millis(20);
+/// Less than servers keep idle connections for.
+const FRESH: Duration = Duration::from_secs(1);
