@@ -41,13 +41,13 @@ impl Publisher {
     }
 
     /// Publishes until the drain, or until the source ends.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, drain: CancellationToken) {
+    pub async fn run(mut self, mut events: mpsc::Receiver<Vec<Event>>, drain: CancellationToken) {
         loop {
             tokio::select! {
                 () = drain.cancelled() => return,
-                event = events.recv() => {
-                    let Some(event) = event else { return };
-                    self.index.apply(event);
+                batch = events.recv() => {
+                    let Some(batch) = batch else { return };
+                    self.apply(batch);
                     self.apply_more(&mut events).await;
                     if self.index.is_synced() {
                         self.contents = Arc::new(self.index.contents(&self.contents));
@@ -59,15 +59,22 @@ impl Publisher {
         }
     }
 
+    /// What a source found at one look is never published in part.
+    fn apply(&mut self, batch: Vec<Event>) {
+        for event in batch {
+            self.index.apply(event);
+        }
+    }
+
     /// What comes together is published together.
-    async fn apply_more(&mut self, events: &mut mpsc::Receiver<Event>) {
+    async fn apply_more(&mut self, events: &mut mpsc::Receiver<Vec<Event>>) {
         let latest = Instant::now() + DEBOUNCE_LIMIT;
         loop {
             let quiet = (Instant::now() + DEBOUNCE).min(latest);
             match timeout_at(quiet, events.recv()).await {
-                Ok(Some(event)) => {
+                Ok(Some(batch)) => {
                     // A source that has not told everything has no reason to be hurried.
-                    self.index.apply(event);
+                    self.apply(batch);
                     if self.index.is_synced() && Instant::now() >= latest {
                         return;
                     }
@@ -144,12 +151,12 @@ mod tests {
         let tasks = heddle_runtime::tasks::Tasks::new();
         tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
         let failed = Event::Failed { file: "a".into(), failures: Vec::new() };
-        events.send(failed.clone()).await.unwrap();
+        events.send(vec![failed.clone()]).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_secs(1), snapshots.changed()).await.is_err());
-        events.send(Event::Synced).await.unwrap();
+        events.send(vec![Event::Synced]).await.unwrap();
         snapshots.changed().await.unwrap();
         let first = snapshots.borrow_and_update().as_ref().unwrap().version;
-        events.send(failed).await.unwrap();
+        events.send(vec![failed]).await.unwrap();
         snapshots.changed().await.unwrap();
         assert!(snapshots.borrow().as_ref().unwrap().version > first);
     }
@@ -161,7 +168,7 @@ mod tests {
         let (events, receiver) = mpsc::channel(8);
         let tasks = heddle_runtime::tasks::Tasks::new();
         tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
-        events.send(Event::Synced).await.unwrap();
+        events.send(vec![Event::Synced]).await.unwrap();
         snapshots.changed().await.unwrap();
         let ahead = Version(snapshots.borrow_and_update().as_ref().unwrap().version.0 + (1 << 50));
         raise.send(ahead).await.unwrap();

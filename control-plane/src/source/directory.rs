@@ -54,7 +54,7 @@ impl Directory {
 
     /// Tells events until the drain, or until nobody listens. [`Event::Synced`] follows the first scan
     /// that could be made.
-    pub async fn run(mut self, events: mpsc::Sender<Event>, drain: CancellationToken) {
+    pub async fn run(mut self, events: mpsc::Sender<Vec<Event>>, drain: CancellationToken) {
         let mut synced = false;
         let mut noticed = false;
         loop {
@@ -114,23 +114,21 @@ async fn run_scan(mut scan: Scan) -> (Scan, std::io::Result<Scanned>) {
     }
 }
 
-async fn tell(events: &mpsc::Sender<Event>, batch: Vec<Event>, synced: &mut bool) -> bool {
-    for event in batch {
-        if let Event::Failed { failures, .. } = &event {
+/// What was found at one look is told at once, so that what was written together counts together.
+async fn tell(events: &mpsc::Sender<Vec<Event>>, mut batch: Vec<Event>, synced: &mut bool) -> bool {
+    for event in &batch {
+        if let Event::Failed { failures, .. } = event {
             for failure in failures {
                 warn!(error = %failure, "configuration cannot be read; the last good state stays");
             }
-        }
-        if events.send(event).await.is_err() {
-            return false;
         }
     }
     if !*synced {
         *synced = true;
         info!("directory read");
-        return events.send(Event::Synced).await.is_ok();
+        batch.push(Event::Synced);
     }
-    true
+    batch.is_empty() || events.send(batch).await.is_ok()
 }
 
 /// Whether an event can mean that a file has a new content. Writes count when the file is closed, since
