@@ -40,12 +40,16 @@ impl Pods {
 
     /// Who answers at an endpoint; `None` if that is not known yet. Then it must wait: to guess would
     /// mean to speak plain text to a pod that has a proxy.
-    fn peer(&self, endpoint: &SliceEndpoint, address: IpAddr) -> Option<(ExpectedPeer, String)> {
+    fn peer(
+        &self,
+        endpoint: &SliceEndpoint,
+        address: IpAddr,
+    ) -> Option<(ExpectedPeer, Option<&Pod>)> {
         let pod = match &endpoint.target {
             Target::Pod(uid) => Some(self.by_uid.get(uid)?),
             Target::ByAddress => self.by_address.get(&address),
         };
-        let Some(pod) = pod else { return Some((ExpectedPeer::Plaintext, String::new())) };
+        let Some(pod) = pod else { return Some((ExpectedPeer::Plaintext, None)) };
         if !pod.live {
             return None;
         }
@@ -54,7 +58,7 @@ impl Pods {
         } else {
             ExpectedPeer::Plaintext
         };
-        Some((peer, pod.reference.name.clone()))
+        Some((peer, Some(pod)))
     }
 
     fn says_opaque(&self, address: SocketAddr) -> bool {
@@ -91,7 +95,7 @@ pub(super) fn backing(
     slices: &[&EndpointSlice],
     pods: &Pods,
 ) -> Backing {
-    let mut found: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
+    let mut found: BTreeMap<SocketAddr, (Endpoint, Option<PodUid>)> = BTreeMap::new();
     let mut opaque = false;
     for (slice, port, endpoint) in listed(slices, port_name) {
         for address in &endpoint.addresses {
@@ -101,10 +105,10 @@ pub(super) fn backing(
                 continue;
             };
             debug_assert_eq!(slice.service, service.name, "slices are listed by service");
-            found.insert(
-                socket,
-                Endpoint { address: socket, peer, zone: endpoint.zone.clone(), pod },
-            );
+            let uid = pod.map(|pod| pod.uid.clone());
+            let pod = pod.map(|pod| pod.reference.name.clone()).unwrap_or_default();
+            let zone = endpoint.zone.clone();
+            found.insert(socket, (Endpoint { address: socket, peer, zone, pod }, uid));
         }
     }
     Backing {
@@ -116,27 +120,26 @@ pub(super) fn backing(
 
 /// A pod with addresses of both families is one endpoint, not two with double the share: the one of
 /// the family that the service prefers.
-fn one_per_pod(found: BTreeMap<SocketAddr, Endpoint>, primary: Option<&IpAddr>) -> Vec<Endpoint> {
+fn one_per_pod(
+    found: BTreeMap<SocketAddr, (Endpoint, Option<PodUid>)>,
+    primary: Option<&IpAddr>,
+) -> Vec<Endpoint> {
     let preferred_is_v6 = primary.is_some_and(IpAddr::is_ipv6);
     let mut chosen: HashMap<(PodUid, u16), SocketAddr> = HashMap::new();
-    for endpoint in found.values() {
-        if let ExpectedPeer::Mesh { pod_uid, .. } = &endpoint.peer {
-            let key = (pod_uid.clone(), endpoint.address.port());
-            let known = chosen.entry(key).or_insert(endpoint.address);
-            if known.is_ipv6() != preferred_is_v6 && endpoint.address.is_ipv6() == preferred_is_v6 {
-                *known = endpoint.address;
+    for (address, (_, uid)) in &found {
+        if let Some(uid) = uid {
+            let known = chosen.entry((uid.clone(), address.port())).or_insert(*address);
+            if known.is_ipv6() != preferred_is_v6 && address.is_ipv6() == preferred_is_v6 {
+                *known = *address;
             }
         }
     }
     found
-        .into_values()
-        .filter(|endpoint| match &endpoint.peer {
-            ExpectedPeer::Plaintext => true,
-            ExpectedPeer::Mesh { pod_uid, .. } => {
-                let key = (pod_uid.clone(), endpoint.address.port());
-                chosen.get(&key) == Some(&endpoint.address)
-            }
+        .into_iter()
+        .filter(|(address, (_, uid))| {
+            uid.clone().is_none_or(|uid| chosen.get(&(uid, address.port())) == Some(address))
         })
+        .map(|(_, (endpoint, _))| endpoint)
         .collect()
 }
 

@@ -230,6 +230,15 @@ fn a_pod_with_two_addresses_is_one_endpoint() {
     let contents = contents(&(shop() + &slice("v2", "4", both) + &slice("v2", "6", v6)));
     assert_eq!(endpoints(&contents, "v2", 80).len(), 1);
     assert!(endpoints(&contents, "v2", 80)[0].starts_with("10.42.0.1"));
+
+    let plain = shop().replace("heddle.dev/injected: 'true'", "heddle.dev/injected: 'false'");
+    let contents =
+        apply(&mut new_index(), &(plain + &slice("v2", "4", both) + &slice("v2", "6", v6)));
+    assert_eq!(
+        endpoints(&contents, "v2", 80),
+        ["10.42.0.1:8080 plaintext"],
+        "one without a proxy, too"
+    );
 }
 
 #[test]
