@@ -21,7 +21,7 @@ use x509_parser::prelude::FromDer;
 use crate::identity::keeper::Authorities;
 use crate::metrics::Metrics;
 use crate::push::ledger::Answer;
-use crate::push::programmed::Board;
+use crate::push::programmed::{Board, Link};
 use crate::push::proxies::{Proxies, Record};
 use crate::push::publisher::Snapshots;
 use crate::snapshot::Snapshot;
@@ -54,7 +54,7 @@ impl AdminService {
         for (uid, record) in self.proxies.all() {
             let pod = snapshot.contents.pods.get(&uid);
             // A proxy that went with its pod is no news.
-            if !record.connected && pod.is_none() {
+            if !record.connected && pod.is_none_or(|pod| !pod.live) {
                 continue;
             }
             let reference = pod.map(|pod| &pod.reference);
@@ -63,9 +63,8 @@ impl AdminService {
                 |reference| format!("{}/{}", reference.namespace, reference.name),
             );
             let ledger = record.ledger.lock();
-            if record.connected {
-                board.add(&name, &ledger, &snapshot);
-            }
+            let link = if record.connected { Link::Connected } else { Link::Disconnected };
+            board.add((&name, link), &ledger, &snapshot);
             drop(ledger);
             proxies.push(proxy(&uid, &record, &snapshot));
         }

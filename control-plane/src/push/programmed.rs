@@ -17,6 +17,17 @@ pub struct Progress {
     done: usize,
     /// What those say that refused it.
     refusals: Vec<String>,
+    /// Those that act on an older state and are not connected.
+    away: Vec<String>,
+}
+
+/// Whether a proxy can be told anything now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Its stream is open.
+    Connected,
+    /// It goes on with what it had when its stream ended.
+    Disconnected,
 }
 
 /// How far all proxies have come, by object.
@@ -25,7 +36,7 @@ pub struct Board(BTreeMap<ObjectReference, Progress>);
 
 impl Board {
     /// Adds what one proxy holds.
-    pub fn add(&mut self, proxy: &str, ledger: &Ledger, snapshot: &Snapshot) {
+    pub fn add(&mut self, (proxy, link): (&str, Link), ledger: &Ledger, snapshot: &Snapshot) {
         let mut of_proxy: BTreeMap<ObjectReference, (bool, Option<String>)> = BTreeMap::new();
         for (key, held) in ledger.held() {
             let Some(current) = snapshot.contents.resource(key) else { continue };
@@ -63,6 +74,9 @@ impl Board {
             let progress = self.0.entry(object).or_default();
             progress.proxies += 1;
             progress.done += usize::from(done);
+            if !done && link == Link::Disconnected && refusal.is_none() {
+                progress.away.push(proxy.to_owned());
+            }
             progress.refusals.extend(refusal);
         }
     }
@@ -70,26 +84,32 @@ impl Board {
     /// How far proxies have come with one object.
     pub fn condition(&self, object: &ObjectReference) -> Condition {
         let none = Progress::default();
-        let Progress { proxies, done, refusals } = self.0.get(object).unwrap_or(&none);
+        let Progress { proxies, done, refusals, away } = self.0.get(object).unwrap_or(&none);
         let counts = format!("{done} of {proxies} proxies");
         let (state, reason, message) = if !refusals.is_empty() {
-            let shown = refusals.iter().take(REFUSALS_SHOWN).cloned().collect::<Vec<_>>();
-            let more = match refusals.len().saturating_sub(REFUSALS_SHOWN) {
-                0 => String::new(),
-                more => format!("; and {more} more"),
-            };
-            let message = format!("{counts}; {}{more}", shown.join("; "));
+            let message = format!("{counts}; {}", first_of(refusals, "; "));
             (ConditionState::False, "Refused", message)
         } else if *proxies == 0 {
             (ConditionState::Unknown, "NoProxies", "no proxy has asked for it".to_owned())
         } else if done == proxies {
             (ConditionState::True, "Programmed", counts)
-        } else {
+        } else if away.is_empty() {
             (ConditionState::Unknown, "Pending", counts)
+        } else {
+            let message = format!("{counts}; not connected: {}", first_of(away, ", "));
+            (ConditionState::Unknown, "Pending", message)
         };
         Condition { kind: ConditionKind::Programmed, state, reason, message }
     }
 }
 
+fn first_of(texts: &[String], separator: &str) -> String {
+    let shown = texts.iter().take(TEXTS_SHOWN).cloned().collect::<Vec<_>>().join(separator);
+    match texts.len().saturating_sub(TEXTS_SHOWN) {
+        0 => shown,
+        more => format!("{shown}{separator}and {more} more"),
+    }
+}
+
 /// So that one bad rule in a large mesh does not fill a screen.
-const REFUSALS_SHOWN: usize = 3;
+const TEXTS_SHOWN: usize = 3;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use heddle_model::identity::PodUid;
 use heddle_model::resource::Version;
+use tokio_util::sync::CancellationToken;
 
 use crate::push::ledger::Ledger;
 
@@ -15,6 +16,7 @@ pub struct Proxies(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     records: BTreeMap<PodUid, Record>,
+    streams: BTreeMap<PodUid, (u64, CancellationToken)>,
     next_session: u64,
 }
 
@@ -54,7 +56,38 @@ pub struct Connected {
     session: u64,
 }
 
+/// One of a pod's streams, from before its first message until it is dropped.
+#[derive(Debug)]
+pub struct Opened {
+    proxies: Proxies,
+    uid: PodUid,
+    session: u64,
+    replaced: CancellationToken,
+}
+
+impl Opened {
+    /// Completes when the same pod opened another one.
+    pub async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+}
+
 impl Proxies {
+    /// Takes note of a new stream, and ends an older one of the same pod: one workload cannot use up
+    /// what there is for all.
+    pub fn open(&self, uid: &PodUid) -> Opened {
+        let mut state = self.lock();
+        let session = state.next_session;
+        state.next_session += 1;
+        let replaced = CancellationToken::new();
+        let former = state.streams.insert(uid.clone(), (session, replaced.clone()));
+        drop(state);
+        if let Some((_, former)) = former {
+            former.cancel();
+        }
+        Opened { proxies: self.clone(), uid: uid.clone(), session, replaced }
+    }
+
     /// Takes note of a new stream. An older one of the same proxy is forgotten: its end is on its way.
     pub fn connect(&self, uid: &PodUid, proxy_version: String, ledger: SharedLedger) -> Connected {
         let mut state = self.lock();
@@ -77,6 +110,15 @@ impl Proxies {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let mut state = self.proxies.lock();
+        if state.streams.get(&self.uid).is_some_and(|(session, _)| *session == self.session) {
+            state.streams.remove(&self.uid);
+        }
     }
 }
 
@@ -115,6 +157,22 @@ mod tests {
         drop(new);
         assert_eq!(proxies.connected(), 0);
         assert_eq!(proxies.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_pod_has_one_stream() {
+        let proxies = Proxies::default();
+        let uid: PodUid = "u".parse().unwrap();
+        let first = proxies.open(&uid);
+        let other = proxies.open(&"v".parse().unwrap());
+        let second = proxies.open(&uid);
+        first.replaced().await;
+        drop(first);
+        assert!(!second.replaced.is_cancelled() && !other.replaced.is_cancelled());
+        drop(proxies.open(&uid));
+        second.replaced().await;
+        drop((second, other));
+        assert!(proxies.lock().streams.is_empty());
     }
 
     #[test]

@@ -57,23 +57,28 @@ pub const OUTBOUND_QUEUED: usize = 16;
 
 impl Session {
     /// Serves the stream until either end has had enough.
-    pub async fn run(mut self) {
-        let drain = self.surroundings.drain.clone();
+    pub async fn run(self) {
         let outbound = self.outbound.clone();
         let own = self.own.clone();
-        let hello = tokio::select! {
-            hello = self.hello() => hello,
-            () = drain.cancelled() => Err(draining()),
-        };
-        let served = match hello {
-            Ok(hello) => self.serve(hello).await,
-            Err(status) => Err(status),
+        let opened = self.surroundings.proxies.open(&own);
+        let served = tokio::select! {
+            served = self.converse() => served,
+            () = opened.replaced() => Err(Status::aborted("the same pod opened another stream")),
         };
         if let Err(status) = served {
             debug!(src = %own, error = status.message(), "discovery stream ended by the control plane");
             // The proxy learns the reason if there is room to tell it; the stream ends anyway.
             let _ = outbound.try_send(Err(status));
         }
+    }
+
+    async fn converse(mut self) -> Result<(), Status> {
+        let drain = self.surroundings.drain.clone();
+        let hello = tokio::select! {
+            hello = self.hello() => hello?,
+            () = drain.cancelled() => return Err(draining()),
+        };
+        self.serve(hello).await
     }
 
     async fn hello(&mut self) -> Result<wire::Hello, Status> {
@@ -94,7 +99,7 @@ impl Session {
         let ledger = SharedLedger::new(own.clone(), version_at(clock::now()));
         let known = Version(hello.highest_known_version);
         ledger.lock().resume(known).map_err(not_subscribed)?;
-        let version: String = hello.proxy_version.chars().take(VERSION_TEXT_LIMIT).collect();
+        let version = printable(&hello.proxy_version, VERSION_TEXT_LIMIT);
         info!(src = %own, proxy_version = version, "proxy connected");
         let _connected = proxies.connect(&own, version, ledger.clone());
         let _open = metrics.open_session();
@@ -242,19 +247,34 @@ impl Stream {
 
 fn key(key: Option<wire::ResourceKey>) -> Result<ResourceKey, Status> {
     let key = key.ok_or_else(|| Status::invalid_argument("key: is missing"))?;
-    ResourceKey::try_from(key)
-        .map_err(|error: InvalidMessage| Status::invalid_argument(format!("key: {error}")))
+    let key = ResourceKey::try_from(key)
+        .map_err(|error: InvalidMessage| Status::invalid_argument(format!("key: {error}")))?;
+    if let ResourceKey::Endpoints(port) = &key
+        && ![&port.service.namespace, &port.service.name].into_iter().all(|name| is_name(name))
+    {
+        return Err(Status::invalid_argument("key: no service has such a name"));
+    }
+    Ok(key)
+}
+
+/// What a proxy says goes to logs and to an operator's terminal.
+fn printable(text: &str, limit: usize) -> String {
+    let shown = |character: char| if character.is_control() { ' ' } else { character };
+    text.chars().take(limit).map(shown).collect()
+}
+
+/// As long as names of Kubernetes are at most, and printable.
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_LIMIT && !text.contains(char::is_control)
 }
 
 fn refusal(nack: wire::Nack) -> Refusal {
-    let limited = |text: String| text.chars().take(REASON_LIMIT_CHARS).collect::<String>();
+    let limited = |text: String| printable(&text, REASON_LIMIT_CHARS);
     let object = nack.origin.map(ObjectReference::from);
     Refusal {
         reason: limited(nack.reason),
         object: object.filter(|object| {
-            [&object.kind, &object.namespace, &object.name]
-                .iter()
-                .all(|text| text.len() <= REASON_LIMIT_CHARS)
+            [&object.kind, &object.namespace, &object.name].into_iter().all(|text| is_name(text))
         }),
         field: in_the_object(&limited(nack.field)),
     }
@@ -298,12 +318,36 @@ const DIGEST_INTERVAL: Duration = Duration::from_secs(30);
 const DIGESTS_WITHHELD_LIMIT: u32 = 2;
 /// What is kept of a refusal's texts.
 const REASON_LIMIT_CHARS: usize = 1024;
+/// Of the longest name in Kubernetes.
+const NAME_LIMIT: usize = 253;
 /// What is kept of a proxy's version.
 const VERSION_TEXT_LIMIT: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_proxy_says_cannot_drive_a_terminal() {
+        let object = wire::ObjectReference { kind: "Pod\x1b[2J".into(), ..Default::default() };
+        let refusal = refusal(wire::Nack {
+            reason: "no\x1b]0;title\x07\nnew line".into(),
+            field: "spec\u{9b}31m".into(),
+            origin: Some(object),
+            ..wire::Nack::default()
+        });
+        assert_eq!(refusal.reason, "no ]0;title  new line");
+        assert_eq!(refusal.field, "spec 31m");
+        assert_eq!(refusal.object, None);
+        let named = |name: &str| {
+            let service = Some(wire::ServiceName { namespace: "n".into(), name: name.into() });
+            let port = wire::ServicePort { service, port: 80 };
+            key(Some(wire::ResourceKey { key: Some(wire::resource_key::Key::Endpoints(port)) }))
+        };
+        assert!(named("api").is_ok());
+        assert!(named("a\x1b[2J").is_err());
+        assert!(named(&"a".repeat(254)).is_err());
+    }
 
     #[test]
     fn a_field_names_the_match_as_it_was_written() {

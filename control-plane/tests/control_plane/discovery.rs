@@ -90,6 +90,35 @@ async fn endpoints_come_before_the_destination_that_needs_them() {
 }
 
 #[tokio::test]
+async fn a_second_stream_of_a_pod_ends_the_first() {
+    let world = World::start().await;
+    let client = Client::certified(&world).await;
+    let mut first = client.stream(&world).await.unwrap();
+    first.subscribe(&api(), None).await;
+    first_answer(&mut first).await;
+    let mut second = client.stream(&world).await.unwrap();
+    assert_eq!(first.end().await.code(), Code::Aborted);
+    second.subscribe(&api(), None).await;
+    first_answer(&mut second).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_away_does_not_act_on_what_is_new() {
+    let world = World::start().await;
+    let client = Client::certified(&world).await;
+    let mut stream = client.stream(&world).await.unwrap();
+    stream.subscribe(&api(), None).await;
+    first_answer(&mut stream).await;
+    let programmed = |status: &_| condition(status, "TrafficSplit", "api", "Programmed");
+    world.status_where(|status| programmed(status) == "True Programmed 1 of 1 proxies").await;
+    drop(stream);
+    world.status_where(|status| !status.proxies[0].connected).await;
+    world.write("split.yaml", &split(50, 50));
+    let expected = "Unknown Pending 0 of 1 proxies; not connected: shop/frontend";
+    world.status_where(|status| programmed(status) == expected).await;
+}
+
+#[tokio::test]
 async fn a_changed_file_reaches_the_proxy_within_a_second_and_its_answer_the_status() {
     let world = World::start().await;
     let client = Client::certified(&world).await;
