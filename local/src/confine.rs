@@ -35,6 +35,9 @@ pub struct Confinement {
 pub enum Keep {
     /// None: it can neither undo the redirect nor mark its traffic as the proxy's.
     Nothing,
+    /// `CAP_NET_BIND_SERVICE`, for the control plane. It does not need it, but ptrace(2) and `/proc/PID/root` are closed to
+    /// processes with fewer capabilities, and it sees the files that are hidden from applications.
+    LowPorts,
     /// `CAP_NET_ADMIN`: the proxy marks its own connections.
     NetworkAdministration,
     /// All that the world has.
@@ -78,6 +81,7 @@ fn apply(confinement: &Confinement) -> anyhow::Result<()> {
     }
     let keep: CapsHashSet = match confinement.keep {
         Keep::Nothing => CapsHashSet::new(),
+        Keep::LowPorts => [Capability::CAP_NET_BIND_SERVICE].into_iter().collect(),
         Keep::NetworkAdministration => [Capability::CAP_NET_ADMIN].into_iter().collect(),
         Keep::Everything => caps::read(None, CapSet::Permitted)?,
     };

@@ -6,8 +6,10 @@
 //! [`confine`] becomes an application or a proxy.
 //!
 //! What it does not do, and says so in the status where a file asks for it: images, volumes, probes, init containers,
-//! anything but Pods that runs, and UDP through the mesh. Two limits show in no status. Processes see this machine's
-//! files, but for the world's own. And a workload without a proxy has no virtual addresses: there the name of a service
+//! anything but Pods that runs, and UDP through the mesh. Three limits show in no status. Processes see this machine's
+//! files, but for the world's own. Applications without `runAsUser` are all the same user in one PID namespace: one can
+//! signal or trace another, though not the mesh's own programs, which have capabilities that it lacks and can be
+//! signalled but not looked into. And a workload without a proxy has no virtual addresses: there the name of a service
 //! stands for its ready pods, whose own ports are to be used, and a virtual address is unreachable at once.
 
 pub mod captured;

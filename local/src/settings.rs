@@ -73,6 +73,7 @@ impl Settings {
         command.arg("exec");
         command.arg("--keep").arg(match confinement.keep {
             Keep::Nothing => "nothing",
+            Keep::LowPorts => "low-ports",
             Keep::NetworkAdministration => "network-administration",
             Keep::Everything => "everything",
         });

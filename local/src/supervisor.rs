@@ -330,7 +330,7 @@ impl Supervisor {
         ];
         let plan = Plan {
             name: CONTROL_PLANE.to_owned(),
-            program: program(argv.to_vec(), Keep::Nothing),
+            program: program(argv.to_vec(), Keep::LowPorts),
             log: state.logs().join("control-plane.log"),
             restart: RestartPolicy::Always,
         };

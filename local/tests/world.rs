@@ -216,6 +216,9 @@ async fn an_application_can_change_nothing_of_its_world() {
         assert_ne!(run(&["/usr/bin/python3", "-c", mark]).await.code, 0, "SO_MARK");
         let state = run(&["ls", "-A", mesh.state_directory().to_str().unwrap()]).await;
         assert_eq!((state.code, state.stdout_text()), (0, String::new()), "keys and tokens");
+        let peek = format!("ls -d /proc/[0-9]*/root{}/lock", mesh.state_directory().display());
+        let peek = run(&["sh", "-c", &peek]).await;
+        assert_eq!(peek.stdout_text(), "", "{workload} sees them as another process does");
     }
     let user = mesh.run("client", &["id", "-u"], Vec::new()).await.unwrap();
     assert_eq!(user.stdout_text(), "1234\n");

@@ -10,6 +10,7 @@ mod e2e {
     mod demo;
     mod drain;
     mod interception;
+    mod isolation;
     mod protocols;
     mod refusal;
     mod renewal;
