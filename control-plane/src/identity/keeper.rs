@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use heddle_model::identity::{InvalidIdentity, TrustDomain};
 use heddle_runtime::backoff::Backoff;
@@ -17,6 +17,7 @@ use heddle_tls::certificate::{CertificateRequest, CertifiedLeaf, RequestError};
 use heddle_tls::credentials::{CredentialsError, CredentialsWriter};
 use heddle_tls::peer::PeerIdentity;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -98,42 +99,86 @@ impl Keeper {
         Ok((keeper, Authorities(reader)))
     }
 
-    /// Renews our own certificate at half of its life, and with it the issuer when half of its own is
-    /// over, until the drain.
+    /// Renews our own certificate at half of its life, and the issuer when half of its own is over,
+    /// until the drain.
     pub async fn run(mut self, drain: CancellationToken) {
         let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut delay = self.own.renewal_delay(clock::now());
+        let mut renewal = Renewal::of(&self.own, clock::now());
+        let mut issuer_retry = Instant::now();
         loop {
+            let now = clock::now();
+            if self.authority.borrow().issuer_is_due(now) && Instant::now() >= issuer_retry {
+                issuer_retry = Instant::now() + ISSUER_RETRY;
+                self.renew_issuer();
+            }
+            let delay = if renewal.is_due(now) {
+                match self.renew() {
+                    Ok(()) => {
+                        backoff.reset();
+                        renewal = Renewal::of(&self.own, clock::now());
+                        renewal.look_after(clock::now())
+                    }
+                    Err(error) => {
+                        error!(error = %Chain(&error), "own certificate cannot be renewed");
+                        backoff.next_delay()
+                    }
+                }
+            } else {
+                renewal.look_after(now)
+            };
             tokio::select! {
                 () = drain.cancelled() => return,
                 () = tokio::time::sleep(delay) => {}
             }
-            match self.renew() {
-                Ok(()) => {
-                    backoff.reset();
-                    delay = self.own.renewal_delay(clock::now());
-                }
-                Err(error) => {
-                    error!(error = %Chain(&error), "own certificate cannot be renewed");
-                    delay = backoff.next_delay();
-                }
+        }
+    }
+
+    /// Without a new issuer the present one goes on: it is good for as long again.
+    fn renew_issuer(&self) {
+        let directory = &self.state_directory;
+        match Authority::load_or_create(directory, &self.trust_domain, clock::now()) {
+            Ok(fresh) => {
+                self.authority.send_replace(Arc::new(fresh));
+                info!("issuer renewed");
+            }
+            Err(error) => {
+                error!(error = %Chain(&error), "issuer cannot be renewed; the present one stays");
             }
         }
     }
 
     fn renew(&mut self) -> Result<(), KeeperError> {
-        let mut authority = Arc::clone(&self.authority.borrow());
-        if authority.issuer_is_due(clock::now()) {
-            let directory = &self.state_directory;
-            let fresh = Authority::load_or_create(directory, &self.trust_domain, clock::now())?;
-            authority = Arc::new(fresh);
-            self.authority.send_replace(Arc::clone(&authority));
-            info!("issuer renewed");
-        }
+        let authority = Arc::clone(&self.authority.borrow());
         self.own = issue_own(&authority, self.leaf_lifetime)?;
         self.credentials.set_certificate(self.own.clone())?;
         info!("own certificate renewed");
         Ok(())
+    }
+}
+
+/// When a certificate is to be renewed, by the wall clock: what is valid when follows that clock, also
+/// when it is set, and when the machine slept.
+#[derive(Clone, Copy, Debug)]
+struct Renewal {
+    not_before: SystemTime,
+    at: SystemTime,
+}
+
+impl Renewal {
+    fn of(leaf: &CertifiedLeaf, now: SystemTime) -> Self {
+        let at = now.checked_add(leaf.renewal_delay(now)).unwrap_or(now);
+        Self { not_before: leaf.not_before(), at }
+    }
+
+    /// Whether it is time, or the clock was set back to before the certificate.
+    fn is_due(&self, now: SystemTime) -> bool {
+        now >= self.at || now < self.not_before
+    }
+
+    /// How long to wait before looking at the clock again.
+    fn look_after(&self, now: SystemTime) -> Duration {
+        let left = self.at.duration_since(now).unwrap_or_default();
+        left.clamp(LOOK_SHORTEST, LOOK_LONGEST)
     }
 }
 
@@ -165,3 +210,53 @@ pub const TRUST_ANCHORS_FILE: &str = "trust-anchors.pem";
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// Sooner than the shortest certificate runs out.
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// A new issuer is made weeks before it is needed.
+const ISSUER_RETRY: Duration = Duration::from_secs(60);
+/// No loop without a pause, whatever the clock does.
+const LOOK_SHORTEST: Duration = Duration::from_millis(100);
+/// The shortest certificate lives as long, and is valid from a minute before it was issued.
+const LOOK_LONGEST: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use heddle_tls::credentials;
+
+    use super::*;
+
+    #[test]
+    fn renewal_follows_the_wall_clock() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let renewal = Renewal { not_before: at(1000), at: at(2000) };
+        for (case, now, due) in [
+            ("before its time", at(1500), false),
+            ("at its time", at(2000), true),
+            ("after a sleep", at(9000), true),
+            ("after the clock was set back a little", at(1000), false),
+            ("after the clock was set back far", at(999), true),
+        ] {
+            assert_eq!(renewal.is_due(now), due, "case: {case}");
+        }
+        assert_eq!(renewal.look_after(at(1995)), Duration::from_secs(5));
+        assert_eq!(renewal.look_after(at(1000)), LOOK_LONGEST);
+        assert_eq!(renewal.look_after(at(3000)), LOOK_SHORTEST);
+    }
+
+    #[test]
+    fn our_own_certificate_is_renewed_also_when_the_issuer_cannot_be() {
+        let state = tempfile::tempdir().unwrap();
+        let trust_domain: TrustDomain = "cluster.local".parse().unwrap();
+        let (writer, credentials) = credentials::channel(trust_domain.clone());
+        let day = Duration::from_secs(24 * 3600);
+        let directory = state.path().to_owned();
+        let (mut keeper, _authorities) =
+            Keeper::start(directory, trust_domain, day, writer).unwrap();
+        let first = credentials.leaf_not_after();
+        fs::write(state.path().join("issuer.pem"), "broken").unwrap();
+        let issuer = keeper.authority.borrow().issuer_not_after();
+        keeper.renew_issuer();
+        keeper.leaf_lifetime = day * 2;
+        keeper.renew().unwrap();
+        assert!(credentials.leaf_not_after() > first);
+        assert_eq!(keeper.authority.borrow().issuer_not_after(), issuer);
+    }
+}
