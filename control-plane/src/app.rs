@@ -28,6 +28,7 @@ use crate::push::session::Surroundings;
 use crate::server;
 use crate::source::directory::{Directory, NotWatched};
 use crate::source::last_good::LastGood;
+use crate::throttle::Throttle;
 
 /// Where a control plane is reached that runs.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +106,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         authorities,
         leaf_lifetime: config.leaf_lifetime,
         metrics: metrics.clone(),
+        warnings: Throttle::default(),
         drain: tasks.drain().clone(),
     };
     let surroundings = Surroundings {

@@ -1,6 +1,7 @@
 //! The service `heddle.identity.v1`: certificates for workloads that prove who they are (`attest.rs`,
 //! `join_tokens.rs`), and the trust bundle. The authority itself is kept in `keeper.rs`.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -11,13 +12,16 @@ use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_tls::authority::IssueError;
 use heddle_tls::bundle::Bundle;
+use heddle_tls::peer::PeerIdentity;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{error, info, warn};
 
-use crate::identity::attest::{Attest, NotAttested};
+use crate::identity::attest::{Attest, Attested, NotAttested};
 use crate::identity::keeper::Authorities;
 use crate::metrics::Metrics;
+use crate::server::Caller;
+use crate::throttle::Throttle;
 
 pub mod attest;
 pub mod join_tokens;
@@ -33,6 +37,8 @@ pub struct IdentityService {
     pub leaf_lifetime: Duration,
     /// What is counted.
     pub metrics: Metrics,
+    /// Of refused requests, which anybody can make.
+    pub warnings: Throttle,
     /// When streams end.
     pub drain: CancellationToken,
 }
@@ -46,9 +52,12 @@ impl IdentityService {
     async fn certify(
         &self,
         request: wire::CertifyRequest,
+        from: IpAddr,
     ) -> Result<wire::CertifyResponse, Status> {
-        let attested = self.attest.attest(&request.token).await.map_err(not_attested)?;
+        let attested = self.attest.attest(&request.token, from).await;
+        let attested = attested.map_err(|error| self.not_attested(&error))?;
         let authority = self.authorities.current();
+        refuse_our_own(&attested)?;
         let chain_der = authority
             .issue(
                 &request.csr_der,
@@ -62,6 +71,31 @@ impl IdentityService {
         let trust_bundle = Some(to_wire(authority.bundle()));
         Ok(wire::CertifyResponse { chain_der, trust_bundle })
     }
+
+    fn not_attested(&self, error: &NotAttested) -> Status {
+        match error {
+            NotAttested::UnknownToken
+            | NotAttested::NoLivePod { .. }
+            | NotAttested::OtherAddress { .. } => Status::unauthenticated(error.to_string()),
+            NotAttested::Unavailable { .. } => {
+                if self.warnings.is_due() {
+                    warn!(error = %Chain(error), "workloads cannot be attested");
+                }
+                Status::unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+/// Whoever had a certificate of the control plane's could tell every proxy anything.
+fn refuse_our_own(attested: &Attested) -> Result<(), Status> {
+    let own = PeerIdentity::control_plane(attested.identity.trust_domain());
+    match own {
+        Ok(own) if own.identity != attested.identity && own.pod_uid != attested.pod_uid => Ok(()),
+        Ok(_) | Err(_) => {
+            Err(Status::permission_denied("this is the name of the control plane itself"))
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -73,14 +107,21 @@ impl Identity for IdentityService {
         &self,
         request: Request<wire::CertifyRequest>,
     ) -> Result<Response<wire::CertifyResponse>, Status> {
-        let result = self.certify(request.into_inner()).await;
+        let caller = request.extensions().get::<Caller>();
+        let from = caller.map(|caller| caller.address);
+        let from = from.ok_or_else(|| Status::internal("it is not known who calls"))?;
+        let result = self.certify(request.into_inner(), from).await;
         match &result {
-            Ok(_) => self.metrics.certificates_issued.inc(),
-            Err(status) => {
-                warn!(error = status.message(), "certificate refused");
-                self.metrics.certificates_refused.inc()
+            Ok(_) => {
+                self.metrics.certificates_issued.inc();
             }
-        };
+            Err(status) => {
+                self.metrics.certificates_refused.inc();
+                if self.warnings.is_due() {
+                    warn!(src = %from, error = status.message(), "certificate refused");
+                }
+            }
+        }
         result.map(Response::new)
     }
 
@@ -102,18 +143,6 @@ fn to_wire(bundle: &Bundle) -> wire::TrustBundle {
     wire::TrustBundle {
         trust_domain: bundle.trust_domain().to_string(),
         anchors_der: bundle.anchors_der().map(<[u8]>::to_vec).collect(),
-    }
-}
-
-fn not_attested(error: NotAttested) -> Status {
-    match &error {
-        NotAttested::UnknownToken | NotAttested::NoLivePod { .. } => {
-            Status::unauthenticated(error.to_string())
-        }
-        NotAttested::Unavailable { .. } => {
-            warn!(error = %Chain(&error), "workloads cannot be attested");
-            Status::unavailable(error.to_string())
-        }
     }
 }
 

@@ -12,4 +12,5 @@ pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod status;
+pub mod throttle;
 pub mod translate;

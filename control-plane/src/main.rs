@@ -8,6 +8,7 @@ use heddle_control_plane::app;
 use heddle_control_plane::config::{Config, Typed};
 use heddle_runtime::tasks::{DrainOutcome, Tasks};
 use heddle_runtime::{logging, signals};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 fn main() -> ExitCode {
@@ -26,11 +27,20 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     let config = Config::new(Typed::parse())?;
     logging::init(&config.log, config.log_format)?;
+    if let Err(error) = allow_descriptors() {
+        warn!(%error, "the limit on open files cannot be raised; fewer proxies can connect");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(serve(config))
+}
+
+/// Every proxy is a connection, and what shells and service managers allow by default is few.
+fn allow_descriptors() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

@@ -1,18 +1,20 @@
 //! Serves gRPC over TLS: accepts connections, makes handshakes beside one another, and hands them on
-//! with the name of who is there. What is answered is in `discovery.rs` and `identity.rs`.
+//! with the name of who is there. What is answered is in `discovery.rs` and `identity.rs`; what those may
+//! hold who have no name is in `server/strangers.rs`.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use heddle_runtime::logging::Chain;
 use heddle_runtime::tasks::Tasks;
 use heddle_tls::control_plane;
 use heddle_tls::credentials::Credentials;
 use heddle_tls::peer::PeerIdentity;
-use heddle_tls::stream::TlsStream;
+use heddle_tls::stream::{self, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -21,12 +23,20 @@ use tonic::transport::server::{Connected, Router};
 use tracing::{debug, error, warn};
 
 use crate::metrics::Metrics;
+use crate::server::strangers::{Place, Sources, Stranger, Strangers};
+use crate::throttle::Throttle;
+
+pub mod strangers;
 
 /// Who is at the other end of a request's connection.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// By its certificate; `None`: it has none (yet).
     pub peer: Option<PeerIdentity>,
+    /// When that certificate expires. The connection may outlive it.
+    pub not_after: Option<SystemTime>,
+    /// Where it calls from.
+    pub address: IpAddr,
 }
 
 /// A connection after its handshake.
@@ -34,7 +44,15 @@ pub struct Caller {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     caller: Caller,
+    /// What bounds it while there is no certificate.
+    stranger: Option<Stranger>,
     _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.stranger.as_mut().map_or(Ok(()), |stranger| stranger.check(context))
+    }
 }
 
 /// The settings of every gRPC server over TCP.
@@ -55,7 +73,15 @@ pub async fn serve(
 ) {
     let drain = tasks.drain().clone();
     let (ready, connections) = mpsc::channel(CONNECTIONS_QUEUED);
-    let acceptor = Acceptor { credentials, metrics, tasks: tasks.clone(), ready };
+    let acceptor = Acceptor {
+        credentials,
+        metrics,
+        tasks: tasks.clone(),
+        ready,
+        sources: Sources::default(),
+        strangers: Strangers::default(),
+        warnings: Throttle::default(),
+    };
     tasks.spawn("server.acceptor", acceptor.run(listener));
     let served = router
         .serve_with_incoming_shutdown(ReceiverStream::new(connections), drain.cancelled_owned())
@@ -70,6 +96,16 @@ struct Acceptor {
     metrics: Metrics,
     tasks: Tasks,
     ready: mpsc::Sender<io::Result<Connection>>,
+    sources: Sources,
+    strangers: Strangers,
+    warnings: Throttle,
+}
+
+/// What a connection holds while its handshake lasts.
+struct Entry {
+    slot: OwnedSemaphorePermit,
+    handshake: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Acceptor {
@@ -79,19 +115,31 @@ impl Acceptor {
         let drain = self.tasks.drain().clone();
         loop {
             // Those who wait for a handshake wait in the listener's backlog.
-            let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
+            let handshake = tokio::select! {
+                () = drain.cancelled() => return,
+                handshake = Arc::clone(&handshakes).acquire_owned() => handshake,
+            };
+            let Ok(handshake) = handshake else { return };
             let accepted = tokio::select! {
                 () = drain.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, address)) => {
+                    // A listener for both families has IPv4 callers in IPv6 addresses.
+                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                     let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                        self.metrics.connections_refused.inc();
-                        warn!(src = %address, "too many connections; one turned away");
+                        self.turn_away(address, "too many connections; one turned away");
                         continue;
                     };
-                    self.begin(stream, slot, handshake);
+                    let Some(place) = self.sources.enter(address.ip()) else {
+                        self.turn_away(
+                            address,
+                            "too many connections of strangers from one address",
+                        );
+                        continue;
+                    };
+                    self.begin(stream, address, Entry { slot, handshake, place });
                 }
                 Err(error) => {
                     warn!(%error, "connection cannot be accepted");
@@ -101,31 +149,52 @@ impl Acceptor {
         }
     }
 
-    fn begin(
-        &self,
-        stream: TcpStream,
-        slot: OwnedSemaphorePermit,
-        handshake: OwnedSemaphorePermit,
-    ) {
+    fn turn_away(&self, address: SocketAddr, message: &'static str) {
+        self.metrics.connections_refused.inc();
+        if self.warnings.is_due() {
+            warn!(src = %address, "{message}");
+        }
+    }
+
+    fn begin(&self, stream: TcpStream, address: SocketAddr, entry: Entry) {
         let credentials = self.credentials.clone();
         let ready = self.ready.clone();
         let metrics = self.metrics.clone();
+        let strangers = self.strangers.clone();
         self.tasks.spawn("server.handshake", async move {
+            let Entry { slot, handshake, place } = entry;
             // Answers are small, and each is waited for.
             let _ = stream.set_nodelay(true);
+            if !strangers::says_hello(&stream).await {
+                metrics.handshakes_failed.inc();
+                debug!(src = %address, "connection without a handshake closed");
+                return;
+            }
             let accepted = control_plane::accept(stream, &credentials).await;
             drop(handshake);
-            match accepted {
-                Ok((stream, peer)) => {
-                    let connection = Connection { stream, caller: Caller { peer }, _slot: slot };
-                    // Fails when the server has ended; then the connection ends too.
-                    let _ = ready.send(Ok(connection)).await;
-                }
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     metrics.handshakes_failed.inc();
-                    debug!(error = %Chain(&error), "handshake failed");
+                    debug!(src = %address, error = %Chain(&error), "handshake failed");
+                    return;
                 }
-            }
+            };
+            let stranger = match peer {
+                Some(_) => None,
+                None => match strangers.admit(place) {
+                    Some(stranger) => Some(stranger),
+                    None => {
+                        metrics.connections_refused.inc();
+                        debug!(src = %address, "too many connections without a certificate");
+                        return;
+                    }
+                },
+            };
+            let not_after = stream::peer_not_after(&stream);
+            let caller = Caller { peer, not_after, address: address.ip() };
+            // Fails when the server has ended; then the connection ends too.
+            let _ = ready.send(Ok(Connection { stream, caller, stranger, _slot: slot })).await;
         });
     }
 }
@@ -144,6 +213,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -154,10 +224,12 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -170,6 +242,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 

@@ -2,14 +2,16 @@
 //! Kubernetes it will be a TokenReview.
 
 use std::error::Error;
+use std::net::IpAddr;
 
 use heddle_model::identity::{PodUid, SpiffeId};
 
 /// Tells by a token which workload asks.
 #[tonic::async_trait]
 pub trait Attest: Send + Sync + 'static {
-    /// Which workload asks, if that is proven and its pod is live.
-    async fn attest(&self, token: &str) -> Result<Attested, NotAttested>;
+    /// Which workload asks, if that is proven, its pod is live, and the pod has the address that the
+    /// request comes `from`; a pod whose addresses are not known may ask from anywhere.
+    async fn attest(&self, token: &str, from: IpAddr) -> Result<Attested, NotAttested>;
 }
 
 /// A workload that proved who it is.
@@ -38,6 +40,14 @@ pub enum NotAttested {
         service_account: String,
         /// As the token says.
         pod_uid: PodUid,
+    },
+    /// Somebody else has its token.
+    #[error("pod {pod_uid} does not have the address {from} that its token was used from")]
+    OtherAddress {
+        /// As the token says.
+        pod_uid: PodUid,
+        /// Where the request came from.
+        from: IpAddr,
     },
     /// It cannot be told now.
     #[error("workloads cannot be attested at present: {what}")]

@@ -1,7 +1,8 @@
 //! Join tokens: secrets that a local runner mints, one for each workload, and whose hashes it writes to
-//! a file. A token is honoured only while its pod is live.
+//! a file. A token is honoured only while its pod is live, and only from the pod's addresses.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,37 +52,45 @@ impl JoinTokens {
 
 #[tonic::async_trait]
 impl Attest for JoinTokens {
-    async fn attest(&self, token: &str) -> Result<Attested, NotAttested> {
+    async fn attest(&self, token: &str, from: IpAddr) -> Result<Attested, NotAttested> {
         let (owner, pod_uid) = self.owner(token).await?;
         let mut snapshots = self.snapshots.clone();
-        // A workload may ask before the source has told of its pod.
-        let find = |snapshot: &Option<Snapshot>| {
-            snapshot.as_ref().and_then(|snapshot| live(&snapshot.contents, &owner, &pod_uid))
+        let judge = |snapshot: &Option<Snapshot>| {
+            let contents = snapshot.as_ref().map(|snapshot| &*snapshot.contents);
+            judge(contents, &owner, &pod_uid, from)
         };
-        let found = snapshots.wait_for(|snapshot| find(snapshot).is_some());
-        let _ = tokio::time::timeout(POD_PATIENCE, found).await.is_ok();
-        let snapshot = self.snapshots.borrow().clone();
-        match (find(&snapshot), snapshot) {
-            (Some(attested), _) => Ok(attested),
-            (None, None) => {
-                let what = "the configuration has not been read yet";
-                Err(NotAttested::Unavailable { what, source: None })
-            }
-            (None, Some(_)) => Err(NotAttested::NoLivePod {
-                namespace: owner.namespace.clone(),
-                service_account: owner.service_account.clone(),
-                pod_uid: pod_uid.clone(),
-            }),
-        }
+        // A workload may ask before the source has told of its pod.
+        let known = snapshots.wait_for(|snapshot| judge(snapshot).is_ok());
+        let _ = tokio::time::timeout(POD_PATIENCE, known).await.is_ok();
+        let snapshot = self.snapshots.borrow();
+        judge(&snapshot)
     }
 }
 
-/// The owner's pod, if it is live and is what the token says.
-fn live(contents: &Contents, owner: &Owner, pod_uid: &PodUid) -> Option<Attested> {
-    let pod = contents.pods.get(pod_uid).filter(|pod| pod.live)?;
-    let same = pod.identity.namespace() == owner.namespace
-        && pod.identity.service_account() == owner.service_account;
-    same.then(|| Attested { identity: pod.identity.clone(), pod_uid: pod_uid.clone() })
+/// The owner's pod, if it is live, is what the token says, and may be where the request comes from.
+fn judge(
+    contents: Option<&Contents>,
+    owner: &Owner,
+    pod_uid: &PodUid,
+    from: IpAddr,
+) -> Result<Attested, NotAttested> {
+    let what = "the configuration has not been read yet";
+    let contents = contents.ok_or(NotAttested::Unavailable { what, source: None })?;
+    let pod = contents.pods.get(pod_uid).filter(|pod| {
+        pod.live
+            && pod.identity.namespace() == owner.namespace
+            && pod.identity.service_account() == owner.service_account
+    });
+    let pod = pod.ok_or_else(|| NotAttested::NoLivePod {
+        namespace: owner.namespace.clone(),
+        service_account: owner.service_account.clone(),
+        pod_uid: pod_uid.clone(),
+    })?;
+    if pod.addresses.is_empty() || pod.addresses.contains(&from) {
+        Ok(Attested { identity: pod.identity.clone(), pod_uid: pod_uid.clone() })
+    } else {
+        Err(NotAttested::OtherAddress { pod_uid: pod_uid.clone(), from })
+    }
 }
 
 fn hash(token: &str) -> String {

@@ -1,6 +1,6 @@
 //! What a proxy does, without the proxy.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use heddle_model::resource::ResourceKey;
@@ -15,7 +15,7 @@ use heddle_tls::certificate::CertificateRequest;
 use heddle_tls::control_plane;
 use heddle_tls::credentials::{self, Credentials, CredentialsWriter};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +26,7 @@ use crate::world::{World, trust_domain};
 pub(crate) struct Client {
     writer: CredentialsWriter,
     pub(crate) credentials: Credentials,
+    pub(crate) source: Ipv4Addr,
 }
 
 impl Client {
@@ -34,7 +35,7 @@ impl Client {
         let (writer, credentials) = credentials::channel(trust_domain());
         let anchors = std::fs::read(world.root.path().join("state/trust-anchors.pem")).unwrap();
         writer.set_bundle(Bundle::from_pem(trust_domain(), &anchors).unwrap()).unwrap();
-        Self { writer, credentials }
+        Self { writer, credentials, source: Ipv4Addr::LOCALHOST }
     }
 
     /// With a certificate for the pod `frontend`.
@@ -59,10 +60,11 @@ impl Client {
 
     pub(crate) async fn channel(&self, address: SocketAddr) -> Channel {
         let credentials = self.credentials.clone();
+        let source = self.source;
         let connect = tower::service_fn(move |_| {
             let credentials = credentials.clone();
             async move {
-                let stream = TcpStream::connect(address).await?;
+                let stream = connect_from(source, address).await?;
                 let stream = control_plane::connect(stream, &credentials).await;
                 stream.map(TokioIo::new).map_err(std::io::Error::other)
             }
@@ -79,6 +81,16 @@ impl Client {
         let answers = client.stream(ReceiverStream::new(receiver)).await?.into_inner();
         Ok(Stream { sender, answers })
     }
+}
+
+/// A connection from one of the loopback's addresses.
+pub(crate) async fn connect_from(
+    source: Ipv4Addr,
+    address: SocketAddr,
+) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((source, 0)))?;
+    socket.connect(address).await
 }
 
 /// An open discovery stream.

@@ -1,13 +1,15 @@
 //! Certificates.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use heddle_proto::identity::WatchTrustBundleRequest;
 use heddle_proto::identity::identity_client::IdentityClient;
 use heddle_tls::certificate::CertificateRequest;
+use tokio::io::AsyncReadExt;
 use tonic::Code;
 
-use crate::client::Client;
+use crate::client::{Client, connect_from};
 use crate::world::World;
 
 #[tokio::test]
@@ -39,6 +41,52 @@ async fn a_token_counts_only_for_the_live_pod_it_was_given_to() {
     }
     let authority = world.status().await.authority.unwrap();
     assert_eq!((authority.certificates_issued, authority.certificates_refused), (0, 4));
+}
+
+#[tokio::test]
+async fn a_token_is_of_no_use_elsewhere() {
+    let world = World::start().await;
+    let mut client = Client::new(&world);
+    client.source = Ipv4Addr::new(127, 0, 0, 2);
+    let request = CertificateRequest::generate().unwrap();
+    let refused = client.certify(&world, "secret", request.der().to_vec()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(refused.message().contains("127.0.0.2"), "{}", refused.message());
+}
+
+#[tokio::test]
+async fn nobody_gets_the_name_of_the_control_plane() {
+    let world = World::start().await;
+    world.write(
+        "impostor.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: heddle-system, uid: impostor-1}\n\
+         spec: {serviceAccountName: heddle-control-plane, containers: [{name: a}]}\n",
+    );
+    world.status_where(|status| status.objects.iter().any(|object| object.name == "a")).await;
+    let client = Client::new(&world);
+    let request = CertificateRequest::generate().unwrap();
+    let der = request.der().to_vec();
+    let refused = client.certify(&world, "for the control plane", der).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn silent_connections_from_one_address_end_soon_and_hold_up_nobody_else() {
+    let world = World::start().await;
+    let source = Ipv4Addr::new(127, 0, 0, 2);
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(connect_from(source, world.address()).await.unwrap());
+    }
+    Client::certified(&world).await;
+    // Sooner than a whole handshake may take.
+    let ended = tokio::time::timeout(Duration::from_secs(8), async {
+        for connection in &mut silent {
+            // Closed, or reset; either way it is over.
+            let _ = connection.read(&mut [0; 1]).await;
+        }
+    });
+    assert!(ended.await.is_ok(), "silent connections live on");
 }
 
 #[tokio::test]

@@ -29,7 +29,9 @@ impl World {
         std::fs::write(root.path().join("manifests/shop.yaml"), SHOP).unwrap();
         std::fs::write(root.path().join("manifests/split.yaml"), split(90, 10)).unwrap();
         let owner = |uid: &str, account: &str| serde_json::json!({"namespace": "shop", "serviceAccount": account, "podUid": uid});
+        let ours = serde_json::json!({"namespace": "heddle-system", "serviceAccount": "heddle-control-plane", "podUid": "impostor-1"});
         let tokens = serde_json::json!({
+            hash("for the control plane"): ours,
             hash("secret"): owner("frontend-1", "frontend"),
             hash("stolen"): owner("frontend-1", "store"),
             hash("of the deleted"): owner("deleted-1", "default"),
@@ -139,7 +141,7 @@ items:
   kind: Pod
   metadata: {name: frontend, namespace: shop, uid: frontend-1, annotations: {heddle.dev/injected: 'true'}}
   spec: {serviceAccountName: frontend, containers: [{name: a, ports: [{containerPort: 8080}]}]}
-  status: {podIP: 10.42.0.2}
+  status: {podIP: 127.0.0.1}
 - apiVersion: v1
   kind: Pod
   metadata: {name: api-v1, namespace: shop, uid: api-v1-1, annotations: {heddle.dev/injected: 'true'}}
