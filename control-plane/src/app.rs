@@ -12,7 +12,8 @@ use heddle_tls::credentials;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tracing::info;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
 use crate::admin::{self, AdminService};
 use crate::config::Config;
@@ -31,12 +32,15 @@ use crate::source::last_good::LastGood;
 use crate::throttle::Throttle;
 
 /// Where a control plane is reached that runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Running {
     /// By proxies.
     pub address: SocketAddr,
     /// By whoever collects metrics.
     pub metrics_address: Option<SocketAddr>,
+    /// Cancelled when a task has ended that must not end before the drain: then the process is of no
+    /// more use, however alive it looks.
+    pub broken: CancellationToken,
 }
 
 /// Why a control plane does not run.
@@ -120,14 +124,37 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         .add_service(identity.server())
         .add_service(DiscoveryService::server(surroundings, tasks.clone()));
     let (events, receiver) = mpsc::channel(EVENTS_QUEUED);
-    tasks.spawn("source.directory", directory.run(events, tasks.drain().clone()));
-    tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
-    tasks.spawn("identity.keeper", keeper.run(tasks.drain().clone()));
+    let drain = tasks.drain().clone();
+    let broken = CancellationToken::new();
+    let vital = Vital { tasks, broken: &broken };
+    vital.spawn("source.directory", directory.run(events, drain.clone()));
+    vital.spawn("push.publisher", publisher.run(receiver, drain.clone()));
+    vital.spawn("identity.keeper", keeper.run(drain));
     tasks.spawn("app.readiness", become_ready(readiness, snapshots));
-    tasks
-        .spawn("server.grpc", server::serve(router, listener, credentials, metrics, tasks.clone()));
+    let served = server::serve(router, listener, credentials, metrics, tasks.clone());
+    vital.spawn("server.grpc", served);
     info!(%address, "serving proxies");
-    Ok(Running { address, metrics_address })
+    Ok(Running { address, metrics_address, broken })
+}
+
+/// Spawns tasks that must not end before the drain, be it that they return or that they panic.
+struct Vital<'a> {
+    tasks: &'a Tasks,
+    broken: &'a CancellationToken,
+}
+
+impl Vital<'_> {
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let guard = self.broken.clone().drop_guard();
+        let drain = self.tasks.drain().clone();
+        self.tasks.spawn(name, async move {
+            let _guard = guard;
+            task.await;
+            if !drain.is_cancelled() {
+                error!("a task ended that must not");
+            }
+        });
+    }
 }
 
 async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {
@@ -165,3 +192,20 @@ const LAST_GOOD_DIRECTORY: &str = "last-good";
 const CONFIGURATION: &str = "configuration";
 /// A source that is faster than the index waits for it.
 const EVENTS_QUEUED: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_vital_task_is_noticed() {
+        let tasks = Tasks::new();
+        let [returned, panicked, alive] = [(); 3].map(|()| CancellationToken::new());
+        Vital { tasks: &tasks, broken: &returned }.spawn("test.returns", async {});
+        Vital { tasks: &tasks, broken: &panicked }.spawn("test.panics", async { panic!("a bug") });
+        Vital { tasks: &tasks, broken: &alive }.spawn("test.lives", std::future::pending());
+        returned.cancelled().await;
+        panicked.cancelled().await;
+        assert!(!alive.is_cancelled());
+    }
+}

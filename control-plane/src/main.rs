@@ -46,12 +46,20 @@ fn allow_descriptors() -> nix::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let grace = config.drain_grace;
-    app::start(config, &tasks).await?;
-    signals::terminated().await.context("cannot wait for signals")?;
+    let running = app::start(config, &tasks).await?;
+    let broken = tokio::select! {
+        signal = signals::terminated() => {
+            signal.context("cannot wait for signals")?;
+            false
+        }
+        () = running.broken.cancelled() => true,
+    };
     info!("draining");
     match tasks.shutdown(grace).await {
         DrainOutcome::Finished => info!("ended"),
         DrainOutcome::Aborted { tasks } => warn!(tasks, "ended; some tasks did not finish in time"),
     }
+    // Whoever started us is to start us again.
+    anyhow::ensure!(!broken, "a task ended that must not; the log says which");
     Ok(())
 }
