@@ -55,8 +55,8 @@ impl Authority {
 
     /// Loads what [`Authority::save`] wrote.
     ///
-    /// Refuses a key that is not the certificate's, another trust domain, an expired certificate,
-    /// and an issuer that this trust anchor did not sign.
+    /// Refuses a key that is not the certificate's, another trust domain, a certificate that has
+    /// expired or is not valid yet, and an issuer that this trust anchor did not sign.
     pub fn load(
         directory: &Path,
         trust_domain: &TrustDomain,
@@ -150,6 +150,10 @@ fn parse_signer(text: &[u8], trust_domain: &TrustDomain, now: SystemTime) -> Res
     if now >= SystemTime::from(not_after) {
         return Err(Fault::Expired { not_after });
     }
+    let not_before = parsed.validity().not_before.to_datetime();
+    if now < SystemTime::from(not_before) {
+        return Err(Fault::NotYetValid { not_before });
+    }
     let signer = Issuer::from_ca_cert_der(&certificate, key).map_err(|_| Fault::NoCertificate)?;
     Ok(Signer { certificate: certificate.clone(), not_after: not_after.into(), signer })
 }
@@ -228,6 +232,11 @@ pub enum Fault {
         /// Since when.
         not_after: OffsetDateTime,
     },
+    /// Made in the future, by this machine's clock.
+    NotYetValid {
+        /// From when on it counts.
+        not_before: OffsetDateTime,
+    },
     /// The issuer is not this trust anchor's.
     NotSignedByRoot,
 }
@@ -247,6 +256,9 @@ impl fmt::Display for Fault {
             }
             Self::Expired { not_after } => {
                 write!(f, "it expired on {}; move it away to have a new one made", not_after.date())
+            }
+            Self::NotYetValid { not_before } => {
+                write!(f, "it is valid only from {not_before} on; check this machine's clock")
             }
             Self::NotSignedByRoot => {
                 write!(f, "it is not signed by {ROOT_FILE}; move it away to have a new one made")

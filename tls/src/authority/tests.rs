@@ -253,6 +253,16 @@ fn files_that_cannot_be_used_are_refused_and_kept() {
 }
 
 #[test]
+fn an_authority_of_the_future_is_refused_and_blames_the_clock() {
+    let directory = tempfile::tempdir().unwrap();
+    authority().save(directory.path()).unwrap();
+    let early = now() - CLOCK_SKEW * 2;
+    let error = Authority::load_or_create(directory.path(), &trust_domain(), early).unwrap_err();
+    let AuthorityError::Unusable { fault, .. } = error else { panic!("{error}") };
+    assert!(fault.to_string().contains("check this machine's clock"), "{fault}");
+}
+
+#[test]
 fn a_directory_without_an_authority_is_not_loaded() {
     let empty = tempfile::tempdir().unwrap();
     let error = Authority::load(empty.path(), &trust_domain(), now()).unwrap_err();
