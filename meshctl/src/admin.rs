@@ -15,6 +15,9 @@ use crate::failure::Failure;
 /// How long the control plane may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A large mesh's status, of tens of thousands of objects.
+const STATUS_LIMIT_BYTES: usize = 64 << 20;
+
 /// The status, as the control plane tells it.
 pub async fn status(socket: &Path) -> Result<Status, Failure> {
     let unreachable = || {
@@ -24,7 +27,8 @@ pub async fn status(socket: &Path) -> Result<Status, Failure> {
         )
     };
     let channel = connect(socket).await.map_err(|error| unreachable().because(&error))?;
-    let asked = AdminClient::new(channel).get_status(GetStatusRequest {}).await;
+    let mut client = AdminClient::new(channel).max_decoding_message_size(STATUS_LIMIT_BYTES);
+    let asked = client.get_status(GetStatusRequest {}).await;
     let answer = asked.map_err(|error| unreachable().because_of(error.message()))?;
     Ok(answer.into_inner())
 }
