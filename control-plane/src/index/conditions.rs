@@ -109,7 +109,10 @@ fn split_conditions(verdict: Option<&Verdict>, note: &str) -> Vec<Condition> {
             Condition::unresolved(missing, problem.clone()),
         ],
         Some(Verdict::Unresolved(problem)) => vec![
-            Condition::refused(missing, format!("{problem}; {}", what_stays(false))),
+            Condition::refused(
+                missing,
+                format!("{problem}; {}: connections go as if it were not there", what_stays(false)),
+            ),
             Condition::unresolved(missing, problem.clone()),
         ],
         Some(Verdict::Conflicted(message)) => {
