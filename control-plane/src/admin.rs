@@ -20,7 +20,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::identity::keeper::Authorities;
 use crate::metrics::Metrics;
-use crate::push::ledger::Answer;
+use crate::push::held::Answer;
 use crate::push::programmed::{Board, Link};
 use crate::push::proxies::{Proxies, Record};
 use crate::push::publisher::Snapshots;
@@ -124,7 +124,7 @@ fn proxy(uid: &PodUid, record: &Record, snapshot: &Snapshot) -> wire::Proxy {
     let reference = snapshot.contents.pods.get(uid).map(|pod| &pod.reference);
     let refusals = ledger.held().filter_map(|(key, held)| match &held.answer {
         Answer::Refused(refusal) => Some(wire::Refusal {
-            version: held.version.0,
+            version: refusal.version.0,
             resource: key.to_string(),
             reason: refusal.reason.clone(),
             object: refusal.object.as_ref().map(ToString::to_string).unwrap_or_default(),

@@ -1,8 +1,9 @@
 //! Configuration on its way to proxies: snapshots (`publisher.rs`), one stream per proxy
-//! (`session.rs`), what that proxy holds and lacks (`ledger.rs`), how far objects have come
-//! (`programmed.rs`).
+//! (`session.rs`), what that proxy holds and lacks (`ledger.rs`, one resource of it: `held.rs`), how far
+//! objects have come (`programmed.rs`).
 
 pub mod delta;
+pub mod held;
 pub mod ledger;
 pub mod programmed;
 pub mod proxies;

@@ -1,5 +1,5 @@
 //! What one proxy holds, and what it lacks. Pure: `session.rs` sends what [`Ledger::next_update`] says
-//! and tells the ledger what the proxy answers.
+//! and tells the ledger what the proxy answers. One resource of it is in `held.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use heddle_model::resource::{ResourceKey, Version};
 use heddle_proto::discovery as wire;
 
 use crate::push::delta;
+use crate::push::held::{Held, Known, Refusal, StandIn, Standing};
 use crate::snapshot::{Content, Resource, Snapshot};
 
 /// What one proxy holds.
@@ -31,15 +32,6 @@ pub struct Ledger {
     ceiling: Version,
 }
 
-/// A version of a resource that a proxy says it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Known {
-    /// Zero: nothing is known.
-    pub version: Version,
-    /// Of the content.
-    pub digest: u64,
-}
-
 /// What was answered so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -51,44 +43,6 @@ pub struct Counts {
     pub acknowledged_version: Version,
 }
 
-/// One resource that was sent, or that the proxy had already.
-#[derive(Debug)]
-pub struct Held {
-    /// Of what was sent last.
-    pub version: Version,
-    /// Of what was sent last.
-    pub digest: u64,
-    /// What the proxy made of it.
-    pub answer: Answer,
-    /// What was sent last; unknown when the proxy had it since an earlier stream.
-    content: Option<Arc<Resource>>,
-    /// What the proxy may act on instead, as long as it did not acknowledge what was sent last: what
-    /// that needs is kept, and kept current.
-    earlier: Vec<Earlier>,
-    was_delta: bool,
-    /// A delta was refused: the whole must be sent.
-    whole_next: bool,
-}
-
-/// What was sent earlier.
-#[derive(Clone, Debug)]
-struct Earlier {
-    version: Version,
-    /// Unknown when the proxy had it since an earlier stream.
-    resource: Option<Arc<Resource>>,
-}
-
-/// What a proxy made of an update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Nothing yet.
-    Pending,
-    /// It acts on it.
-    Acknowledged,
-    /// It goes on with what it had.
-    Refused(Refusal),
-}
-
 /// Whether outstanding answers are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -96,17 +50,6 @@ pub enum Patience {
     Left,
     /// No more: whoever does not answer may be stuck, which a digest finds out.
     Over,
-}
-
-/// Why a proxy refused an update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// A sentence for people.
-    pub reason: String,
-    /// The object at fault, if the proxy could name one.
-    pub object: Option<heddle_model::names::ObjectReference>,
-    /// Where in that object; may be empty.
-    pub field: String,
 }
 
 /// A subscription that is not granted.
@@ -231,7 +174,8 @@ impl Ledger {
             all_is_known &= matches!(key, ResourceKey::Workload(_))
                 || acted_on.iter().all(|earlier| earlier.resource.is_some());
             let acted_on = acted_on.into_iter().filter_map(|earlier| earlier.resource);
-            for resource in current.into_iter().chain(acted_on) {
+            let chosen = self.held.get(key).and_then(Held::chosen).cloned();
+            for resource in current.into_iter().chain(acted_on).chain(chosen) {
                 for port in resource.needs() {
                     if needed.insert(port.clone()) {
                         plan.push_back(ResourceKey::Endpoints(port.clone()));
@@ -284,7 +228,7 @@ impl Ledger {
         }
         let held = self.held.get(&key);
         if held.is_some_and(|held| held.digest == resource.digest && !held.whole_next) {
-            return None;
+            return self.update_in_place(&key, snapshot.version);
         }
         let base = held.and_then(|held| held.delta_base());
         let update = update(&key, &resource, snapshot.version, base);
@@ -292,17 +236,17 @@ impl Ledger {
             &update.resource,
             Some(wire::update::Resource::Endpoints(endpoints)) if endpoints.base_version > 0
         );
-        let held = Held {
-            version: snapshot.version,
-            digest: resource.digest,
-            answer: Answer::Pending,
-            earlier: held.map(Held::acted_on).unwrap_or_default(),
-            content: Some(resource),
-            was_delta,
-            whole_next: false,
-        };
+        let held = Held { was_delta, ..Held::sent(snapshot.version, resource, held) };
         self.held.insert(key, held);
         Some(update)
+    }
+
+    /// What was refused stays so; the proxy gets what stands in for it, if there is something.
+    fn update_in_place(&mut self, key: &ResourceKey, version: Version) -> Option<wire::Update> {
+        let held = self.held.get_mut(key)?;
+        let resource = Arc::clone(held.chosen()?);
+        held.send_stand_in(version, Arc::clone(&resource));
+        Some(update(key, &resource, version, None))
     }
 
     fn is_needed(&self, key: &ResourceKey) -> bool {
@@ -330,24 +274,32 @@ impl Ledger {
             return false;
         };
         self.counts.acknowledged_version = self.counts.acknowledged_version.max(version);
-        if held.version == version {
-            held.answer = Answer::Acknowledged;
-        }
-        let before = held.earlier.len();
-        held.earlier.retain(|earlier| earlier.version >= version && held.version != version);
-        held.earlier.len() < before
+        held.acknowledge(version)
     }
 
     /// The proxy refused an update. True if it must be sent again, whole: a delta does not tell
     /// whether its content was at fault, or the proxy held another base.
     pub fn refuse(&mut self, key: &ResourceKey, version: Version, refusal: Refusal) -> bool {
         self.counts.refused += 1;
-        let Some(held) = self.held.get_mut(key).filter(|held| held.version == version) else {
-            return false;
-        };
-        held.answer = Answer::Refused(refusal);
-        held.whole_next = held.was_delta;
-        held.whole_next
+        self.held.get_mut(key).is_some_and(|held| held.refuse(version, refusal))
+    }
+
+    /// The digest of what the proxy refused, if it has nothing to go on with.
+    pub fn lacks_all_but(&self, key: &ResourceKey) -> Option<u64> {
+        let held = self.held.get(key).filter(|held| held.lacks_all());
+        held.filter(|_| matches!(key, ResourceKey::Destination(_))).map(|held| held.digest)
+    }
+
+    /// What the proxy takes a resource for, and since which version.
+    pub fn taken(&self, key: &ResourceKey) -> Option<(Version, Arc<Resource>)> {
+        self.held.get(key)?.taken()
+    }
+
+    /// Has this sent in place of what was refused, with [`Ledger::plan`].
+    pub fn stand_in(&mut self, key: &ResourceKey, resource: Arc<Resource>) {
+        if let Some(held) = self.held.get_mut(key).filter(|held| held.lacks_all()) {
+            held.stand_in = Some(StandIn::Chosen(resource));
+        }
     }
 
     /// Everything that the proxy should hold by now, and did not refuse. While answers are outstanding
@@ -355,12 +307,12 @@ impl Ledger {
     pub fn digest(&self, patience: Patience) -> Option<wire::Digest> {
         let mut digest = wire::Digest { fold: 0, resources: 0 };
         for held in self.held.values() {
-            match (&held.answer, patience) {
-                (Answer::Pending, Patience::Left) => return None,
-                (Answer::Refused(_), Patience::Left | Patience::Over) => {}
-                (Answer::Acknowledged, Patience::Left | Patience::Over)
-                | (Answer::Pending, Patience::Over) => {
-                    digest.fold ^= held.digest;
+            match (held.standing(), patience) {
+                (Standing::Outstanding(_), Patience::Left) => return None,
+                (Standing::None, Patience::Left | Patience::Over) => {}
+                (Standing::Certain(standing), Patience::Left | Patience::Over)
+                | (Standing::Outstanding(standing), Patience::Over) => {
+                    digest.fold ^= standing;
                     digest.resources += 1;
                 }
             }
@@ -386,54 +338,6 @@ impl Ledger {
     /// What was answered so far.
     pub fn counts(&self) -> Counts {
         self.counts
-    }
-}
-
-impl Held {
-    fn known(known: Known) -> Self {
-        Self {
-            version: known.version,
-            digest: known.digest,
-            answer: Answer::Acknowledged,
-            content: None,
-            earlier: Vec::new(),
-            was_delta: false,
-            whole_next: false,
-        }
-    }
-
-    /// What the proxy may act on until it acknowledges something newer.
-    fn acted_on(&self) -> Vec<Earlier> {
-        let last = Earlier { version: self.version, resource: self.content.clone() };
-        match (&self.answer, &self.content) {
-            (Answer::Acknowledged, None) if !self.earlier.is_empty() => self.earlier.clone(),
-            (Answer::Acknowledged, _) => vec![last],
-            (Answer::Refused(_), _) => self.earlier.clone(),
-            // The first is what it certainly took once; who does not answer at all is not waited for.
-            (Answer::Pending, _) => {
-                let earlier = self.earlier.iter().cloned();
-                earlier.chain(std::iter::once(last)).take(EARLIER_LIMIT).collect()
-            }
-        }
-    }
-
-    /// What the proxy had since an earlier stream may be what there is still.
-    fn recognise(&mut self, current: &Arc<Resource>) {
-        if self.content.is_none() && self.digest == current.digest {
-            self.content = Some(Arc::clone(current));
-            self.earlier.clear();
-        }
-    }
-
-    /// What a delta can be made from: not after a refusal, since it is not known what the proxy has.
-    fn delta_base(&self) -> Option<(Version, &[heddle_model::endpoint::Endpoint])> {
-        if matches!(self.answer, Answer::Refused(_)) {
-            return None;
-        }
-        match &self.content.as_ref()?.content {
-            Content::Endpoints(endpoints) => Some((self.version, endpoints)),
-            Content::Workload(_) | Content::Destination(_) => None,
-        }
     }
 }
 
@@ -477,8 +381,6 @@ fn update(
 pub const SUBSCRIPTIONS_LIMIT: usize = 10_000;
 /// How many resources one proxy may bring with it; no proxy holds more.
 const HELD_LIMIT: usize = 60_000;
-/// How many updates in a row a proxy may leave without an answer before it loses what the later ones need.
-const EARLIER_LIMIT: usize = 8;
 /// How far the clock of an earlier control plane may have been ahead: a year. A proxy that claims more
 /// is lying, and believing it would use up the versions of all.
 const CLOCK_ERROR_LIMIT_MICROS: u64 = 365 * 24 * 3600 * 1_000_000;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use heddle_model::names::ObjectReference;
 
-use crate::push::ledger::{Answer, Ledger};
+use crate::push::held::Answer;
+use crate::push::ledger::Ledger;
 use crate::snapshot::Snapshot;
 use crate::status::{Condition, ConditionKind, ConditionState};
 
@@ -58,7 +59,7 @@ impl Board {
                     };
                     entry.1 = Some(format!(
                         "{proxy} refused version {}: {field}{}",
-                        held.version, refusal.reason
+                        refusal.version, refusal.reason
                     ));
                 }
             }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use heddle_model::destination::Destination;
 use heddle_model::identity::PodUid;
-use heddle_model::resource::Version;
+use heddle_model::resource::{ResourceKey, Version};
 use tokio_util::sync::CancellationToken;
 
 use crate::push::ledger::Ledger;
+use crate::snapshot::{Content, Resource};
 
 /// The proxies. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -101,6 +103,21 @@ impl Proxies {
     /// All of them.
     pub fn all(&self) -> Vec<(PodUid, Record)> {
         self.lock().records.iter().map(|(uid, record)| (uid.clone(), record.clone())).collect()
+    }
+
+    /// The newest meaning of a service's address that some proxy took, other than what was refused.
+    pub fn taken(&self, key: &ResourceKey, refused_digest: u64) -> Option<Arc<Resource>> {
+        let ledgers: Vec<SharedLedger> =
+            self.lock().records.values().map(|record| record.ledger.clone()).collect();
+        let is_service = |resource: &Resource| {
+            matches!(&resource.content, Content::Destination(Destination::Service(_)))
+        };
+        ledgers
+            .iter()
+            .filter_map(|ledger| ledger.lock().taken(key))
+            .filter(|(_, resource)| resource.digest != refused_digest && is_service(resource))
+            .max_by_key(|(version, _)| *version)
+            .map(|(_, resource)| resource)
     }
 
     /// How many streams are open.

@@ -19,7 +19,8 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
-use crate::push::ledger::{Known, NotSubscribed, Patience, Refusal};
+use crate::push::held::{Known, Refusal};
+use crate::push::ledger::{NotSubscribed, Patience};
 use crate::push::proxies::{Proxies, SharedLedger};
 use crate::push::publisher::{RaiseVersion, Snapshots, version_at};
 use crate::snapshot::Snapshot;
@@ -103,7 +104,8 @@ impl Session {
         info!(src = %own, proxy_version = version, "proxy connected");
         let _connected = proxies.connect(&own, version, ledger.clone());
         let _open = metrics.open_session();
-        let stream = Stream { own, ledger, raise, metrics, snapshot: None, digests_withheld: 0 };
+        let stream =
+            Stream { own, ledger, raise, proxies, metrics, snapshot: None, digests_withheld: 0 };
         let ended = stream.run(inbound, outbound, snapshots, drain).await;
         info!("proxy disconnected");
         ended
@@ -115,6 +117,7 @@ struct Stream {
     own: PodUid,
     ledger: SharedLedger,
     raise: RaiseVersion,
+    proxies: Proxies,
     metrics: Metrics,
     snapshot: Option<Snapshot>,
     /// In a row, because answers were outstanding.
@@ -225,23 +228,39 @@ impl Stream {
                 Ok(ledger.acknowledge(&key(ack.key)?, Version(ack.version)))
             }
             Some(FromProxy::Nack(nack)) => {
-                self.metrics.updates_refused.inc();
-                let key = key(nack.key.clone())?;
-                let refusal = refusal(nack.clone());
-                warn!(
-                    src = %self.own,
-                    resource = %key,
-                    config_version = nack.version,
-                    field = refusal.field,
-                    error = refusal.reason,
-                    "proxy refused an update and goes on with what it had"
-                );
-                Ok(ledger.refuse(&key, Version(nack.version), refusal))
+                drop(ledger);
+                self.take_refusal(nack)
             }
             Some(FromProxy::Hello(_)) => Err(Status::invalid_argument("a second hello")),
             // Of a later version of the protocol.
             None => Ok(false),
         }
+    }
+}
+
+impl Stream {
+    fn take_refusal(&self, nack: wire::Nack) -> Result<bool, Status> {
+        self.metrics.updates_refused.inc();
+        let key = key(nack.key.clone())?;
+        let refusal = refusal(nack);
+        warn!(
+            src = %self.own,
+            resource = %key,
+            config_version = %refusal.version,
+            field = refusal.field,
+            error = refusal.reason,
+            "proxy refused an update and goes on with what it had"
+        );
+        let mut ledger = self.ledger.lock();
+        let send_again = ledger.refuse(&key, refusal.version, refusal);
+        let lacks_all_but = ledger.lacks_all_but(&key);
+        // Two streams that look at each other's ledgers must not hold their own.
+        drop(ledger);
+        let stand_in = lacks_all_but.and_then(|refused| self.proxies.taken(&key, refused));
+        let Some(stand_in) = stand_in else { return Ok(send_again) };
+        info!(src = %self.own, resource = %key, "it had nothing, and gets what another proxy acts on");
+        self.ledger.lock().stand_in(&key, stand_in);
+        Ok(true)
     }
 }
 
@@ -272,6 +291,7 @@ fn refusal(nack: wire::Nack) -> Refusal {
     let limited = |text: String| printable(&text, REASON_LIMIT_CHARS);
     let object = nack.origin.map(ObjectReference::from);
     Refusal {
+        version: Version(nack.version),
         reason: limited(nack.reason),
         object: object.filter(|object| {
             [&object.kind, &object.namespace, &object.name].into_iter().all(|text| is_name(text))

@@ -10,6 +10,7 @@ use heddle_model::route::WeightedBackend;
 use proptest::prelude::*;
 
 use super::*;
+use crate::push::held::Answer;
 use crate::snapshot::Contents;
 
 /// What a service sends to, and what is behind it, in a world of four services with one port.
@@ -169,6 +170,7 @@ struct Run {
     ledger: Ledger,
     proxy: Proxy,
     snapshot: Snapshot,
+    known_to_others: Snapshot,
     wanted: BTreeSet<u8>,
 }
 
@@ -197,8 +199,22 @@ impl Run {
             }
         } else {
             self.proxy.refused.insert(key.clone());
-            let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
-            if self.ledger.refuse(&key, Version(update.version), refusal) {
+            let refusal = Refusal {
+                version: Version(0),
+                reason: "no".into(),
+                object: None,
+                field: String::new(),
+            };
+            let again = self.ledger.refuse(&key, Version(update.version), refusal);
+            let lacks_all_but = self.ledger.lacks_all_but(&key);
+            let stand_in = lacks_all_but.and_then(|refused| {
+                let known = self.known_to_others.contents.resource(&key);
+                known.filter(|known| known.digest != refused)
+            });
+            if let Some(stand_in) = &stand_in {
+                self.ledger.stand_in(&key, Arc::clone(stand_in));
+            }
+            if again || stand_in.is_some() {
                 self.ledger.plan(&self.snapshot);
             }
         }
@@ -243,6 +259,7 @@ proptest! {
         let mut run = Run {
             ledger: Ledger::new(uid(), Version(0)),
             proxy: Proxy::default(),
+            known_to_others: snapshot.clone(),
             snapshot,
             wanted: BTreeSet::new(),
         };
@@ -296,7 +313,8 @@ proptest! {
 
 #[test]
 fn what_a_proxy_goes_on_with_keeps_its_endpoints_and_they_stay_current() {
-    let refusal = || Refusal { reason: "no".into(), object: None, field: String::new() };
+    let refusal =
+        || Refusal { version: Version(0), reason: "no".into(), object: None, field: String::new() };
     let endpoints = |service| ResourceKey::Endpoints(port(service));
     let sent = |ledger: &mut Ledger, snapshot: &Snapshot| {
         ledger.plan(snapshot);
@@ -403,7 +421,8 @@ fn a_refused_update_is_not_part_of_the_digest() {
     let update = ledger.next_update(&snapshot).unwrap();
     assert_eq!(ledger.digest(Patience::Left), None);
     assert_eq!(ledger.digest(Patience::Over).unwrap().fold, update.digest);
-    let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
+    let refusal =
+        Refusal { version: Version(0), reason: "no".into(), object: None, field: String::new() };
     assert!(!ledger.refuse(&key(0), Version(5), refusal), "a whole update is not sent again");
     assert_eq!(ledger.digest(Patience::Left), Some(wire::Digest { fold: 0, resources: 0 }));
     assert_eq!(ledger.counts().refused, 1);
@@ -430,11 +449,84 @@ fn what_a_proxy_brings_is_kept_as_long_as_it_may_be_needed() {
     assert_eq!(keys(&mut ledger, &snapshot(2, 5)), [endpoints(0), key(0), endpoints(1)]);
     ledger.acknowledge(&endpoints(0), Version(5));
     ledger.acknowledge(&endpoints(1), Version(5));
-    let refusal = Refusal { reason: "no".into(), object: None, field: String::new() };
+    let refusal =
+        Refusal { version: Version(0), reason: "no".into(), object: None, field: String::new() };
     ledger.refuse(&key(0), Version(5), refusal);
     assert_eq!(keys(&mut ledger, &snapshot(3, 6)), [endpoints(1)], "it goes on with the old one");
     ledger.acknowledge(&endpoints(1), Version(6));
     ledger.unsubscribe(&key(0));
     assert_eq!(keys(&mut ledger, &snapshot(3, 6)), [endpoints(0), endpoints(1)]);
     assert_eq!(ledger.digest(Patience::Left).unwrap().resources, 0, "both are taken back");
+}
+
+#[test]
+fn what_stands_in_for_what_a_new_proxy_refused_is_held_beside_the_refusal() {
+    let world = |backend: u8| World {
+        backends: vec![vec![backend], vec![], vec![]],
+        endpoints: vec![vec![0], vec![1], vec![2]],
+    };
+    let (good, bad) = (world(1).snapshot(1), world(2).snapshot(2));
+    let refusal =
+        || Refusal { version: Version(2), reason: "no".into(), object: None, field: String::new() };
+    let endpoints = |service| ResourceKey::Endpoints(port(service));
+    let mut ledger = Ledger::new(uid(), Version(0));
+    ledger.subscribe(key(0), Known::default()).unwrap();
+    let sent = |ledger: &mut Ledger, snapshot: &Snapshot| {
+        ledger.plan(snapshot);
+        let updates = std::iter::from_fn(|| ledger.next_update(snapshot));
+        updates
+            .map(|update| (ResourceKey::try_from(update.key.unwrap()).unwrap(), update.digest))
+            .collect::<Vec<_>>()
+    };
+    sent(&mut ledger, &bad);
+    ledger.acknowledge(&endpoints(2), Version(2));
+    assert_eq!(ledger.lacks_all_but(&key(0)), None, "there is no answer yet");
+    ledger.refuse(&key(0), Version(2), refusal());
+    let wished = good.contents.resource(&key(0)).unwrap();
+    let refused = bad.contents.resource(&key(0)).unwrap();
+    assert_eq!(ledger.lacks_all_but(&key(0)), Some(refused.digest));
+
+    ledger.stand_in(&key(0), Arc::clone(&wished));
+    let behind = bad.contents.resource(&endpoints(1)).unwrap().digest;
+    let updates = sent(&mut ledger, &bad);
+    assert_eq!(updates, [(endpoints(1), behind), (key(0), wished.digest)]);
+    ledger.acknowledge(&endpoints(1), Version(2));
+    assert_eq!(ledger.digest(Patience::Left), None, "its answer is outstanding");
+    ledger.acknowledge(&key(0), Version(2));
+    assert_eq!(ledger.digest(Patience::Left).unwrap().resources, 3);
+    assert!(matches!(ledger.held[&key(0)].answer, Answer::Refused(_)), "the status tells");
+    assert_eq!(sent(&mut ledger, &bad), []);
+    assert_eq!(ledger.lacks_all_but(&key(0)), None);
+
+    // What is refused after that leaves it in force.
+    let worse = world(0).snapshot(3);
+    let updates: Vec<_> = sent(&mut ledger, &worse).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(updates, [endpoints(0), key(0), endpoints(2)]);
+    ledger.acknowledge(&endpoints(0), Version(3));
+    ledger.refuse(&key(0), Version(3), refusal());
+    assert_eq!(sent(&mut ledger, &worse), []);
+    assert!(ledger.holds(&endpoints(1)));
+}
+
+#[test]
+fn a_stand_in_that_is_refused_too_is_not_sent_again() {
+    let world = World { backends: vec![vec![0]], endpoints: vec![vec![1]] };
+    let other = World { backends: vec![vec![]], endpoints: vec![vec![1]] }.snapshot(1);
+    let snapshot = world.snapshot(2);
+    let refusal =
+        || Refusal { version: Version(2), reason: "no".into(), object: None, field: String::new() };
+    let mut ledger = Ledger::new(uid(), Version(0));
+    ledger.subscribe(key(0), Known::default()).unwrap();
+    ledger.plan(&snapshot);
+    while ledger.next_update(&snapshot).is_some() {}
+    ledger.acknowledge(&ResourceKey::Endpoints(port(0)), Version(2));
+    ledger.refuse(&key(0), Version(2), refusal());
+    ledger.stand_in(&key(0), other.contents.resource(&key(0)).unwrap());
+    ledger.plan(&snapshot);
+    assert!(ledger.next_update(&snapshot).is_some());
+    assert!(ledger.refuse(&key(0), Version(2), refusal()));
+    assert_eq!(ledger.lacks_all_but(&key(0)), None);
+    ledger.plan(&snapshot);
+    assert_eq!(ledger.next_update(&snapshot), None);
+    assert_eq!(ledger.digest(Patience::Left).unwrap().resources, 1);
 }

@@ -113,6 +113,9 @@ async fn a_refused_update_with_nothing_good_before_refuses_connections_with_the_
     bench.writer.receive(update(address(1), 8, None));
     let receiver = answered.await.unwrap().unwrap();
     assert!(matches!(&*receiver.borrow(), Resolved::Refused { reason } if !reason.is_empty()));
+    // What stands in for it has the same version, when nothing else changed.
+    bench.writer.receive(update(address(1), 8, pass_through()));
+    assert!(matches!(*receiver.borrow(), Resolved::PassThrough));
 }
 
 #[tokio::test(start_paused = true)]
