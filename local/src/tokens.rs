@@ -47,6 +47,8 @@ impl Tokens {
             service_account: pod.service_account.clone(),
             pod_uid: pod.uid.to_string(),
         };
+        // A pod whose file names its UID may follow another one with the same; what that one's proxy had is void.
+        self.by_hash.retain(|_, holder| holder.pod_uid != pod.uid.as_str());
         self.by_hash.insert(hexadecimal(&Sha256::digest(&token)), holder);
         self.write()?;
         write_atomically(&self.token_file(&pod.uid), token.as_bytes())
@@ -116,5 +118,25 @@ mod tests {
             hexadecimal(&Sha256::digest("abc")),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
+    }
+
+    #[test]
+    fn a_pod_that_follows_another_with_its_uid_voids_that_ones_token() {
+        let temporary = tempfile::tempdir().unwrap();
+        let state = StateDirectory::new(temporary.path());
+        let text = "kind: Pod\nmetadata: {name: a, uid: fixed}\nspec: {containers: [{name: m, command: [x]}]}\n";
+        let files = [(PathBuf::from("a.yaml"), text.as_bytes().to_vec())].into();
+        let mut manifests =
+            crate::manifests::Manifests::new(crate::manifests::addresses::Families::V4);
+        let pod = manifests.read(&files, new_uid).pods.remove(0);
+        std::fs::create_dir_all(state.workload("fixed", "")).unwrap();
+        let mut tokens = Tokens::new(state.clone()).unwrap();
+        let mut minted = || {
+            tokens.mint(&pod).unwrap();
+            hexadecimal(&Sha256::digest(std::fs::read(state.workload("fixed", "token")).unwrap()))
+        };
+        let (first, second) = (minted(), minted());
+        let known = std::fs::read_to_string(state.join_tokens()).unwrap();
+        assert!(known.contains(&second) && !known.contains(&first), "{known}");
     }
 }
