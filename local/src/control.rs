@@ -16,7 +16,7 @@ use crate::mesh::world_process::log_tail;
 use crate::protocol::{
     self, LineError, NotReady, Output, Request, Response, RunRequest, Signal, Target,
 };
-use crate::status::LocalStatus;
+use crate::status::{LocalStatus, ProcessStatus};
 
 /// What only the supervisor can do.
 #[derive(Debug)]
@@ -147,13 +147,30 @@ async fn wait_ready(desk: &Desk, within: Duration) -> Response {
         Ok(Ok(_)) => Response::Readiness { waiting: Vec::new() },
         Ok(Err(_closed)) => ending(),
         Err(_elapsed) => {
-            let mut waiting = not_ready(&desk.status.borrow());
+            let mut waiting: Vec<_> = {
+                let status = desk.status.borrow();
+                troubled(&status.control_plane).into_iter().chain(not_ready(&status)).collect()
+            };
             for workload in &mut waiting {
                 workload.log = log_tail(Path::new(&workload.log));
             }
             Response::Readiness { waiting }
         }
     }
+}
+
+/// The control plane, when it is why others wait; with the path of its log.
+fn troubled(control_plane: &ProcessStatus) -> Option<NotReady> {
+    let is_there = !control_plane.log.as_os_str().is_empty();
+    let troubled = !control_plane.running || control_plane.restarts > 0;
+    (is_there && troubled).then(|| NotReady {
+        workload: control_plane.name.clone(),
+        state: match control_plane.restarts {
+            0 => control_plane.state.clone(),
+            restarts => format!("{}, after {restarts} restarts", control_plane.state),
+        },
+        log: control_plane.log.to_string_lossy().into_owned(),
+    })
 }
 
 /// The workloads that are not ready, with the path of the log to look at first.
@@ -192,3 +209,26 @@ async fn http_get(desk: &Desk, workload: &str, port: u16, path: &str) -> Respons
 
 const CONNECTIONS_LIMIT: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_plane_that_does_not_stay_up_is_named_with_its_log() {
+        let running = ProcessStatus {
+            name: "control-plane".to_owned(),
+            running: true,
+            state: "running".to_owned(),
+            log: "/logs/control-plane.log".into(),
+            ..ProcessStatus::default()
+        };
+        assert_eq!(troubled(&running), None);
+        assert_eq!(troubled(&ProcessStatus::default()), None, "there is none in this world");
+        let down = ProcessStatus { running: false, state: "stopped".to_owned(), ..running.clone() };
+        assert_eq!(troubled(&down).unwrap().state, "stopped");
+        let named = troubled(&ProcessStatus { restarts: 3, ..running }).unwrap();
+        assert_eq!(named.state, "running, after 3 restarts");
+        assert_eq!(named.log, "/logs/control-plane.log");
+    }
+}

@@ -259,7 +259,7 @@ impl Keeper {
                         return Outcome::Dismissed;
                     }
                 },
-                () = sleep(LOG_CHECK_PAUSE) => bound_log(&self.plan.log),
+                () = sleep(LOG_CHECK_PAUSE) => bound_log(&self.plan.log, LOG_LIMIT_BYTES),
             }
         }
     }
@@ -363,11 +363,17 @@ fn open_log(path: &Path) -> std::io::Result<std::fs::File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// A process that talks for days fills no disk. Its log is opened to append, so that it goes on at the new end.
-fn bound_log(path: &Path) {
-    let too_long = std::fs::metadata(path).is_ok_and(|file| file.len() > LOG_LIMIT_BYTES);
-    if too_long && let Err(error) = OpenOptions::new().write(true).truncate(true).open(path) {
-        tracing::warn!(%error, path = %path.display(), "log not emptied");
+/// A process that talks for days fills no disk. Its log is copied and then emptied, since the process has it open: to
+/// append, so that it goes on at the new end.
+fn bound_log(path: &Path, limit_bytes: u64) {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > limit_bytes) {
+        let mut former = path.as_os_str().to_owned();
+        former.push(".1");
+        let copied = std::fs::copy(path, former);
+        let emptied = OpenOptions::new().write(true).truncate(true).open(path);
+        if let Err(error) = copied.and(emptied) {
+            tracing::warn!(%error, path = %path.display(), "log not put aside");
+        }
     }
 }
 
@@ -378,3 +384,24 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 const COMMANDS_LIMIT: usize = 16;
 const LOG_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const LOG_CHECK_PAUSE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_put_aside_and_goes_on_empty() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("a.log");
+        let mut log = open_log(&path).unwrap();
+        log.write_all(b"first").unwrap();
+        bound_log(&path, 5);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first", "short enough");
+        bound_log(&path, 4);
+        log.write_all(b"second").unwrap();
+        assert_eq!(std::fs::read(temporary.path().join("a.log.1")).unwrap(), b"first");
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+    }
+}
