@@ -26,6 +26,7 @@ pub mod network;
 pub mod process;
 pub mod protocol;
 pub mod settings;
+pub mod source;
 pub mod state_directory;
 pub mod status;
 pub mod supervisor;

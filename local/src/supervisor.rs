@@ -17,6 +17,7 @@ use heddle_runtime::logging::Format;
 use heddle_runtime::signals;
 use heddle_runtime::tasks::Tasks;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::confine::Keep;
 use crate::control::{self, Ask, Desk};
@@ -25,14 +26,15 @@ use crate::manifests::endpoint_slice::{self, Candidate};
 use crate::manifests::hosts::{NamedService, hosts_file};
 use crate::manifests::pod::{PodPlan, RestartPolicy, ending};
 use crate::manifests::{Manifests, Reading, documents};
-use crate::mirror::{Mirror, scan};
+use crate::mirror::Mirror;
 use crate::namespaces;
 use crate::network::Bridge;
 use crate::process::{Plan, Process};
 use crate::protocol::Announcement;
 use crate::settings::{Program, Settings};
+use crate::source::Source;
 use crate::state_directory::StateDirectory;
-use crate::status::LocalStatus;
+use crate::status::{LocalStatus, Problem};
 use crate::tokens::{self, Tokens};
 use crate::watch::DirectoryWatch;
 use crate::workload::sidecar::CONTROL_PLANE_PORT;
@@ -73,8 +75,13 @@ struct Supervisor {
     settings: Arc<Settings>,
     tasks: Tasks,
     bridge: Bridge,
+    source: Source,
     manifests: Manifests,
     reading: Reading,
+    /// Workloads that could not be started; tried again soon.
+    not_started: Vec<Problem>,
+    /// Files that could not be written; tried again soon.
+    not_written: Vec<Problem>,
     mirror: Mirror,
     tokens: Tokens,
     workloads: BTreeMap<u32, Tenant>,
@@ -111,6 +118,9 @@ impl Supervisor {
             problems: Vec::new(),
         });
         let mut supervisor = Self {
+            source: Source::new(settings.config.directory.clone()),
+            not_started: Vec::new(),
+            not_written: Vec::new(),
             manifests: Manifests::new(settings.families),
             reading: Reading::default(),
             mirror: Mirror::new(state.manifests()),
@@ -143,11 +153,23 @@ impl Supervisor {
         self.publish();
         announce(&Announcement::Listening);
         let changed = Arc::clone(&self.changed);
+        let mut next_look = Instant::now() + LOOK_PAUSE;
         let mut terminated = std::pin::pin!(signals::terminated());
         loop {
             tokio::select! {
                 () = directory.changed() => self.follow(),
                 () = changed.notified() => self.write_files(),
+                // What the kernel does not tell of, such as a change behind a symbolic link, and what failed before.
+                () = sleep_until(next_look) => {
+                    next_look = Instant::now() + LOOK_PAUSE;
+                    if directory.is_outdated() {
+                        match DirectoryWatch::new(&self.settings.config.directory) {
+                            Ok(new) => directory = new,
+                            Err(error) => tracing::warn!(%error, "directory not watched"),
+                        }
+                    }
+                    self.follow();
+                }
                 ask = asks.recv() => match ask {
                     Some(Ask::Shutdown(done)) => {
                         self.end().await;
@@ -167,20 +189,23 @@ impl Supervisor {
                 () = owner.gone() => return Ok(()),
             }
             self.publish();
+            if self.has_failed() || self.source.is_unfinished() {
+                next_look = next_look.min(Instant::now() + RETRY_PAUSE);
+            }
         }
+    }
+
+    fn has_failed(&self) -> bool {
+        !self.not_started.is_empty() || !self.not_written.is_empty()
     }
 
     /// Makes the world what the directory says.
     fn follow(&mut self) {
-        let files = match scan(&self.settings.config.directory) {
-            Ok(files) => files,
-            // The last good state stays, also when somebody moves the directory away.
-            Err(error) => {
-                tracing::error!(%error, "directory cannot be read");
-                return;
-            }
-        };
-        let mut reading = self.manifests.read(&files, tokens::new_uid);
+        if !self.source.look() && !self.has_failed() {
+            return;
+        }
+        let mut reading = self.manifests.read(self.source.files(), tokens::new_uid);
+        reading.problems.extend_from_slice(self.source.problems());
         if !self.settings.has_mesh() {
             for pod in &mut reading.pods {
                 pod.meshed = false;
@@ -217,10 +242,13 @@ impl Supervisor {
                 let _ = commands.send(Command::End(plan.termination_grace)).await;
             });
         }
+        self.not_started.clear();
         for plan in arriving {
             tracing::info!(workload = %plan.name, pod_uid = %plan.uid, "workload starts");
+            let object = format!("Pod {}", plan.name);
             if let Err(error) = self.start(plan) {
-                tracing::error!(%error, "workload not started");
+                tracing::error!(%error, object, "workload not started");
+                self.not_started.push(self.failure(object, format!("not started: {error}")));
             }
         }
     }
@@ -260,16 +288,29 @@ impl Supervisor {
                 );
             }
         }
-        if let Err(error) = self.mirror.sync(files) {
-            tracing::error!(%error, "manifests not written");
+        let mut failures = Vec::new();
+        if let Err(error) = self.mirror.sync(&files) {
+            failures.push(self.failure(String::new(), format!("manifests not written: {error}")));
         }
         for tenant in self.workloads.values() {
             let plan = &tenant.workload.plan;
             let file = self.settings.state.workload(plan.uid.as_str(), "hosts");
             if let Err(error) = name_service::rewrite(&file, &self.hosts(plan)) {
-                tracing::error!(%error, path = %file.display(), "names not written");
+                let object = format!("Pod {}", plan.name);
+                failures.push(self.failure(object, format!("/etc/hosts not written: {error}")));
             }
         }
+        for failure in failures.iter().filter(|failure| !self.not_written.contains(failure)) {
+            tracing::error!(error = %failure, "tried again soon");
+        }
+        self.not_written = failures;
+    }
+
+    /// Something that this world itself could not do.
+    fn failure(&self, object: String, message: String) -> Problem {
+        let (file, field) = (self.settings.config.directory.clone(), String::new());
+        let message = format!("{message}; tried again soon");
+        Problem { file, object, field, message, blocking: true }
     }
 
     fn forget_gone(&mut self) {
@@ -368,6 +409,9 @@ fn program(argv: Vec<String>, keep: Keep) -> Program {
 const CONTROL_PLANE: &str = "control-plane";
 /// Of this process; every other one has a log file of its own.
 const LOG_FILTER: &str = "info";
+/// How often the directory is looked at when nobody says that it has changed.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 const ASKS_LIMIT: usize = 64;
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// Ending a world is not ending a pod: nobody depends on it any more.

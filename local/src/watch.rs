@@ -1,9 +1,10 @@
 //! Tells when the user's directory has changed and has come to rest.
 
-use std::path::Path;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -14,6 +15,8 @@ pub struct DirectoryWatch {
     changes: mpsc::Receiver<()>,
     /// A change was seen that nobody was told of yet.
     pending: bool,
+    directory: PathBuf,
+    watched: Option<Identity>,
     _watcher: RecommendedWatcher,
 }
 
@@ -28,8 +31,15 @@ impl DirectoryWatch {
                     let _ = sender.try_send(());
                 }
             })?;
+        let watched = identity(directory);
         watcher.watch(directory, RecursiveMode::Recursive)?;
-        Ok(Self { changes, pending: false, _watcher: watcher })
+        let directory = directory.to_owned();
+        Ok(Self { changes, pending: false, directory, watched, _watcher: watcher })
+    }
+
+    /// Whether another directory has this name by now, which the kernel does not tell of.
+    pub fn is_outdated(&self) -> bool {
+        identity(&self.directory).is_some_and(|found| Some(found) != self.watched)
     }
 
     /// Waits for a change, and then until nothing has changed for a moment: a file that is being written is empty first.
@@ -47,11 +57,19 @@ impl DirectoryWatch {
     }
 }
 
-/// Reading a file changes nothing, and we do read them.
+/// Device, inode and when it was made, since inodes are used again.
+type Identity = (u64, u64, Option<SystemTime>);
+
+fn identity(directory: &Path) -> Option<Identity> {
+    let found = std::fs::metadata(directory).ok()?;
+    Some((found.dev(), found.ino(), found.created().ok()))
+}
+
+/// Reading a file changes nothing, and we do read them. One that is being written is read when it is closed.
 fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => false,
         EventKind::Any
         | EventKind::Create(_)
         | EventKind::Modify(_)
@@ -62,3 +80,36 @@ fn is_change(kind: EventKind) -> bool {
 
 const QUIET: Duration = Duration::from_millis(10);
 const LONGEST_UNREST: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_looked_at_when_it_is_closed_and_not_while_it_is_written() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("a.yaml");
+        std::fs::write(&path, "whole").unwrap();
+        let mut watch = DirectoryWatch::new(temporary.path()).unwrap();
+        let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        file.write_all(b"half").unwrap();
+        assert!(timeout(3 * LONGEST_UNREST, watch.changed()).await.is_err(), "not yet");
+        drop(file);
+        timeout(Duration::from_secs(10), watch.changed()).await.unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_noticed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().join("yaml");
+        std::fs::create_dir(&directory).unwrap();
+        let watch = DirectoryWatch::new(&directory).unwrap();
+        assert!(!watch.is_outdated());
+        std::fs::rename(&directory, temporary.path().join("aside")).unwrap();
+        assert!(!watch.is_outdated(), "there is no other");
+        std::fs::create_dir(&directory).unwrap();
+        assert!(watch.is_outdated());
+    }
+}

@@ -303,6 +303,25 @@ async fn the_directory_is_followed() {
 }
 
 #[tokio::test]
+async fn a_directory_that_is_replaced_is_followed_on() {
+    let place = Place::with(&[("client.yaml", CLIENT)]);
+    let Some(mesh) = place.start().await else { return };
+    let first = workload(&mesh, "client").await.unwrap();
+    std::fs::rename(place.root.join("yaml"), place.root.join("aside")).unwrap();
+    eventually("it is said", async || !mesh.status().await.unwrap().problems.is_empty()).await;
+    assert_eq!(workload(&mesh, "client").await.unwrap().pod_uid, first.pod_uid, "it goes on");
+    std::fs::create_dir(place.root.join("yaml")).unwrap();
+    place.write("web.yaml", WEB);
+    let pods = async || {
+        let status = mesh.status().await.unwrap();
+        status.workloads.iter().map(|it| it.name.clone()).collect::<Vec<_>>()
+    };
+    eventually("the new one counts", async || pods().await == ["web"]).await;
+    place.remove("web.yaml");
+    eventually("it is watched", async || pods().await.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_change_is_copied_within_a_moment() {
     let place = Place::with(&[("client.yaml", CLIENT)]);
     let Some(mesh) = place.start().await else { return };

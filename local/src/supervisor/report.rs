@@ -36,12 +36,14 @@ impl Supervisor {
             .collect();
         let control_plane =
             self.control_plane.as_ref().map_or_else(no_control_plane, Process::status);
+        let problems =
+            self.reading.problems.iter().chain(&self.not_started).chain(&self.not_written);
         self.status.send_if_modified(|status| {
             let before = status.clone();
             status.workloads = workloads;
             status.services = services;
             status.control_plane = control_plane;
-            status.problems.clone_from(&self.reading.problems);
+            status.problems = problems.cloned().collect();
             *status != before
         });
     }
