@@ -7,15 +7,18 @@ mod applications;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
 use heddle_model::workload::{InboundMode, Workload};
+use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_tls::accept::AcceptError;
 use heddle_tls::alpn::InnerProtocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::balance::balancer::Balancer;
@@ -84,6 +87,10 @@ struct Admitted {
     original: SocketAddr,
     application: Arc<Balancer>,
     caller: Caller,
+    /// When the certificate ends that authenticates the caller. Connections that are carried as
+    /// bytes outlive it, since they have no point at which they could end unharmed: who the caller
+    /// is was checked at their beginning.
+    until: Option<Instant>,
 }
 
 /// How a connection came in, and what was opened to find out.
@@ -141,7 +148,8 @@ impl Inbound {
             }
             Ok(Entered::Plain { workload, declared, server }) => {
                 let application = self.applications.of(original, workload);
-                let admitted = Admitted { original, application, caller: Caller::Plaintext };
+                let caller = Caller::Plaintext;
+                let admitted = Admitted { original, application, caller, until: None };
                 let client = (client, first_bytes);
                 Box::pin(self.plain(client, server, declared, admitted)).await;
             }
@@ -240,7 +248,8 @@ impl Inbound {
             return self.tell(Some(original), &Refusal::NoCertificate);
         };
         let caller = Caller::Mutual { caller: accepted.peer.identity, own: own.identity };
-        let admitted = Admitted { original, application, caller };
+        let until = Some(moment(accepted.peer_not_after));
+        let admitted = Admitted { original, application, caller, until };
         match accepted.protocol {
             InnerProtocol::Http1 => self.http(accepted.stream, HttpVersion::Http1, admitted).await,
             InnerProtocol::Http2 => self.http(accepted.stream, HttpVersion::Http2, admitted).await,
@@ -325,7 +334,7 @@ impl Inbound {
     where
         I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
-        let Admitted { original, application, caller } = admitted;
+        let Admitted { original, application, caller, until } = admitted;
         let serving = Serving {
             version,
             idle: self.dialer.settings.inbound_idle,
@@ -334,6 +343,7 @@ impl Inbound {
                 Caller::Plaintext => HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES,
             },
             drain: Some(self.dialer.tasks.drain().clone()),
+            until,
         };
         let dialer = Arc::clone(&self.dialer);
         let call = InboundCall { dialer, application, original, version, caller };
@@ -391,6 +401,11 @@ impl Inbound {
         self.dialer.metrics.count_refused(Direction::Inbound, refusal.reason());
         debug!(dst, error = %Chain(refusal), "connection to the workload reset");
     }
+}
+
+/// The same moment on the clock that connections go by.
+fn moment(time: SystemTime) -> Instant {
+    Instant::now() + time.duration_since(clock::now()).unwrap_or(Duration::ZERO)
 }
 
 #[cfg(test)]

@@ -267,6 +267,7 @@ impl Outbound {
             window_bytes: HTTP2_CONNECTION_WINDOW_BYTES,
             // The application may still be running; see listen.rs.
             drain: None,
+            until: None,
         };
         let original = call.original;
         let dialer = Arc::clone(&self.dialer);

@@ -12,6 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -40,6 +41,9 @@ pub struct Serving {
     pub window_bytes: u32,
     /// When to end after what is in flight; `None`: not before it is aborted.
     pub drain: Option<CancellationToken>,
+    /// When to take no new request, since the certificate that authenticates the client ends;
+    /// `None`: never. What is in flight finishes, and what became a tunnel goes on.
+    pub until: Option<Instant>,
 }
 
 /// Serves until the connection ends; fails if it breaks.
@@ -90,15 +94,16 @@ where
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let drained = async {
+        drained(serving.drain).await;
+        // Connections that had a request since then were told to close with its response. Those that
+        // are still idle had time to be found gone by their clients.
+        tokio::time::sleep(DRAIN_IDLE).await;
+    };
     tokio::select! {
         result = connection.as_mut() => return result,
-        () = drained(serving.drain) => {}
-    }
-    // Connections that had a request since then were told to close with its response. Those that
-    // are still idle had time to be found gone by their clients.
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = tokio::time::sleep(DRAIN_IDLE) => {}
+        () = drained => {}
+        () = expired(serving.until) => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await
@@ -115,10 +120,19 @@ where
 {
     let served = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&served);
+    let until = serving.until;
     let service = service_fn(move |request: Request<Incoming>| {
         counting.fetch_add(1, Ordering::Relaxed);
         let mut service = service.clone();
-        async move { service.call(request.map(Body::from)).await }
+        // A client may ignore that it was told to go away.
+        let overdue = until.is_some_and(|until| Instant::now() > until + GO_AWAY_TIME);
+        async move {
+            if overdue {
+                let reason = "the certificate of this connection has expired".to_owned();
+                return Err(ProxyError::Refused { reason });
+            }
+            service.call(request.map(Body::from)).await
+        }
     });
     let connection = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))
         .timer(TokioTimer::new())
@@ -137,6 +151,7 @@ where
     tokio::select! {
         result = connection.as_mut() => return result,
         () = drained(serving.drain) => {}
+        () = expired(serving.until) => {}
         () = idle(&served, serving.idle) => {}
     }
     // GOAWAY: streams that are open finish, and no request can be lost to it.
@@ -147,6 +162,13 @@ where
 async fn drained(drain: Option<CancellationToken>) {
     match drain {
         Some(drain) => drain.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn expired(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
     }
 }
@@ -166,3 +188,5 @@ async fn idle(served: &AtomicU64, period: Duration) {
 
 /// How long idle HTTP/1 connections are still served while draining.
 const DRAIN_IDLE: Duration = Duration::from_secs(2);
+/// How long requests are still served after an HTTP/2 client was told to go away.
+const GO_AWAY_TIME: Duration = Duration::from_secs(2);

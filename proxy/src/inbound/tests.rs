@@ -3,11 +3,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::names::Port;
 use heddle_model::route::Timeouts;
 use heddle_model::workload::InboundPort;
+use heddle_tls::connect::PeerTarget;
 use heddle_tls::credentials::CredentialsWriter;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
@@ -342,8 +347,8 @@ async fn an_own_certificate_that_has_expired_is_told_and_not_held_against_the_en
     let backend = Backend::at(application_address(), "application").await;
     let lifetime = Duration::from_secs(1);
     let pair = Pair::living(lifetime, backend.address, InboundMode::Strict, "server").await;
-    let mut client = Client::new(pair.connect().await).await;
     tokio::time::sleep(lifetime).await;
+    let mut client = Client::new(pair.connect().await).await;
     for _request in 0..2 {
         let answer = client.get("/").await.unwrap();
         assert_eq!(answer.status, 503);
@@ -352,4 +357,39 @@ async fn an_own_certificate_that_has_expired_is_told_and_not_held_against_the_en
     pair.mesh.renew("client", LIFETIME, &pair.client_writer);
     pair.mesh.renew("server", LIFETIME, &pair.server_writer);
     assert_eq!(client.get("/").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn connections_of_http_do_not_outlive_the_callers_certificate() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Strict, "server").await;
+    for protocol in [InnerProtocol::Http1, InnerProtocol::Http2] {
+        let (_writer, credentials) = pair.mesh.credentials("client", Duration::from_secs(2));
+        let target = PeerTarget {
+            identity: identity("server"),
+            pod_uid: pod_uid("server"),
+            port: Port::new(pair.gate.port()).unwrap(),
+        };
+        let stream = TcpStream::connect(pair.gate).await.unwrap();
+        let mut stream =
+            heddle_tls::connect::connect(stream, &credentials, &target, protocol).await.unwrap();
+        let ended = async {
+            match protocol {
+                InnerProtocol::Http1 | InnerProtocol::Tcp => {
+                    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                    stream.read_to_end(&mut Vec::new()).await.unwrap();
+                }
+                InnerProtocol::Http2 => {
+                    let (_sender, connection) = http2::Builder::new(TokioExecutor::new())
+                        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+                        .await
+                        .unwrap();
+                    connection.await.unwrap();
+                }
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        assert!(ended.is_ok(), "case: {protocol}");
+        assert!(credentials.leaf_not_after().unwrap() <= clock::now(), "case: {protocol}");
+    }
 }

@@ -51,7 +51,8 @@ impl Proxy {
     ) -> TcpStream {
         let (near, far) = tcp_pair().await;
         let window_bytes = crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
-        let serving = Serving { version, idle: Duration::from_secs(60), window_bytes, drain };
+        let idle = Duration::from_secs(60);
+        let serving = Serving { version, idle, window_bytes, drain, until: None };
         let dialer = Arc::clone(&self.dialer);
         spawn(async move {
             let _ = serve(far, service, serving, &dialer).await;
