@@ -30,10 +30,12 @@ pub async fn up(options: UpArguments) -> Result<Ending, Failure> {
     let config = MeshConfig::new(&name, &directory).map_err(|error| own_place_unknown(&error))?;
     let config =
         MeshConfig { leaf_lifetime: options.leaf_lifetime.0, detach: options.detach, ..config };
+    // One for the whole command: a signal that came between two would end nothing.
+    let mut terminated = std::pin::pin!(signals::terminated());
     let mesh = tokio::select! {
         // Dropping what was begun ends it.
         started = Mesh::start(config) => started.map_err(|error| not_started(&error))?,
-        _ = signals::terminated() => return Ok(Ending::Good),
+        _ = &mut terminated => return Ok(Ending::Good),
     };
     let status = mesh.status().await.map_err(|error| not_asked(&error))?;
     let meshctl = output::program();
@@ -56,7 +58,7 @@ pub async fn up(options: UpArguments) -> Result<Ending, Failure> {
         return Ok(Ending::Good);
     }
     tokio::select! {
-        ended = signals::terminated() => ended.map_err(|error| signals_unknown(&error))?,
+        ended = &mut terminated => ended.map_err(|error| signals_unknown(&error))?,
         lost = until_lost(&mesh) => return Err(lost),
     }
     mesh.shutdown().await.map_err(|error| not_asked(&error))?;
