@@ -36,6 +36,26 @@ async fn nothing_is_left_after_the_runner_was_killed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nothing_is_left_of_a_demo_that_is_interrupted() -> Result<()> {
+    if requirements::skip(&[])? {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    let demo = place.meshctl(&["demo", "--output", "json", "--duration", "60s"], false);
+    let mut owner = program::start(demo)?;
+    wait::until("the demo runs its applications", LIMIT, async || {
+        let processes = place.processes()?;
+        let applications = processes.iter().filter(|(_, command)| command.contains("shop"));
+        ensure!(applications.count() >= 5, "{processes:?}");
+        Ok(())
+    })
+    .await?;
+    kill(Pid::from_raw(i32::try_from(owner.id().context("it has ended")?)?), Signal::SIGINT)?;
+    tokio::time::timeout(LIMIT, owner.wait()).await.context("the demo goes on")??;
+    place.is_clean().await
+}
+
+#[tokio::test]
 async fn a_detached_world_goes_on_until_it_is_taken_down() -> Result<()> {
     if requirements::skip(&[])? {
         return Ok(());
