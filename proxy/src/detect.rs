@@ -1,11 +1,17 @@
 //! Decides a connection's protocol from its first bytes. Reads no socket: see opening.rs.
+//!
+//! HTTP that passes for something else reaches an application without what the proxy does to HTTP,
+//! above all with whatever `x-forwarded-client-cert` its sender wrote. So what servers in the wild
+//! might take for a request counts as HTTP, and it is for the proxy's own parser to refuse it. That
+//! narrows the gap and cannot close it, as servers take more than can be foreseen: that header can be
+//! relied on only where the port is declared to be HTTP.
 
 /// What the first bytes of a connection say.
 ///
 /// More bytes never change a verdict other than [`Verdict::NeedMore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// HTTP/1.0 or HTTP/1.1: a request line.
+    /// A request line of HTTP, also one that no good client sends.
     Http1,
     /// HTTP/2 with prior knowledge: the client's preface.
     Http2,
@@ -31,7 +37,7 @@ impl Verdict {
 }
 
 /// How many bytes a verdict may need. A request line that is still unfinished after that counts as
-/// HTTP/1 as long as its method and the start of its target are those of a request.
+/// HTTP/1 as long as its method and the start of its target could be those of a request.
 pub const LIMIT_BYTES: usize = 8 * 1024;
 
 /// Reads at most [`LIMIT_BYTES`] of `bytes`.
@@ -44,6 +50,17 @@ pub fn detect(bytes: &[u8]) -> Verdict {
     match http2(bytes) {
         Some(verdict) => verdict,
         None => http1(bytes),
+    }
+}
+
+/// What bytes count as that were not decided by when they had to be: a request line that is merely
+/// late must not be carried as something else.
+pub fn overdue(bytes: &[u8]) -> Verdict {
+    match detect(bytes) {
+        Verdict::NeedMore if bytes.first() == Some(&TLS_HANDSHAKE_RECORD) => Verdict::Opaque,
+        Verdict::NeedMore if bytes.is_empty() => Verdict::Opaque,
+        Verdict::NeedMore => Verdict::Http1,
+        verdict @ (Verdict::Http1 | Verdict::Http2 | Verdict::Tls | Verdict::Opaque) => verdict,
     }
 }
 
@@ -79,45 +96,61 @@ fn http2(bytes: &[u8]) -> Option<Verdict> {
     }
 }
 
-/// `method SP target SP HTTP/1.x`, as RFC 9112, section 3 has it.
+/// `method SP target SP HTTP/`, as RFC 9112, section 3 has it, with what its section 2.2 and 3 let
+/// servers take besides: empty lines and spaces before it, and several spaces or others for one.
+/// Which version it is, and whether it may look like this, is for the parser.
 fn http1(bytes: &[u8]) -> Verdict {
-    let method_length = bytes.iter().take_while(|byte| is_method_byte(**byte)).count();
-    if method_length > METHOD_LIMIT_BYTES {
-        return Verdict::Opaque;
-    }
-    let Some(rest) = bytes.get(method_length..) else { return Verdict::Opaque };
-    match rest.split_first() {
-        None => return Verdict::NeedMore,
-        Some((b' ', _)) if method_length > 0 => {}
-        Some(_) => return Verdict::Opaque,
-    }
-    let target_and_version = rest.get(1..).unwrap_or_default();
-    let target_length = target_and_version.iter().take_while(|byte| is_target_byte(**byte)).count();
-    match target_and_version.get(target_length..).and_then(|rest| rest.split_first()) {
-        None if bytes.len() < LIMIT_BYTES => Verdict::NeedMore,
-        None => Verdict::Http1,
-        Some((b' ', version)) if target_length > 0 => http1_version(version, bytes.len()),
-        Some(_) => Verdict::Opaque,
-    }
-}
-
-fn http1_version(version: &[u8], seen_bytes: usize) -> Verdict {
-    const VERSION: &[u8] = b"HTTP/1.";
-    if version.starts_with(VERSION) {
+    let verdict = match version(bytes) {
+        Ok(version) if version.starts_with(HTTP_VERSION) => Verdict::Http1,
+        Ok(version) if HTTP_VERSION.starts_with(version) => Verdict::NeedMore,
+        Ok(_other) => Verdict::Opaque,
+        Err(verdict) => verdict,
+    };
+    if verdict == Verdict::NeedMore && bytes.len() >= LIMIT_BYTES {
         Verdict::Http1
-    } else if !VERSION.starts_with(version) {
-        Verdict::Opaque
-    } else if seen_bytes < LIMIT_BYTES {
-        Verdict::NeedMore
     } else {
-        Verdict::Http1
+        verdict
     }
 }
 
-/// Narrower than RFC 9110's token: no registered method has anything but letters and dashes, and a
-/// dot or a colon tells SSH and many others apart early.
-fn is_method_byte(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'-' || byte == b'_'
+/// The third word of the first line that is not empty.
+fn version(bytes: &[u8]) -> Result<&[u8], Verdict> {
+    let blank = bytes.iter().take_while(|byte| is_space(**byte) || is_line_end(**byte)).count();
+    let bytes = bytes.get(blank..).unwrap_or_default();
+    if bytes.is_empty() {
+        return Err(Verdict::NeedMore);
+    }
+    let bytes = after(bytes, is_token_byte, METHOD_LIMIT_BYTES)?;
+    let bytes = after(bytes, is_space, LIMIT_BYTES)?;
+    let bytes = after(bytes, is_target_byte, LIMIT_BYTES)?;
+    after(bytes, is_space, LIMIT_BYTES)
+}
+
+/// What follows the bytes that pass, of which there is one at least and `limit` at most.
+fn after(bytes: &[u8], passes: fn(u8) -> bool, limit: usize) -> Result<&[u8], Verdict> {
+    let length = bytes.iter().take_while(|byte| passes(**byte)).count();
+    if length == 0 || length > limit {
+        return Err(Verdict::Opaque);
+    }
+    match bytes.get(length..) {
+        None | Some([]) => Err(Verdict::NeedMore),
+        Some(rest) => Ok(rest),
+    }
+}
+
+/// RFC 9112, section 3: what a lenient server may take for the space in a request line. A carriage
+/// return alone is among them and left out, since it cannot be told from the end of a line in time.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+/// RFC 9110, section 5.6.2: what a method may consist of.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Anything visible; bytes above ASCII are accepted by many servers.
@@ -129,6 +162,7 @@ const TLS_HANDSHAKE_RECORD: u8 = 22;
 const TLS_CLIENT_HELLO: u8 = 1;
 /// RFC 9113, section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HTTP_VERSION: &[u8] = b"HTTP/";
 /// The longest registered method, `BASELINE-CONTROL` or `UPDATEREDIRECTREF`, has 17.
 const METHOD_LIMIT_BYTES: usize = 32;
 
@@ -154,10 +188,18 @@ mod tests {
             ("half a version", b"GET / HTT", Verdict::NeedMore),
             ("a target beyond the limit", long.as_bytes(), Verdict::Http1),
             ("no version", b"GET /\r\n", Verdict::Opaque),
-            ("another version", b"GET / HTTP/3", Verdict::Opaque),
+            ("another version", b"GET / HTTP/3", Verdict::Http1),
+            ("a version of something else", b"OPTIONS * RTSP/1.0\r\n", Verdict::Opaque),
+            ("an empty line first", b"\r\nGET / HTTP/1.1\r\n", Verdict::Http1),
+            ("an empty line and no more", b"\r\n", Verdict::NeedMore),
+            ("two spaces", b"GET  /  HTTP/1.1\r\n", Verdict::Http1),
+            ("tabs", b"GET\t/\tHTTP/1.1\r\n", Verdict::Http1),
+            ("any token for a method", b"M.1 / HTTP/1.1\r\n", Verdict::Http1),
+            ("a method that ends", b"GET ", Verdict::NeedMore),
+            ("a target that ends", b"GET / ", Verdict::NeedMore),
             ("half an h2 preface", b"PRI * HT", Verdict::NeedMore),
             ("an h2 preface", HTTP2_PREFACE, Verdict::Http2),
-            ("a broken preface", b"PRI * HTTP/2.0\r\n\r\nSN", Verdict::Opaque),
+            ("a broken preface", b"PRI * HTTP/2.0\r\n\r\nSN", Verdict::Http1),
             ("a hello", b"\x16\x03\x01\x02\x00\x01\x00", Verdict::Tls),
             ("half a hello", b"\x16\x03\x01", Verdict::NeedMore),
             ("a record of no hello", b"\x16\x03\x03\x00\x10\x02", Verdict::Opaque),
@@ -168,16 +210,31 @@ mod tests {
             ("ssh", b"SSH-2.0-OpenSSH_9.6\r\n", Verdict::Opaque),
             ("irc", b"USER a 0 * :b\r\n", Verdict::Opaque),
             ("memcached", b"get a\r\n", Verdict::Opaque),
-            ("a space first", b" GET / HTTP/1.1\r\n", Verdict::Opaque),
+            ("a space first", b" GET / HTTP/1.1\r\n", Verdict::Http1),
+            ("json", b"{\"a\": 1}", Verdict::Opaque),
         ] {
             assert_eq!(detect(bytes), expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn a_request_line_that_is_late_is_still_one() {
+        for (case, bytes, expected) in [
+            ("half a method", &b"GE"[..], Verdict::Http1),
+            ("an empty line", b"\r\n", Verdict::Http1),
+            ("half an h2 preface", b"PRI * HT", Verdict::Http1),
+            ("half a hello", b"\x16\x03\x01", Verdict::Opaque),
+            ("redis by hand", b"PING\r\n", Verdict::Opaque),
+            ("nothing", b"", Verdict::Opaque),
+        ] {
+            assert_eq!(overdue(bytes), expected, "case: {case}");
         }
     }
 
     fn plausible() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..64),
-            "[A-Z]{0,40} [!-~]{0,20} (HTTP/[0-9.]{0,3})?[a-z\r\n]{0,8}"
+            "[\r\n ]{0,3}[A-Z]{0,40}[ \t]{0,2}[!-~]{0,20}[ \t]{0,2}(HTTP/[0-9.]{0,3})?[a-z\r\n]{0,8}"
                 .prop_map(String::into_bytes),
             (0..=HTTP2_PREFACE.len(), proptest::collection::vec(any::<u8>(), 0..8))
                 .prop_map(|(length, rest)| [&HTTP2_PREFACE[..length], &rest[..]].concat()),

@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::balance::balancer::{Balancer, InFlight};
 use crate::balance::weighted;
 use crate::connect::{ConnectError, Dialer, Opened, Transport, reset_on_close};
-use crate::detect::{Verdict, detect};
+use crate::detect::{Verdict, detect, overdue};
 use crate::discovery::resolved::Resolved;
 use crate::discovery::store::{NotDiscovered, Store};
 use crate::http::HttpVersion;
@@ -182,7 +182,7 @@ impl Outbound {
                     self.first_to_speak(client, first_bytes, backend).await
                 }
                 opening @ (Opening::Decided(_) | Opening::Undecided | Opening::Ended) => {
-                    Ok(self.judge(opening, None))
+                    Ok(self.judge(opening, first_bytes, None))
                 }
             },
         }
@@ -197,9 +197,10 @@ impl Outbound {
         declared: HttpVersion,
     ) -> Result<Spoken, Refusal> {
         let opening = self.read_opening(client, first_bytes, false).await?;
-        Ok(match self.judge(opening, None) {
+        Ok(match self.judge(opening, first_bytes, None) {
             Spoken::Opaque(_) if first_bytes.is_empty() => Spoken::Nothing,
             Spoken::Opaque(_) => Spoken::Http(declared),
+            Spoken::Http(_) if opening == Opening::Undecided => Spoken::Http(declared),
             spoken @ (Spoken::Http(_) | Spoken::Nothing) => spoken,
         })
     }
@@ -218,22 +219,24 @@ impl Outbound {
         opening::read(client, first_bytes, patience, decided).await.map_err(Refusal::Opening)
     }
 
-    fn judge(&self, opening: Opening<Verdict>, backend: Option<Backend>) -> Spoken {
-        let (label, spoken) = match opening {
-            Opening::Decided(verdict) => (
-                verdict.as_str(),
-                match verdict {
-                    Verdict::Http1 => Spoken::Http(HttpVersion::Http1),
-                    Verdict::Http2 => Spoken::Http(HttpVersion::Http2),
-                    Verdict::Tls | Verdict::Opaque | Verdict::NeedMore => Spoken::Opaque(backend),
-                },
-            ),
-            Opening::Silent => ("silent", Spoken::Opaque(backend)),
-            Opening::Undecided => ("undecided", Spoken::Opaque(backend)),
-            Opening::Ended => ("ended", Spoken::Opaque(backend)),
+    fn judge(
+        &self,
+        opening: Opening<Verdict>,
+        first_bytes: &[u8],
+        backend: Option<Backend>,
+    ) -> Spoken {
+        let (label, verdict) = match opening {
+            Opening::Decided(verdict) => (verdict.as_str(), verdict),
+            Opening::Silent => ("silent", Verdict::Opaque),
+            Opening::Undecided => ("undecided", overdue(first_bytes)),
+            Opening::Ended => ("ended", Verdict::Opaque),
         };
         self.dialer.metrics.count_detection(label);
-        spoken
+        match verdict {
+            Verdict::Http1 => Spoken::Http(HttpVersion::Http1),
+            Verdict::Http2 => Spoken::Http(HttpVersion::Http2),
+            Verdict::Tls | Verdict::Opaque | Verdict::NeedMore => Spoken::Opaque(backend),
+        }
     }
 
     /// Both ends are open and neither has spoken.
@@ -246,16 +249,16 @@ impl Outbound {
         tokio::select! {
             read = client.read_buf(first_bytes) => {
                 if read.map_err(Refusal::Opening)? == 0 {
-                    return Ok(self.judge(Opening::Ended, Some(backend)));
+                    return Ok(self.judge(Opening::Ended, first_bytes, Some(backend)));
                 }
                 // If it is HTTP after all, each request goes to the backend that its route picks;
                 // the connection opened for nothing is closed.
                 let opening = self.read_opening(client, first_bytes, false).await?;
-                Ok(self.judge(opening, Some(backend)))
+                Ok(self.judge(opening, first_bytes, Some(backend)))
             }
             read = backend.transport.read_buf(&mut backend.first_bytes) => {
                 read.map_err(Refusal::Broken)?;
-                Ok(self.judge(Opening::Silent, Some(backend)))
+                Ok(self.judge(Opening::Silent, first_bytes, Some(backend)))
             }
         }
     }
