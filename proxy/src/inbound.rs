@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
-use heddle_model::workload::{InboundMode, Workload};
+use heddle_model::workload::Workload;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_tls::accept::AcceptError;
@@ -23,13 +23,13 @@ use tracing::{debug, warn};
 
 use crate::balance::balancer::Balancer;
 use crate::connect::{ConnectError, Dialer, reset_on_close};
-use crate::detect::Verdict;
+use crate::detect::{Verdict, overdue};
 use crate::http::HttpVersion;
 use crate::http::breaker::Reset;
 use crate::http::headers::Caller;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
-use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted};
+use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted, Silent};
 use crate::inbound::applications::Applications;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
 use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
@@ -53,6 +53,8 @@ enum Refusal {
     NotRedirected(#[source] OriginalDestinationError),
     #[error("{0} is not an address of this machine")]
     NotOurs(SocketAddr),
+    #[error("cannot tell whether {0} is an address of this machine")]
+    Local(SocketAddr, #[source] io::Error),
     #[error("not admitted")]
     NotAdmitted(#[from] NotAdmitted),
     #[error("the peer is not authenticated")]
@@ -72,6 +74,7 @@ impl Refusal {
         match self {
             Self::NotRedirected(_) => "not_redirected",
             Self::NotOurs(_) => "not_ours",
+            Self::Local(..) => "local",
             Self::NotAdmitted(not_admitted) => not_admitted.reason(),
             Self::Tls(_) => "tls",
             Self::NoCertificate => "no_certificate",
@@ -95,8 +98,17 @@ struct Admitted {
 
 /// How a connection came in, and what was opened to find out.
 enum Entered<'a> {
-    Mesh(&'a Workload),
-    Plain { workload: &'a Workload, declared: Protocol, server: Option<Server> },
+    Mesh {
+        workload: &'a Workload,
+        declared: Protocol,
+    },
+    /// Nobody has said anything, and there is nothing more to wait for.
+    Silent,
+    Plain {
+        workload: &'a Workload,
+        declared: Protocol,
+        server: Option<Server>,
+    },
 }
 
 /// The application's connection, opened since it may have to speak first.
@@ -104,6 +116,15 @@ struct Server {
     stream: TcpStream,
     /// What it said before the client said anything.
     first_bytes: BytesMut,
+    /// It spoke, or ended, before the client said anything: this is not HTTP.
+    was_first: bool,
+}
+
+/// Who said something first, or ended.
+enum First {
+    Client,
+    Server,
+    Nobody,
 }
 
 /// What a plain connection speaks.
@@ -141,10 +162,11 @@ impl Inbound {
         let entered = self.enter(&mut client, &mut first_bytes, original, workload.as_deref());
         match entered.await {
             Err(refusal) => self.refuse(&client, Some(original), &refusal),
-            Ok(Entered::Mesh(workload)) => {
+            Ok(Entered::Silent) => self.dialer.metrics.count_detection("silent"),
+            Ok(Entered::Mesh { workload, declared }) => {
                 let application = self.applications.of(original, workload);
                 let client = Rewind::new(first_bytes.freeze(), client);
-                Box::pin(self.mesh(client, original, application)).await;
+                Box::pin(self.mesh(client, original, application, declared)).await;
             }
             Ok(Entered::Plain { workload, declared, server }) => {
                 let application = self.applications.of(original, workload);
@@ -164,11 +186,7 @@ impl Inbound {
         original: SocketAddr,
         workload: Option<&'a Workload>,
     ) -> Result<Entered<'a>, Refusal> {
-        if !self.applications.is_local(original.ip()) {
-            // The redirect takes whatever passes by; only what is meant for us is carried on, or
-            // this would be an open relay.
-            return Err(Refusal::NotOurs(original));
-        }
+        self.check_ours(original)?;
         let workload = workload.ok_or(NotAdmitted::NoWorkload)?;
         let door = Door {
             port: original.port(),
@@ -176,36 +194,80 @@ impl Inbound {
             trust_domain: self.dialer.credentials.trust_domain(),
             workload,
         };
-        let settings = &self.dialer.settings;
-        let mut patience =
-            Patience { silence: door.silence(settings), deadline: settings.detection_timeout };
+        let deadline = self.dialer.settings.detection_timeout;
+        let (silence, silent) = door.silence(&self.dialer.settings);
+        let mut patience = Patience { silence: Some(silence), deadline };
         let mut opening = self.read_hello(client, first_bytes, patience).await?;
         let mut server = None;
-        if opening == Opening::Silent && workload.inbound_mode == InboundMode::Permissive {
-            let mut opened = self.open_server(original).await?;
-            // Whoever speaks first decides. A client that does may still be a proxy, and slow.
-            tokio::select! {
-                read = client.read_buf(first_bytes) => {
-                    if read.map_err(Refusal::Opening)? > 0 {
-                        patience.silence = None;
-                        opening = self.read_hello(client, first_bytes, patience).await?;
+        if opening == Opening::Silent {
+            match silent {
+                Silent::Refused => {}
+                Silent::Closed => return Ok(Entered::Silent),
+                Silent::ServerAsked => {
+                    let mut opened = self.open_server(original).await?;
+                    // Whoever speaks first decides. A client that does may still be a proxy, and
+                    // slow.
+                    match self.first_to_speak(client, first_bytes, &mut opened).await? {
+                        First::Client => {
+                            patience.silence = None;
+                            opening = self.read_hello(client, first_bytes, patience).await?;
+                        }
+                        First::Server => opened.was_first = true,
+                        // What comes after this could be anything.
+                        First::Nobody if door.declared() == Protocol::Detect => {
+                            return Ok(Entered::Silent);
+                        }
+                        First::Nobody => {}
                     }
-                }
-                read = opened.stream.read_buf(&mut opened.first_bytes) => {
-                    read.map_err(Refusal::Broken)?;
-                    self.dialer.metrics.count_detection("silent");
+                    server = Some(opened);
                 }
             }
-            server = Some(opened);
         }
         let hello = match opening {
             Opening::Decided(hello) => hello,
             Opening::Silent | Opening::Undecided | Opening::Ended => None,
         };
         Ok(match admission::admit(hello.as_ref(), &door)? {
-            Entrance::Mesh => Entered::Mesh(workload),
+            Entrance::Mesh(declared) => Entered::Mesh { workload, declared },
             Entrance::Plain(declared) => Entered::Plain { workload, declared, server },
         })
+    }
+
+    /// The redirect takes whatever passes by; only what is meant for us is carried on, or this would
+    /// be an open relay.
+    fn check_ours(&self, original: SocketAddr) -> Result<(), Refusal> {
+        match self.applications.is_local(original.ip()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::NotOurs(original)),
+            Err(error) => {
+                if self.dialer.local_warnings.is_due() {
+                    warn!(%error, dst = %original, "cannot tell whether an address is our own");
+                }
+                Err(Refusal::Local(original, error))
+            }
+        }
+    }
+
+    /// Both ends are open and neither has spoken.
+    async fn first_to_speak(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        server: &mut Server,
+    ) -> Result<First, Refusal> {
+        let either = async {
+            tokio::select! {
+                read = client.read_buf(first_bytes) => {
+                    read.map(|_length| First::Client).map_err(Refusal::Opening)
+                }
+                read = server.stream.read_buf(&mut server.first_bytes) => {
+                    self.dialer.metrics.count_detection("silent");
+                    read.map(|_length| First::Server).map_err(Refusal::Broken)
+                }
+            }
+        };
+        let limit = self.dialer.settings.inbound_idle;
+        tokio::time::timeout(limit, either).await.unwrap_or(Ok(First::Nobody))
     }
 
     async fn read_hello(
@@ -224,6 +286,7 @@ impl Inbound {
         client: Rewind<TcpStream>,
         original: SocketAddr,
         application: Arc<Balancer>,
+        declared: Protocol,
     ) {
         let metrics = &self.dialer.metrics;
         let accepted =
@@ -243,6 +306,9 @@ impl Inbound {
         };
         if accepted.server_name.port.number() != original.port() {
             return self.tell(Some(original), &NotAdmitted::OtherPort.into());
+        }
+        if let Err(refused) = admission::may_carry(accepted.protocol, declared) {
+            return self.tell(Some(original), &refused.into());
         }
         let Some(own) = self.dialer.credentials.identity() else {
             return self.tell(Some(original), &Refusal::NoCertificate);
@@ -271,8 +337,7 @@ impl Inbound {
         declared: Protocol,
         admitted: Admitted,
     ) {
-        let has_spoken = |server: &Server| !server.first_bytes.is_empty();
-        let spoken = if server.as_ref().is_some_and(has_spoken) {
+        let spoken = if server.as_ref().is_some_and(|server| server.was_first) {
             Ok(Spoken::Opaque)
         } else {
             self.find_protocol(&mut client, &mut first_bytes, declared).await
@@ -320,6 +385,12 @@ impl Inbound {
                 (verdict.as_str(), fallback)
             }
             Opening::Silent => ("silent", fallback),
+            // It is late, and that is no reason to let it pass unread.
+            Opening::Undecided
+                if declared == Protocol::Detect && overdue(first_bytes) == Verdict::Http1 =>
+            {
+                ("undecided", Spoken::Http(HttpVersion::Http1))
+            }
             Opening::Undecided => ("undecided", fallback),
             Opening::Ended if first_bytes.is_empty() && declared != Protocol::Detect => {
                 ("ended", Spoken::Nothing)
@@ -362,7 +433,7 @@ impl Inbound {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let Server { stream, first_bytes } = match server {
+        let Server { stream, first_bytes, .. } = match server {
             Some(server) => server,
             None => self.open_server(admitted.original).await?,
         };
@@ -388,7 +459,7 @@ impl Inbound {
     /// unreachable as it would be without a mesh.
     async fn open_server(&self, original: SocketAddr) -> Result<Server, Refusal> {
         let stream = self.dialer.tcp(original).await.map_err(Refusal::Connect)?;
-        Ok(Server { stream, first_bytes: BytesMut::new() })
+        Ok(Server { stream, first_bytes: BytesMut::new(), was_first: false })
     }
 
     fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: &Refusal) {

@@ -14,8 +14,8 @@ use crate::listen::DataPathSettings;
 /// How a connection comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entrance {
-    /// By the handshake between proxies.
-    Mesh,
+    /// By the handshake between proxies, to a port of which this is known.
+    Mesh(Protocol),
     /// As it is, with what is known of its protocol.
     Plain(Protocol),
 }
@@ -35,6 +35,9 @@ pub(super) enum NotAdmitted {
     /// The name and the address do not agree.
     #[error("it asks for another port than it came to")]
     OtherPort,
+    /// Bytes, for a port that is declared to be HTTP.
+    #[error("it brings something other than the HTTP that the port is declared to speak")]
+    OtherProtocol,
 }
 
 impl NotAdmitted {
@@ -44,6 +47,7 @@ impl NotAdmitted {
             Self::Plaintext => "plaintext",
             Self::OtherPod => "other_pod",
             Self::OtherPort => "other_port",
+            Self::OtherProtocol => "other_protocol",
         }
     }
 }
@@ -57,19 +61,51 @@ pub(super) struct Door<'a> {
     pub(super) workload: &'a Workload,
 }
 
+/// What becomes of a client that says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silent {
+    /// It is no proxy, and must be.
+    Refused,
+    /// It had something to say and was given time enough: its place is for others.
+    Closed,
+    /// The application may have to speak first: it is connected to.
+    ServerAsked,
+}
+
 impl Door<'_> {
-    /// How long a client may say nothing.
+    /// How long a client may say nothing, and what it gets then.
     ///
     /// Where everybody must be a proxy, and proxies speak first, there is no hurry. Elsewhere the
-    /// application may have to speak first, unless its protocol is known not to.
-    pub(super) fn silence(&self, settings: &DataPathSettings) -> Option<Duration> {
-        match (self.workload.inbound_mode, declared(self.workload, self.port)) {
-            (InboundMode::Strict, _) => Some(settings.detection_timeout),
+    /// application may have to speak first, unless its protocol is known not to. A proxy whose
+    /// hello is later than that, to an application that does speak first, gets the greeting in
+    /// plain text: its handshake fails, nothing of its own was sent, and it tries again.
+    pub(super) fn silence(&self, settings: &DataPathSettings) -> (Duration, Silent) {
+        match (self.workload.inbound_mode, self.declared()) {
+            (InboundMode::Strict, _) => (settings.detection_timeout, Silent::Refused),
             (InboundMode::Permissive, Protocol::Detect | Protocol::Opaque) => {
-                Some(settings.silence)
+                (settings.silence, Silent::ServerAsked)
             }
-            (InboundMode::Permissive, Protocol::Http1 | Protocol::Http2 | Protocol::Tls) => None,
+            (InboundMode::Permissive, Protocol::Http1 | Protocol::Http2 | Protocol::Tls) => {
+                (settings.inbound_idle, Silent::Closed)
+            }
         }
+    }
+
+    /// What is known of the port's protocol.
+    pub(super) fn declared(&self) -> Protocol {
+        let Self { port, workload, .. } = self;
+        let declared = workload.ports.iter().find(|declared| declared.port.number() == *port);
+        declared.map_or(Protocol::Detect, |declared| declared.protocol)
+    }
+}
+
+/// Whether a proxy may bring this to a port of that protocol. Bytes are carried as they are, and an
+/// application that is declared to speak HTTP believes what the mesh says of its callers.
+pub(super) fn may_carry(inner: InnerProtocol, declared: Protocol) -> Result<(), NotAdmitted> {
+    match (inner, declared) {
+        (InnerProtocol::Tcp, Protocol::Http1 | Protocol::Http2) => Err(NotAdmitted::OtherProtocol),
+        (InnerProtocol::Tcp, Protocol::Tls | Protocol::Opaque | Protocol::Detect)
+        | (InnerProtocol::Http1 | InnerProtocol::Http2, _) => Ok(()),
     }
 }
 
@@ -99,17 +135,12 @@ pub(super) fn admit(hello: Option<&ClientHello>, door: &Door<'_>) -> Result<Entr
     match wanted {
         Some(name) if name.pod_uid != *door.own => Err(NotAdmitted::OtherPod),
         Some(name) if name.port.number() != door.port => Err(NotAdmitted::OtherPort),
-        Some(_) => Ok(Entrance::Mesh),
+        Some(_) => Ok(Entrance::Mesh(door.declared())),
         None => match door.workload.inbound_mode {
             InboundMode::Strict => Err(NotAdmitted::Plaintext),
-            InboundMode::Permissive => Ok(Entrance::Plain(declared(door.workload, door.port))),
+            InboundMode::Permissive => Ok(Entrance::Plain(door.declared())),
         },
     }
-}
-
-fn declared(workload: &Workload, port: u16) -> Protocol {
-    let declared = workload.ports.iter().find(|declared| declared.port.number() == port);
-    declared.map_or(Protocol::Detect, |declared| declared.protocol)
 }
 
 #[cfg(test)]
@@ -139,9 +170,10 @@ mod tests {
     #[test]
     fn only_a_proxy_that_wants_this_very_port_gets_a_handshake() {
         let ours = "80.u1.pod.cluster.local";
+        let mesh = Entrance::Mesh(Protocol::Http1);
         let http = Entrance::Plain(Protocol::Http1);
         for (case, hello, permissive, strict) in [
-            ("a proxy", client(ours, "heddle/h2"), Ok(Entrance::Mesh), Ok(Entrance::Mesh)),
+            ("a proxy", client(ours, "heddle/h2"), Ok(mesh), Ok(mesh)),
             (
                 "for another pod",
                 client("80.u2.pod.cluster.local", "heddle/h1"),
@@ -184,9 +216,34 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_not_declared_is_looked_at() {
-        let workload = workload(InboundMode::Permissive);
-        assert_eq!(declared(&workload, 80), Protocol::Http1);
-        assert_eq!(declared(&workload, 81), Protocol::Detect);
+    fn a_client_is_given_the_time_that_its_port_calls_for() {
+        let settings = DataPathSettings::default();
+        for (case, mode, port, expected) in [
+            ("strict", InboundMode::Strict, 80, (settings.detection_timeout, Silent::Refused)),
+            ("http", InboundMode::Permissive, 80, (settings.inbound_idle, Silent::Closed)),
+            ("unknown", InboundMode::Permissive, 81, (settings.silence, Silent::ServerAsked)),
+        ] {
+            let door = Door {
+                port,
+                own: &"u1".parse().unwrap(),
+                trust_domain: &"cluster.local".parse().unwrap(),
+                workload: &workload(mode),
+            };
+            assert_eq!(door.silence(&settings), expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn bytes_do_not_come_to_a_port_of_http() {
+        for (declared, expected) in [
+            (Protocol::Http1, Err(NotAdmitted::OtherProtocol)),
+            (Protocol::Http2, Err(NotAdmitted::OtherProtocol)),
+            (Protocol::Tls, Ok(())),
+            (Protocol::Opaque, Ok(())),
+            (Protocol::Detect, Ok(())),
+        ] {
+            assert_eq!(may_carry(InnerProtocol::Tcp, declared), expected, "case: {declared:?}");
+            assert_eq!(may_carry(InnerProtocol::Http1, declared), Ok(()), "case: {declared:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The application's ports, with the connections to them that can be used again.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -38,17 +39,23 @@ impl Applications {
         balancer
     }
 
-    /// Whether an address is this machine's own: only then can something be bound to it.
-    pub(super) fn is_local(&self, ip: IpAddr) -> bool {
+    /// Whether an address is this machine's own: only then can something be bound to it. Fails if
+    /// that cannot be found out, as when descriptors have run out.
+    pub(super) fn is_local(&self, ip: IpAddr) -> io::Result<bool> {
         if self.local.lock().contains(&ip) {
-            return true;
+            return Ok(true);
         }
-        let is_local = UdpSocket::bind((ip, 0)).is_ok();
-        let mut local = self.local.lock();
-        if is_local && local.len() < LOCAL_LIMIT {
-            local.insert(ip);
+        match UdpSocket::bind((ip, 0)) {
+            Ok(_bound) => {
+                let mut local = self.local.lock();
+                if local.len() < LOCAL_LIMIT {
+                    local.insert(ip);
+                }
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
+            Err(error) => Err(error),
         }
-        is_local
     }
 }
 
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn only_own_addresses_are_local() {
         let applications = Applications::default();
-        assert!(applications.is_local([127, 0, 0, 1].into()));
-        assert!(!applications.is_local([192, 0, 2, 1].into()));
+        assert!(applications.is_local([127, 0, 0, 1].into()).unwrap());
+        assert!(!applications.is_local([192, 0, 2, 1].into()).unwrap());
     }
 }

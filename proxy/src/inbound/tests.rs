@@ -7,7 +7,7 @@ use bytes::Bytes;
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::names::Port;
 use heddle_model::route::Timeouts;
-use heddle_model::workload::InboundPort;
+use heddle_model::workload::{InboundMode, InboundPort};
 use heddle_tls::connect::PeerTarget;
 use heddle_tls::credentials::CredentialsWriter;
 use http_body_util::Empty;
@@ -392,4 +392,93 @@ async fn connections_of_http_do_not_outlive_the_callers_certificate() {
         assert!(ended.is_ok(), "case: {protocol}");
         assert!(credentials.leaf_not_after().unwrap() <= clock::now(), "case: {protocol}");
     }
+}
+
+/// Takes one connection to the application by itself, with little patience, and gives its other end.
+async fn hasty(application: SocketAddr, protocol: Protocol) -> TcpStream {
+    let (_writer, credentials) = Mesh::new().credentials("server", LIFETIME);
+    let mut dialer = Arc::into_inner(dialer_with("server", credentials)).unwrap();
+    dialer.settings.inbound_idle = Duration::from_millis(200);
+    let inbound = Inbound::new(Arc::new(dialer));
+    let workload = workload("server", InboundMode::Permissive, application.port(), protocol);
+    let (near, far) = tcp_pair().await;
+    crate::testing::spawn(async move {
+        inbound.carry(far, application, Some(Arc::new(workload))).await;
+    });
+    near
+}
+
+async fn rest(mut stream: TcpStream) -> io::Result<String> {
+    let mut rest = String::new();
+    tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut rest)).await??;
+    Ok(rest)
+}
+
+#[tokio::test]
+async fn connections_on_which_nothing_is_said_are_closed() {
+    let silent = listen(application_address(), |mut stream, _number| async move {
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Tls, Protocol::Detect] {
+        let stream = hasty(silent, protocol).await;
+        assert_eq!(rest(stream).await.unwrap(), "", "case: {protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_ends_before_anything_was_said_is_not_waited_for() {
+    let application = listen(application_address(), |_stream, _number| async {}).await;
+    let pair = Pair::new(application, InboundMode::Permissive, "server").await;
+    let plain = TcpStream::connect(pair.gate).await.unwrap();
+    assert_eq!(rest(plain).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn requests_in_odd_shapes_do_not_pass_as_bytes() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Permissive, "server").await;
+    for (line, status) in [
+        ("\r\nGET / HTTP/1.1", "HTTP/1.1 200 "),
+        ("GET  / HTTP/1.1", "HTTP/1.1 400 "),
+        ("GET\t/\tHTTP/1.1", "HTTP/1.1 400 "),
+    ] {
+        let mut plain = TcpStream::connect(pair.gate).await.unwrap();
+        let head = "host: a\r\nconnection: close\r\nx-forwarded-client-cert: forged\r\n\r\n";
+        plain.write_all(format!("{line}\r\n{head}").as_bytes()).await.unwrap();
+        let answer = rest(plain).await.unwrap();
+        assert!(answer.starts_with(status), "case: {line:?}: {answer}");
+        assert!(!answer.contains("forged"), "case: {line:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_brings_no_bytes_to_a_port_of_http() {
+    let backend = Backend::at(application_address(), "application").await;
+    let application = backend.address;
+    let mesh = Mesh::new();
+    let (_server_writer, server) = mesh.credentials("server", LIFETIME);
+    let (_client_writer, client) = mesh.credentials("client", LIFETIME);
+    let inbound = Inbound::new(dialer_with("server", server));
+    let workload = workload("server", InboundMode::Strict, application.port(), Protocol::Http1);
+    let (near, far) = tcp_pair().await;
+    let target = PeerTarget {
+        identity: identity("server"),
+        pod_uid: pod_uid("server"),
+        port: Port::new(application.port()).unwrap(),
+    };
+    let called = async {
+        let mut stream =
+            heddle_tls::connect::connect(near, &client, &target, InnerProtocol::Tcp).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        stream.read_u8().await
+    };
+    let carried = inbound.carry(far, application, Some(Arc::new(workload)));
+    let (read, ()) = tokio::join!(called, carried);
+    assert!(read.is_err());
+    assert_eq!(backend.connections(), 0);
+    let refused = &inbound.dialer.metrics.refused;
+    let labels =
+        crate::metrics::RefusedLabels { direction: Direction::Inbound, reason: "other_protocol" };
+    assert_eq!(refused.get_or_create(&labels).get(), 1);
 }
