@@ -41,7 +41,7 @@ impl Discovery for DiscoveryService {
         request: Request<Streaming<wire::ProxyMessage>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
-        let Some(peer) = caller.and_then(|caller| caller.peer) else {
+        let Some(Caller { peer: Some(peer), not_after, .. }) = caller else {
             return Err(Status::unauthenticated("a certificate of the mesh is needed"));
         };
         let slot = Arc::clone(&self.slots)
@@ -50,6 +50,7 @@ impl Discovery for DiscoveryService {
         let (outbound, messages) = mpsc::channel(OUTBOUND_QUEUED);
         let session = Session {
             own: peer.pod_uid,
+            not_after,
             inbound: request.into_inner(),
             outbound,
             surroundings: self.surroundings.clone(),

@@ -1,7 +1,7 @@
 //! One proxy's discovery stream: reads what it wants and what it answers, sends what it lacks. A proxy
 //! that reads slowly is sent the newest state when it is ready for it, not all that was in between.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use heddle_model::identity::PodUid;
@@ -11,6 +11,7 @@ use heddle_proto::convert::InvalidMessage;
 use heddle_proto::discovery as wire;
 use heddle_proto::discovery::control_message::Message as ToProxy;
 use heddle_proto::discovery::proxy_message::Message as FromProxy;
+use heddle_runtime::backoff::Backoff;
 use heddle_runtime::clock;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -45,6 +46,8 @@ pub struct Surroundings {
 pub struct Session {
     /// Who it is, by its certificate.
     pub own: PodUid,
+    /// When that certificate expires.
+    pub not_after: Option<SystemTime>,
     /// What it says.
     pub inbound: Streaming<wire::ProxyMessage>,
     /// What it is told; a few messages wide.
@@ -62,9 +65,11 @@ impl Session {
         let outbound = self.outbound.clone();
         let own = self.own.clone();
         let opened = self.surroundings.proxies.open(&own);
+        let expiry = expiry(self.not_after);
         let served = tokio::select! {
             served = self.converse() => served,
             () = opened.replaced() => Err(Status::aborted("the same pod opened another stream")),
+            () = expiry => Err(Status::unauthenticated("the certificate has expired")),
         };
         if let Err(status) = served {
             debug!(src = %own, error = status.message(), "discovery stream ended by the control plane");
@@ -95,7 +100,7 @@ impl Session {
     }
 
     async fn serve(self, hello: wire::Hello) -> Result<(), Status> {
-        let Self { own, inbound, outbound, surroundings } = self;
+        let Self { own, not_after: _, inbound, outbound, surroundings } = self;
         let Surroundings { snapshots, raise, proxies, metrics, drain } = surroundings;
         let ledger = SharedLedger::new(own.clone(), version_at(clock::now()));
         let known = Version(hello.highest_known_version);
@@ -238,6 +243,20 @@ impl Stream {
     }
 }
 
+/// Completes some time after a certificate has expired: a proxy that has a newer one comes back with
+/// that, and those that were made together do not come back together.
+async fn expiry(not_after: Option<SystemTime>) {
+    let Some(not_after) = not_after else { return std::future::pending().await };
+    let left = not_after.duration_since(clock::now()).unwrap_or_default();
+    let spread = (left / 10).min(EXPIRY_SPREAD);
+    let late = Backoff::new(spread, spread).next_delay();
+    let end = not_after.checked_add(late).unwrap_or(not_after);
+    // Validity follows the wall clock, which may be set, and waiting does not.
+    while let Ok(left) = end.duration_since(clock::now()) {
+        tokio::time::sleep(left.clamp(CLOCK_LOOK_MIN, CLOCK_LOOK)).await;
+    }
+}
+
 impl Stream {
     fn take_refusal(&self, nack: wire::Nack) -> Result<bool, Status> {
         self.metrics.updates_refused.inc();
@@ -336,6 +355,12 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const DIGEST_INTERVAL: Duration = Duration::from_secs(30);
 /// After that many a proxy that answers nothing is sent one all the same.
 const DIGESTS_WITHHELD_LIMIT: u32 = 2;
+/// How long after their certificates' end streams end.
+const EXPIRY_SPREAD: Duration = Duration::from_secs(30);
+/// How long at most until the wall clock is looked at again.
+const CLOCK_LOOK: Duration = Duration::from_secs(30);
+/// Nobody waits for less than this.
+const CLOCK_LOOK_MIN: Duration = Duration::from_millis(10);
 /// What is kept of a refusal's texts.
 const REASON_LIMIT_CHARS: usize = 1024;
 /// Of the longest name in Kubernetes.
@@ -346,6 +371,18 @@ const VERSION_TEXT_LIMIT: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_stream_ends_soon_after_its_certificate() {
+        let begin = Instant::now();
+        expiry(Some(clock::now() - Duration::from_secs(60))).await;
+        let soon = Duration::from_millis(200);
+        expiry(Some(clock::now() + soon)).await;
+        assert!(begin.elapsed() >= soon);
+        assert!(expiry(None).now_or_never().is_none());
+        let day = Duration::from_secs(24 * 3600);
+        assert!(expiry(Some(clock::now() + day)).now_or_never().is_none());
+    }
 
     #[test]
     fn what_a_proxy_says_cannot_drive_a_terminal() {

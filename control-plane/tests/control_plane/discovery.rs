@@ -103,6 +103,47 @@ async fn a_second_stream_of_a_pod_ends_the_first() {
 }
 
 #[tokio::test]
+async fn a_new_proxy_that_refuses_what_there_is_gets_what_another_took() {
+    let world = World::start().await;
+    let mut old = Client::certified(&world).await.stream(&world).await.unwrap();
+    old.subscribe(&api(), None).await;
+    let first = first_answer(&mut old).await.pop().unwrap();
+    let programmed = |status: &_| condition(status, "TrafficSplit", "api", "Programmed");
+    world.status_where(|status| programmed(status) == "True Programmed 1 of 1 proxies").await;
+    let no = |update: &wire::Update| {
+        let (key, version) = (update.key.clone(), update.version);
+        Message::Nack(wire::Nack { key, version, reason: "no".into(), ..wire::Nack::default() })
+    };
+    world.write("split.yaml", &split(50, 50));
+    let update = old.update().await;
+    old.send(no(&update)).await;
+    world.status_where(|status| programmed(status).starts_with("False Refused 0 of 1")).await;
+
+    world.write(
+        "store.yaml",
+        "{apiVersion: v1, kind: Pod, metadata: {name: store, namespace: shop, uid: store-1}, spec: \
+         {serviceAccountName: store, containers: [{name: a}]}}",
+    );
+    world.status_where(|status| !condition(status, "Pod", "store", "Accepted").is_empty()).await;
+    let new = Client::certified_by(&world, "secret of store").await;
+    let mut new = new.stream(&world).await.unwrap();
+    new.subscribe(&api(), None).await;
+    let update = loop {
+        let update = new.update().await;
+        if matches!(update.resource, Some(Resource::Destination(_))) {
+            break update;
+        }
+        let ack = wire::Ack { key: update.key.clone(), version: update.version };
+        new.send(Message::Ack(ack)).await;
+    };
+    assert_eq!(weights(&update), [1, 1]);
+    new.send(no(&update)).await;
+    let stand_in = new.taken().await;
+    assert_eq!((weights(&stand_in), stand_in.digest), (weights(&first), first.digest));
+    world.status_where(|status| programmed(status).starts_with("False Refused 0 of 2")).await;
+}
+
+#[tokio::test]
 async fn a_proxy_that_is_away_does_not_act_on_what_is_new() {
     let world = World::start().await;
     let client = Client::certified(&world).await;

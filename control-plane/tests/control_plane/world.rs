@@ -22,7 +22,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With the shop's files and a token for the pod `frontend`.
+    /// With the shop's files and a token for the pod `frontend`, and one for a pod `store`.
     pub(crate) async fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("manifests")).unwrap();
@@ -33,6 +33,7 @@ impl World {
         let tokens = serde_json::json!({
             hash("for the control plane"): ours,
             hash("secret"): owner("frontend-1", "frontend"),
+            hash("secret of store"): owner("store-1", "store"),
             hash("stolen"): owner("frontend-1", "store"),
             hash("of the deleted"): owner("deleted-1", "default"),
         });
