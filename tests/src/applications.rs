@@ -34,6 +34,11 @@ pub fn first_byte(host: &str, port: u16, attempts: u32) -> Vec<String> {
     python("first_byte.py", &[host, &port.to_string(), &attempts.to_string()])
 }
 
+/// Writes all packets of its network namespace to a file; needs the right to see them.
+pub fn capture(file: &str) -> Vec<String> {
+    python("capture.py", &[file])
+}
+
 /// Python with a program of `tests/applications`.
 fn python(program: &str, arguments: &[&str]) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("applications").join(program);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use heddle_local::protocol::BRIDGE;
 
+use crate::applications;
 use crate::wait;
 use crate::world::World;
 
-/// What went over the bridge: headers and whole packets, as tcpdump wrote them.
+/// What went over the bridge: headers and whole packets.
 #[derive(Debug)]
 pub struct Capture(Vec<u8>);
 
@@ -35,8 +36,39 @@ where
 {
     let file = world.path("bridge.pcap");
     let path = file.to_string_lossy().into_owned();
-    // Every interface of the bridge's namespace; whole packets; written as they come.
-    let argv = [
+    let argv = command(&path);
+    let captured = world.mesh()?.run_privileged(BRIDGE, &argv, Vec::new());
+    let observed = async {
+        wait::until("packets are captured", Duration::from_secs(10), async || {
+            ensure!(std::fs::metadata(&file)?.len() >= FILE_HEADER_BYTES, "an empty file");
+            Ok(())
+        })
+        .await?;
+        let outcome = traffic.await?;
+        let capture = complete(&file, last).await?;
+        Ok((outcome, capture))
+    };
+    tokio::select! {
+        ended = captured => bail!("the capture ended by itself: {}", ended?.stderr_text()),
+        observed = observed => observed,
+    }
+}
+
+async fn complete(file: &PathBuf, last: &str) -> Result<Capture> {
+    wait::until("the last bytes are captured in plain text", Duration::from_secs(10), async || {
+        let bytes = std::fs::read(file)?;
+        ensure!(holds(&bytes, last.as_bytes()), "{last:?} is not in {} bytes", bytes.len());
+        Ok(Capture(bytes))
+    })
+    .await
+}
+
+/// Takes whole packets of every device of the bridge's namespace, and writes them as they come.
+fn command(file: &str) -> Vec<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return applications::capture(file);
+    }
+    let words = [
         "tcpdump",
         "-i",
         "any",
@@ -49,32 +81,9 @@ where
         "-Z",
         "root",
         "-w",
-        &path,
+        file,
     ];
-    let captured = world.mesh()?.run_privileged(BRIDGE, &argv, Vec::new());
-    let observed = async {
-        wait::until("tcpdump captures", Duration::from_secs(10), async || {
-            ensure!(std::fs::metadata(&file)?.len() >= FILE_HEADER_BYTES, "an empty file");
-            Ok(())
-        })
-        .await?;
-        let outcome = traffic.await?;
-        let capture = complete(&file, last).await?;
-        Ok((outcome, capture))
-    };
-    tokio::select! {
-        ended = captured => bail!("tcpdump ended by itself: {}", ended?.stderr_text()),
-        observed = observed => observed,
-    }
-}
-
-async fn complete(file: &PathBuf, last: &str) -> Result<Capture> {
-    wait::until("the last bytes are captured in plain text", Duration::from_secs(10), async || {
-        let bytes = std::fs::read(file)?;
-        ensure!(holds(&bytes, last.as_bytes()), "{last:?} is not in {} bytes", bytes.len());
-        Ok(Capture(bytes))
-    })
-    .await
+    words.map(ToOwned::to_owned).to_vec()
 }
 
 fn holds(bytes: &[u8], searched: &[u8]) -> bool {

@@ -43,7 +43,7 @@ async fn no_byte_of_a_request_or_a_response_is_in_plain_text_on_the_bridge() -> 
 
 #[tokio::test]
 async fn nothing_of_the_demos_shop_can_be_read_on_the_bridge() -> Result<()> {
-    if requirements::skip(&[Tool::Tcpdump])? {
+    if requirements::skip(&[Tool::Python, Tool::Tcpdump])? {
         return Ok(());
     }
     // What the frontend, the api and the store say to each other.
