@@ -3,8 +3,8 @@
 
 mod admission;
 mod applications;
+mod refusal;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,6 @@ use heddle_model::names::Protocol;
 use heddle_model::workload::Workload;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
-use heddle_tls::accept::AcceptError;
 use heddle_tls::alpn::InnerProtocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::balance::balancer::Balancer;
-use crate::connect::{ConnectError, Dialer, reset_on_close};
+use crate::connect::{Dialer, reset_on_close};
 use crate::detect::{Verdict, overdue};
 use crate::http::HttpVersion;
 use crate::http::breaker::Reset;
@@ -31,6 +30,7 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
 use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted, Silent};
 use crate::inbound::applications::Applications;
+use crate::inbound::refusal::Refusal;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
 use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
 use crate::opening::{self, Opening, Patience};
@@ -44,45 +44,6 @@ use crate::tcp;
 pub struct Inbound {
     dialer: Arc<Dialer>,
     applications: Applications,
-}
-
-/// Why a connection to the workload was reset.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("no original destination")]
-    NotRedirected(#[source] OriginalDestinationError),
-    #[error("{0} is not an address of this machine")]
-    NotOurs(SocketAddr),
-    #[error("cannot tell whether {0} is an address of this machine")]
-    Local(SocketAddr, #[source] io::Error),
-    #[error("not admitted")]
-    NotAdmitted(#[from] NotAdmitted),
-    #[error("the peer is not authenticated")]
-    Tls(#[source] AcceptError),
-    #[error("there is no certificate yet")]
-    NoCertificate,
-    #[error("cannot connect to the application")]
-    Connect(#[source] ConnectError),
-    #[error("reading the first bytes failed")]
-    Opening(#[source] io::Error),
-    #[error("the connection broke")]
-    Broken(#[source] io::Error),
-}
-
-impl Refusal {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::NotRedirected(_) => "not_redirected",
-            Self::NotOurs(_) => "not_ours",
-            Self::Local(..) => "local",
-            Self::NotAdmitted(not_admitted) => not_admitted.reason(),
-            Self::Tls(_) => "tls",
-            Self::NoCertificate => "no_certificate",
-            Self::Connect(error) => error.reason(),
-            Self::Opening(_) => "client_broken",
-            Self::Broken(_) => "broken",
-        }
-    }
 }
 
 /// An admitted connection's way to the application.

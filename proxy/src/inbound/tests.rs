@@ -1,6 +1,7 @@
 //! Two proxies between a client and an application, over loopback sockets and real certificates.
 //! The redirect is what is missing: the tests say where a connection was going.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
