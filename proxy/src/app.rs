@@ -24,6 +24,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control_plane::ControlPlane;
+use crate::descriptors;
 use crate::discovery::client::Client;
 use crate::discovery::metrics::DiscoveryMetrics;
 use crate::discovery::store::{self, Store};
@@ -171,7 +172,11 @@ fn data_path(
         own: config.pod_uid.clone(),
         metrics: Metrics::register(&mut registry),
         tasks: tasks.clone(),
-        settings: DataPathSettings { mark: config.mark, ..DataPathSettings::default() },
+        settings: DataPathSettings {
+            mark: config.mark,
+            connection_limit: descriptors::connection_limit(listen::CONNECTION_LIMIT),
+            ..DataPathSettings::default()
+        },
     })
 }
 

@@ -6,6 +6,7 @@ pub mod balance;
 pub mod config;
 pub mod connect;
 pub mod control_plane;
+pub mod descriptors;
 pub mod detect;
 pub mod discovery;
 pub mod http;
