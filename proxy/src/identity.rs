@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, SystemTimeError};
 
 use heddle_model::identity::{InvalidIdentity, PodUid, TrustDomain};
 use heddle_proto::identity as wire;
@@ -19,6 +19,7 @@ use heddle_tls::credentials::{self, Credentials, CredentialsError, CredentialsWr
 use rand::Rng;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::{debug, info, warn};
@@ -146,7 +147,7 @@ impl CertificateClient {
                     delay
                 }
             };
-            tokio::time::sleep(delay).await;
+            sleep_by_any_clock(delay).await;
         }
     }
 
@@ -191,6 +192,8 @@ impl CertificateClient {
         }
     }
 
+    /// Never returns, also when there will be no other connection: certificates are renewed all the
+    /// same.
     async fn keep_bundle(&self, mut connection: watch::Receiver<Option<Channel>>) {
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY_OF_BUNDLE);
         loop {
@@ -205,15 +208,10 @@ impl CertificateClient {
                     let delay = backoff.next_delay();
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
-                        changed = connection.changed() => if changed.is_err() { return },
+                        () = changed(&mut connection) => {}
                     }
                 }
-                changed = connection.changed() => {
-                    backoff.reset();
-                    if changed.is_err() {
-                        return;
-                    }
-                }
+                () = changed(&mut connection) => backoff.reset(),
             }
         }
     }
@@ -246,6 +244,34 @@ impl CertificateClient {
         self.bare_writer.set_bundle(bundle).map_err(Box::new)?;
         Ok(())
     }
+}
+
+/// Completes when the connection is another. Cancel safe, as the receiver is.
+async fn changed(connection: &mut watch::Receiver<Option<Channel>>) {
+    if connection.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Sleeps until this much time has passed, also time during which the machine was suspended: the
+/// clock of timers stands still then, and certificates expire.
+async fn sleep_by_any_clock(delay: Duration) {
+    let (begun, timer) = (clock::now(), Instant::now());
+    while let Some(slice) = next_slice(delay, timer.elapsed(), clock::now().duration_since(begun)) {
+        tokio::time::sleep(slice).await;
+    }
+}
+
+/// How long to sleep next; `None`: enough time has passed. A wall clock that was set back, which is
+/// an error, does not count.
+fn next_slice(
+    delay: Duration,
+    by_timer: Duration,
+    by_wall: Result<Duration, SystemTimeError>,
+) -> Option<Duration> {
+    let passed = by_timer.max(by_wall.unwrap_or_default());
+    let left = delay.checked_sub(passed).filter(|left| !left.is_zero())?;
+    Some(left.min(LONGEST_SLICE))
 }
 
 /// When to renew: at half of what is left, give or take a tenth of that, so that proxies that started
@@ -291,6 +317,8 @@ const LONGEST_RETRY_WITH: Duration = Duration::from_secs(60);
 const SHORTEST_CEILING: Duration = Duration::from_secs(1);
 /// The ceiling of waits between attempts to watch the trust bundle over one connection.
 const LONGEST_RETRY_OF_BUNDLE: Duration = Duration::from_secs(30);
+/// So late a renewal may be after the machine was suspended.
+const LONGEST_SLICE: Duration = Duration::from_secs(30);
 /// For connecting, asking and the answer together.
 const CERTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A projected service account token has about a kilobyte.
@@ -320,5 +348,42 @@ mod tests {
         let mut backoff = retries(Some(Duration::from_secs(15)));
         let longest = (0..50).map(|_| backoff.next_delay()).max().unwrap();
         assert!(longest <= SHORTEST_CEILING, "{longest:?}");
+    }
+
+    #[test]
+    fn time_that_passed_while_the_machine_was_suspended_counts() {
+        let second = Duration::from_secs;
+        let set_back = SystemTime::UNIX_EPOCH.duration_since(SystemTime::UNIX_EPOCH + second(1));
+        for (case, by_timer, by_wall, expected) in [
+            ("at first", second(0), Ok(second(0)), Some(second(30))),
+            ("near the end", second(95), Ok(second(95)), Some(second(5))),
+            ("awake all the time", second(100), Ok(second(100)), None),
+            ("suspended", second(10), Ok(second(5000)), None),
+            ("a clock set back", second(20), set_back.clone(), Some(second(30))),
+            ("a clock set back, in the end", second(100), set_back, None),
+        ] {
+            assert_eq!(next_slice(second(100), by_timer, by_wall), expected, "case: {case}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn certificates_are_asked_for_also_after_discovery_has_ended() {
+        let (_writer, credentials) =
+            crate::testing::Mesh::new().credentials("own", SHORTEST_RENEWAL);
+        let settings = IdentitySettings {
+            token_file: "/nonexistent/token".into(),
+            own: "own".parse().unwrap(),
+            trust_domain: "cluster.local".parse().unwrap(),
+        };
+        let metrics = IdentityMetrics::default();
+        let control_plane = ControlPlane::new("127.0.0.1:1".parse().unwrap(), None);
+        let bundle = credentials.bundle().unwrap();
+        let readiness = Readiness::new(&[READY_CONDITION]);
+        let (client, _) =
+            CertificateClient::new(settings, control_plane, bundle, metrics, readiness).unwrap();
+        let (connection, connected) = watch::channel(None);
+        drop(connection);
+        let running = client.run(connected, CancellationToken::new());
+        assert!(tokio::time::timeout(Duration::from_secs(60), running).await.is_err());
     }
 }
