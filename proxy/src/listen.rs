@@ -262,11 +262,7 @@ impl Accepting {
         let _ = tune(&stream);
         let open = self.metrics.open.begin(self.direction);
         let serving = serve(stream);
-        let name = match self.direction {
-            Direction::Inbound => "inbound.connection",
-            Direction::Outbound => "outbound.connection",
-        };
-        self.tasks.spawn(name, async move {
+        self.tasks.spawn_quiet(async move {
             serving.await;
             drop((place, open));
         });

@@ -34,7 +34,7 @@ pub async fn http1(
         .handshake(TokioIo::new(Breakable::new(transport, breaker.clone())))
         .await
         .map_err(|source| ConnectError::Http { address, source })?;
-    dialer.tasks.spawn("http.connection", async move {
+    dialer.tasks.spawn_quiet(async move {
         if let Err(error) = connection.with_upgrades().await {
             debug!(%error, backend = %address, "connection ended");
         }
@@ -62,7 +62,7 @@ pub async fn http2(
         .handshake(TokioIo::new(transport))
         .await
         .map_err(|source| ConnectError::Http { address, source })?;
-    dialer.tasks.spawn("http.connection", async move {
+    dialer.tasks.spawn_quiet(async move {
         if let Err(error) = connection.await {
             debug!(%error, backend = %address, "connection ended");
         }
@@ -74,11 +74,11 @@ pub async fn http2(
 fn keep_pool(dialer: &Dialer, endpoint: &Arc<BalancedEndpoint>) {
     if endpoint.pool.begin_keeping() {
         let drain = dialer.tasks.drain().clone();
-        dialer.tasks.spawn("http.pool", keep(Arc::downgrade(endpoint), drain));
+        dialer.tasks.spawn_quiet(keep(Arc::downgrade(endpoint), drain));
     }
 }
 
-/// Runs hyper's own tasks, one for each stream, under a name.
+/// Runs hyper's own tasks, one for each stream.
 #[derive(Clone, Debug)]
 pub struct TaskExecutor(pub Tasks);
 
@@ -87,7 +87,7 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        self.0.spawn("http.stream", async move {
+        self.0.spawn_quiet(async move {
             drop(task.await);
         });
     }

@@ -16,7 +16,7 @@ use crate::tcp;
 pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFlight) {
     let bytes = dialer.metrics.bytes(direction);
     let open = dialer.metrics.open.begin(direction);
-    dialer.tasks.spawn("http.tunnel", async move {
+    dialer.tasks.spawn_quiet(async move {
         let (client, server) = match tokio::try_join!(ends.client.upgrade, ends.server.upgrade) {
             Ok(both) => both,
             Err(error) => {
