@@ -272,6 +272,8 @@ async fn without_its_control_plane_a_proxy_goes_on_and_then_resumes_with_what_it
     let took = restarted.elapsed();
     assert!(took < Duration::from_secs(2), "it came back only after {took:?}");
     greeted(&mut stream).await;
+    let held = ("endpoints default/api:80".into(), 10, 1010);
+    assert_eq!(subscribed(&mut stream).await, held, "before what needs them");
     assert_eq!(subscribed(&mut stream).await, ("workload uid-1".into(), 9, 1009));
     assert_eq!(subscribed(&mut stream).await, ("destination 10.43.0.7:80".into(), 10, 1010));
 
