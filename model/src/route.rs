@@ -12,6 +12,8 @@ pub struct HttpRule {
     pub matches: Vec<HttpMatch>,
     /// Where requests go. Empty, or all weights zero: the answer is 500, as the Gateway API has it.
     pub backends: Vec<WeightedBackend>,
+    /// The share of backends that do not exist; it is answered with 500, too.
+    pub missing_weight: u32,
     /// Limits on time.
     pub timeouts: Timeouts,
     /// The object the rule came from.

@@ -56,6 +56,7 @@ pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) 
     let rule = HttpRule {
         matches: Vec::new(),
         backends: Vec::new(),
+        missing_weight: 0,
         timeouts,
         origin: RuleOrigin::ServiceDefault,
     };
@@ -64,7 +65,13 @@ pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) 
     Resolved::Service(Arc::new(ResolvedService {
         service: service("api"),
         protocol: Protocol::Detect,
-        rules: vec![ResolvedRule { compiled, backends: backends.clone(), timeouts, origin }],
+        rules: vec![ResolvedRule {
+            compiled,
+            backends: backends.clone(),
+            missing_weight: 0,
+            timeouts,
+            origin,
+        }],
         tcp: backends,
     }))
 }

@@ -41,7 +41,8 @@ pub(super) fn rules(
             field: "spec.backends".to_owned(),
         });
         let timeouts = Timeouts::default();
-        vec![HttpRule { matches: Vec::new(), backends: tcp.clone(), timeouts, origin }]
+        let backends = tcp.clone();
+        vec![HttpRule { matches: Vec::new(), backends, missing_weight: 0, timeouts, origin }]
     } else {
         origins.extend(routes.iter().map(|route| route.reference.clone()));
         precedence::in_order(routes)
@@ -69,40 +70,32 @@ fn http_rule(candidate: Candidate<'_>, services: &Services<'_>) -> HttpRule {
         Some(index) if rule.matches.len() > 1 => format!("{}.matches[{index}]", rule.field),
         Some(_) | None => rule.field.clone(),
     };
+    let (backends, missing_weight) = backends(&rule.backends, services);
     HttpRule {
         matches: vec![http_match.clone()],
-        backends: backends(&rule.backends, services),
+        backends,
+        missing_weight,
         timeouts: rule.timeouts,
         origin: RuleOrigin::Object { object: route.clone(), field },
     }
 }
 
-/// A backend that does not exist keeps its share, and has no endpoints. When none of a rule exists the
-/// rule has none: its requests are answered with 500, as the Gateway API has it.
-fn backends(backends: &[Backend], services: &Services<'_>) -> Vec<WeightedBackend> {
-    if backends.iter().all(|backend| unresolved(backend, services).is_some()) {
-        return Vec::new();
+/// Those that exist, and the share of those that do not: its requests are answered with 500, as the
+/// Gateway API has it.
+fn backends(backends: &[Backend], services: &Services<'_>) -> (Vec<WeightedBackend>, u32) {
+    let mut existing = Vec::new();
+    let mut missing_weight: u32 = 0;
+    for backend in backends {
+        match &backend.target {
+            BackendTarget::Service(port) if unresolved(backend, services).is_none() => {
+                existing.push(WeightedBackend { backend: port.clone(), weight: backend.weight });
+            }
+            BackendTarget::Service(_) | BackendTarget::Unusable { .. } => {
+                missing_weight = missing_weight.saturating_add(backend.weight);
+            }
+        }
     }
-    let weighted = |backend: &Backend| WeightedBackend {
-        backend: match &backend.target {
-            BackendTarget::Service(port) => port.clone(),
-            BackendTarget::Unusable { .. } => unusable(&backend.field),
-        },
-        weight: backend.weight,
-    };
-    backends.iter().map(weighted).collect()
-}
-
-/// A service that cannot exist: no object's name has a colon.
-#[expect(clippy::expect_used, reason = "9, discard, is a port; nothing is ever connected to it")]
-fn unusable(field: &str) -> ServicePort {
-    ServicePort {
-        service: ServiceName {
-            namespace: "unusable".to_owned(),
-            name: format!("unusable:{field}"),
-        },
-        port: Port::new(9).expect("not zero"),
-    }
+    (existing, missing_weight)
 }
 
 /// Why requests cannot be sent to a backend: a word and a sentence.

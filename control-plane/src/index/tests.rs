@@ -82,7 +82,10 @@ fn shown(contents: &Contents, address: &str) -> String {
                     RuleOrigin::ServiceDefault => "default".to_owned(),
                     RuleOrigin::Object { object, field } => format!("{object} {field}"),
                 };
-                let to = backends(&rule.backends);
+                let mut to = backends(&rule.backends);
+                if rule.missing_weight > 0 {
+                    to.push_str(&format!(" missing={}", rule.missing_weight));
+                }
                 text.push_str(&format!("  [{}] -> {to} ({origin})\n", matched.join(", ")));
             }
             text.push_str(&format!("  tcp -> {}", backends(&service.tcp_backends)));

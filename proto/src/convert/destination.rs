@@ -102,6 +102,7 @@ impl From<&HttpRule> for wire::HttpRule {
         Self {
             matches: rule.matches.iter().map(Into::into).collect(),
             backends: rule.backends.iter().map(Into::into).collect(),
+            missing_weight: rule.missing_weight,
             request_timeout_ms: milliseconds(rule.timeouts.request),
             backend_request_timeout_ms: milliseconds(rule.timeouts.backend_request),
             origin,
@@ -125,6 +126,7 @@ impl TryFrom<wire::HttpRule> for HttpRule {
         Ok(Self {
             matches: all(wire.matches, "matches")?,
             backends: all(wire.backends, "backends")?,
+            missing_weight: wire.missing_weight,
             timeouts,
             origin,
         })

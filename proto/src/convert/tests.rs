@@ -98,10 +98,12 @@ fn rule() -> impl Strategy<Value = HttpRule> {
             field: "spec.rules[0]".to_owned(),
         })
     ];
-    (prop::collection::vec(http_match(), 0..3), backends(), limit(), limit(), origin).prop_map(
-        |(matches, backends, request, backend_request, origin)| HttpRule {
+    let weights = (backends(), any::<u32>());
+    (prop::collection::vec(http_match(), 0..3), weights, limit(), limit(), origin).prop_map(
+        |(matches, (backends, missing_weight), request, backend_request, origin)| HttpRule {
             matches,
             backends,
+            missing_weight,
             timeouts: Timeouts { request, backend_request },
             origin,
         },

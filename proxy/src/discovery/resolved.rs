@@ -49,6 +49,8 @@ pub struct ResolvedRule {
     pub compiled: CompiledRule,
     /// Where requests go. Empty, or all weights zero: 500.
     pub backends: Vec<WeightedBalancer>,
+    /// The share of backends that do not exist: 500.
+    pub missing_weight: u32,
     /// Limits on time.
     pub timeouts: Timeouts,
     /// The object it came from.
@@ -132,6 +134,7 @@ impl Resolver {
             .map(|(rule, compiled)| ResolvedRule {
                 compiled,
                 backends: self.weighted(&rule.backends),
+                missing_weight: rule.missing_weight,
                 timeouts: rule.timeouts,
                 origin: rule.origin,
             })

@@ -275,6 +275,8 @@ fn pick_backend(
         .find(|rule| rule.compiled.matches(request))
         .ok_or_else(|| ProxyError::NoRoute { service: service.service.to_string() })?;
     let weights = rule.backends.iter().map(|(_backend, weight)| *weight);
+    // The last share is that of no backend.
+    let weights = weights.chain(std::iter::once(rule.missing_weight));
     weighted::pick(weights, &mut rand::rng())
         .and_then(|index| rule.backends.get(index))
         .map(|(backend, _weight)| (Arc::clone(backend), rule.timeouts))

@@ -56,6 +56,7 @@ fn routed(backend: &str, path: PathMatch) -> Destination {
     let rule = HttpRule {
         matches: vec![HttpMatch { path: Some(path), ..HttpMatch::default() }],
         backends: vec![WeightedBackend { backend: service(backend), weight: 1 }],
+        missing_weight: 0,
         timeouts: Timeouts::default(),
         origin,
     };

@@ -11,6 +11,7 @@ fn rule(matches: Vec<HttpMatch>) -> HttpRule {
     HttpRule {
         matches,
         backends: Vec::<WeightedBackend>::new(),
+        missing_weight: 0,
         timeouts: Timeouts { request: Some(Duration::from_secs(1)), backend_request: None },
         origin: RuleOrigin::Object {
             object: ObjectReference {

@@ -179,7 +179,13 @@ async fn an_endpoint_that_cannot_be_reached_is_passed_over() {
 async fn what_cannot_be_sent_anywhere_is_answered_with_a_reason() {
     let nobody = std::net::SocketAddr::from(([127, 0, 0, 9], 9));
     let empty = || balancer("api", Vec::new());
+    let Resolved::Service(missing) = resolved(vec![(empty(), 1)], Timeouts::default()) else {
+        panic!("not a service")
+    };
+    let mut missing = Arc::into_inner(missing).unwrap();
+    missing.rules[0].missing_weight = u32::MAX;
     for (case, destination, status, reason) in [
+        ("does not exist", Resolved::Service(Arc::new(missing)), 500, "no_backend"),
         ("no endpoint", resolved(vec![(empty(), 1)], Timeouts::default()), 503, "no_endpoint"),
         ("no weight", resolved(vec![(empty(), 0)], Timeouts::default()), 500, "no_backend"),
         (
