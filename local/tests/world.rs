@@ -97,11 +97,11 @@ impl Place {
 }
 
 fn config(root: &Path) -> MeshConfig {
+    let built = Path::new(env!("CARGO_BIN_EXE_heddle-local")).parent().unwrap().to_owned();
+    let copied = root.join("bin");
     MeshConfig {
         state_directory: root.join("state"),
-        binaries: Binaries {
-            directory: Path::new(env!("CARGO_BIN_EXE_heddle-local")).parent().unwrap().to_owned(),
-        },
+        binaries: Binaries { directory: if copied.exists() { copied } else { built } },
         control_plane: ControlPlane::None,
         ready_within: Duration::from_secs(30),
         ..MeshConfig::new("test", root.join("yaml")).unwrap()
@@ -494,6 +494,10 @@ async fn a_user_without_rights_has_a_world_too() {
         return;
     }
     let place = Place::with(&[("web.yaml", WEB), ("client.yaml", CLIENT)]);
+    // What root has built may be where nobody else can look.
+    let copy = place.root.join("bin/heddle-local");
+    std::fs::create_dir(copy.parent().unwrap()).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_heddle-local"), &copy).unwrap();
     let chown = ["-R", "1000:1000", place.root.to_str().unwrap()];
     assert!(Command::new("chown").args(chown).status().unwrap().success());
     let prefix = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"];
