@@ -218,7 +218,7 @@ fn names(flag: &str) -> String {
 }
 
 const ADDRESS: &str = "an address and a port such as 0.0.0.0:15210";
-/// The control plane's port; see the design's list of ports.
+/// The control plane's port; see ARCHITECTURE.md, "Ports and ids".
 const DEFAULT_LISTEN: &str = "0.0.0.0:15210";
 /// As in most clusters.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
