@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use heddle_control_plane::app;
-use heddle_control_plane::config::{Config, Typed};
+use heddle_control_plane::config::{BadSettings, Config, Typed};
 use heddle_runtime::tasks::{DrainOutcome, Tasks};
 use heddle_runtime::{logging, signals};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             {
                 eprintln!("heddle-control-plane: {error:#}");
             }
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<BadSettings>() { USAGE } else { FAILED })
         }
     }
 }
@@ -63,3 +63,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     anyhow::ensure!(!broken, "a task ended that must not; the log says which");
     Ok(())
 }
+
+/// The exit code of a control plane that could not do what it was asked to.
+const FAILED: u8 = 1;
+/// The exit code of one that was not asked for something sensible; a service manager need not try again.
+const USAGE: u8 = 2;
