@@ -193,20 +193,10 @@ impl Manifests {
             visit.problem(object, Fault::new("metadata.name", "a second pod of this name"));
             return;
         }
-        let families = self.families;
-        let outcome = pod::Draft::read(object, value, visit.namespaces).and_then(|draft| {
-            let assignment = self
-                .assign(&name, &draft, new_uid)
-                .map_err(|error| vec![Fault::new("metadata.name", error.to_string())])?;
-            let addresses = Addresses::of_pod(assignment.instance, families);
-            draft.place(assignment.instance, assignment.uid.clone(), addresses)
-        });
+        let outcome = pod::Draft::read(object, value, visit.namespaces)
+            .and_then(|draft| self.settle(&name, draft, &visit.reading.pods, new_uid));
         match outcome {
             Ok((mut plan, notices)) => {
-                if visit.reading.pods.iter().any(|pod| pod.uid == plan.uid) {
-                    visit.problem(object, Fault::new("metadata.uid", "a second pod with this UID"));
-                    return;
-                }
                 pod::fill_in(value, &plan);
                 plan.manifest = value.clone();
                 if let Some(assignment) = self.pods.get_mut(&name) {
@@ -254,27 +244,54 @@ impl Manifests {
         }
     }
 
+    /// Gives a pod its place. One that cannot have it takes nothing from the pod that runs.
+    fn settle(
+        &mut self,
+        name: &PodName,
+        draft: pod::Draft,
+        others: &[PodPlan],
+        new_uid: &mut impl FnMut() -> PodUid,
+    ) -> Result<(PodPlan, Vec<Fault>), Vec<Fault>> {
+        if draft.uid.as_ref().is_some_and(|uid| others.iter().any(|other| other.uid == *uid)) {
+            return Err(vec![Fault::new("metadata.uid", "a second pod with this UID")]);
+        }
+        let exhausted = |error: Exhausted| vec![Fault::new("metadata.name", error.to_string())];
+        let former = self.assign(name, &draft, new_uid).map_err(exhausted)?;
+        let given = self.pods.get(name).ok_or_else(|| exhausted(Exhausted))?;
+        let addresses = Addresses::of_pod(given.instance, self.families);
+        let placed = draft.place(given.instance, given.uid.clone(), addresses);
+        if let Some(former) = former {
+            let unused = match placed {
+                Ok(_) => Some(former),
+                Err(_) => self.pods.insert(name.clone(), former),
+            };
+            if let Some(unused) = unused {
+                self.pod_addresses.give_back(unused.instance);
+            }
+        }
+        placed
+    }
+
+    /// Sees to it that the pod has an assignment; returns the one that was replaced.
     fn assign(
         &mut self,
         name: &PodName,
         draft: &pod::Draft,
         new_uid: &mut impl FnMut() -> PodUid,
-    ) -> Result<&PodAssignment, Exhausted> {
+    ) -> Result<Option<PodAssignment>, Exhausted> {
         let same = self.pods.get(name).is_some_and(|given| {
             given.spec == draft.spec
                 && given.meshed == draft.meshed
                 && draft.uid.as_ref().is_none_or(|uid| *uid == given.uid)
         });
-        if !same {
-            let instance = self.pod_addresses.take()?;
-            let uid = draft.uid.clone().unwrap_or_else(new_uid);
-            let (spec, meshed) = (draft.spec.clone(), draft.meshed);
-            let assignment = PodAssignment { instance, uid, spec, meshed, plan: None };
-            if let Some(former) = self.pods.insert(name.clone(), assignment) {
-                self.pod_addresses.give_back(former.instance);
-            }
+        if same {
+            return Ok(None);
         }
-        self.pods.get(name).ok_or(Exhausted)
+        let instance = self.pod_addresses.take()?;
+        let uid = draft.uid.clone().unwrap_or_else(new_uid);
+        let (spec, meshed) = (draft.spec.clone(), draft.meshed);
+        let assignment = PodAssignment { instance, uid, spec, meshed, plan: None };
+        Ok(self.pods.insert(name.clone(), assignment))
     }
 
     fn service(&mut self, object: &Object, value: &mut Value, visit: &mut Visit<'_>) {

@@ -188,8 +188,8 @@ impl Held {
     pub(super) fn taken(&self) -> Option<(Version, Arc<Resource>)> {
         match &self.answer {
             Answer::Acknowledged => Some((self.version, Arc::clone(self.content.as_ref()?))),
-            Answer::Pending => None,
-            Answer::Refused(_) => {
+            // Before it answers, the first of what it had is what it acts on, or took once.
+            Answer::Pending | Answer::Refused(_) => {
                 let Earlier { version, resource } = self.earlier.first()?;
                 Some((*version, Arc::clone(resource.as_ref()?)))
             }

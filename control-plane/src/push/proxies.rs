@@ -106,9 +106,15 @@ impl Proxies {
     }
 
     /// The newest meaning of a service's address that some proxy took, other than what was refused.
+    /// What a disconnected proxy took may be of a service that had the address before.
     pub fn taken(&self, key: &ResourceKey, refused_digest: u64) -> Option<Arc<Resource>> {
-        let ledgers: Vec<SharedLedger> =
-            self.lock().records.values().map(|record| record.ledger.clone()).collect();
+        let ledgers: Vec<SharedLedger> = self
+            .lock()
+            .records
+            .values()
+            .filter(|record| record.connected)
+            .map(|record| record.ledger.clone())
+            .collect();
         let is_service = |resource: &Resource| {
             matches!(&resource.content, Content::Destination(Destination::Service(_)))
         };

@@ -215,7 +215,15 @@ fn a_pod_that_is_changed_for_the_worse_goes_on_as_it_was() {
     for (case, text) in [
         ("no command", SHOP.replace("command:", "commands:")),
         ("a label that is no text", SHOP.replace("labels: {app: api}", "labels: {app: [api]}")),
+        (
+            "a variable out of a Secret",
+            SHOP.replace(
+                "{fieldRef: {fieldPath: status.podIP}}",
+                "{secretKeyRef: {name: a, key: b}}",
+            ),
+        ),
     ] {
+        assert_ne!(text, SHOP, "case: {case}");
         let after = reader.read(&[("shop.yaml", &text)]);
         assert_eq!(after.pods, before.pods, "case: {case}");
         assert_eq!(after.outputs, before.outputs, "case: {case}");
