@@ -14,8 +14,8 @@ use crate::protocol::{
     Signal, Target,
 };
 use crate::state_directory::{Occupant, StateDirectory};
-use crate::status::LocalStatus;
-use world_process::{World, absolute, check, prepare};
+use crate::status::{LocalStatus, ProcessStatus};
+use world_process::{World, absolute, check, log_tail, prepare};
 
 /// A mesh on this machine.
 ///
@@ -104,9 +104,9 @@ impl Binaries {
 }
 
 impl Mesh {
-    /// Starts a world and waits until every workload in it is ready.
+    /// Starts a world and waits until every workload in it is ready, and until its control plane answers.
     ///
-    /// Fails, and leaves nothing behind, when the world cannot be made or a workload is not ready in time.
+    /// Fails, and leaves nothing behind, when the world cannot be made or one of them is not ready in time.
     pub async fn start(config: MeshConfig) -> Result<Self, StartError> {
         let config = absolute(config)?;
         check(&config)?;
@@ -123,6 +123,9 @@ impl Mesh {
         let waiting = mesh.wait_ready(config.ready_within).await?;
         if !waiting.is_empty() {
             return Err(StartError::NotReady(Waiting(waiting)));
+        }
+        if config.control_plane == ControlPlane::Run {
+            mesh.wait_control_plane(config.ready_within).await?;
         }
         Ok(if config.detach { mesh.let_go() } else { mesh })
     }
@@ -223,6 +226,23 @@ impl Mesh {
             None => self.wait_until_gone().await,
         }
         outcome
+    }
+
+    /// Without a meshed workload nothing else has waited for it.
+    async fn wait_control_plane(&self, within: Duration) -> Result<(), StartError> {
+        let socket = self.state.admin_socket();
+        let listens = async {
+            while UnixStream::connect(&socket).await.is_err() {
+                tokio::time::sleep(POLL_PAUSE).await;
+            }
+        };
+        if tokio::time::timeout(within, listens).await.is_ok() {
+            return Ok(());
+        }
+        let ProcessStatus { name, state, log, .. } = self.status().await?.control_plane;
+        let state = format!("{state}, but does not answer at {}", socket.display());
+        let waiting = NotReady { workload: name, state, log: log_tail(&log) };
+        Err(StartError::NotReady(Waiting(vec![waiting])))
     }
 
     async fn wait_until_gone(&self) {

@@ -384,6 +384,32 @@ async fn a_pod_that_is_never_ready_is_named_with_its_log() {
 }
 
 #[tokio::test]
+async fn a_control_plane_that_does_not_answer_is_waited_for_without_any_workload() {
+    let place = Place::new();
+    let programs = place.root.join("bin");
+    std::fs::create_dir(&programs).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_heddle-local"), programs.join("heddle-local")).unwrap();
+    for name in ["heddle-proxy", "heddle-control-plane"] {
+        let program = programs.join(name);
+        std::fs::write(&program, "#!/bin/sh\necho I do not listen\nexec sleep 1000\n").unwrap();
+        std::fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let config = MeshConfig {
+        control_plane: ControlPlane::Run,
+        ready_within: Duration::from_secs(2),
+        ..place.config()
+    };
+    match Mesh::start(config).await {
+        Err(StartError::NotReady(waiting)) => {
+            let text = waiting.to_string();
+            assert!(text.contains("control-plane: running, but does not answer at"), "{text}");
+            assert!(text.contains("I do not listen"), "{text}");
+        }
+        other => drop(permitted(other)),
+    }
+}
+
+#[tokio::test]
 async fn what_is_missing_is_said_with_the_command_that_builds_it() {
     let place = Place::new();
     let binaries = Binaries { directory: place.root.clone() };
