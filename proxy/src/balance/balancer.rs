@@ -142,6 +142,7 @@ pub struct BalancedEndpoint {
     pod: Arc<str>,
     in_flight: AtomicUsize,
     failed_at: Mutex<Option<Instant>>,
+    unreachable_at: Mutex<Option<Instant>>,
     requests: HeldSeries<RequestLabels, Counter>,
 }
 
@@ -154,6 +155,7 @@ impl BalancedEndpoint {
             backend,
             in_flight: AtomicUsize::new(0),
             failed_at: Mutex::new(None),
+            unreachable_at: Mutex::new(None),
             requests: HeldSeries::default(),
         })
     }
@@ -175,21 +177,31 @@ impl BalancedEndpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// It could not be connected to: for a short time others are preferred.
+    /// There is reason to think that it does not work: for a short time others are preferred.
     pub fn mark_failing(&self) {
         *self.failed_at.lock() = Some(Instant::now());
     }
 
+    /// It could not be connected to. That is more than reason to think so: whoever waits for the
+    /// same connection has failed too.
+    pub fn mark_unreachable(&self) {
+        self.mark_failing();
+        *self.unreachable_at.lock() = Some(Instant::now());
+    }
+
     /// Whether it could not be connected to since `instant`.
-    pub fn has_failed_since(&self, instant: Instant) -> bool {
-        self.failed_at.lock().is_some_and(|failed| failed >= instant)
+    pub fn was_unreachable_since(&self, instant: Instant) -> bool {
+        self.unreachable_at.lock().is_some_and(|failed| failed >= instant)
+    }
+
+    /// Whether others are preferred.
+    pub fn is_failing(&self, now: Instant) -> bool {
+        self.failed_at.lock().is_some_and(|failed| now.duration_since(failed) < FAILING_FOR)
     }
 
     fn cost(&self, now: Instant) -> u64 {
         let load = u64::try_from(self.load()).unwrap_or(u64::MAX);
-        let is_failing =
-            self.failed_at.lock().is_some_and(|failed| now.duration_since(failed) < FAILING_FOR);
-        if is_failing { load.saturating_add(FAILING_COST) } else { load }
+        if self.is_failing(now) { load.saturating_add(FAILING_COST) } else { load }
     }
 
     /// Counts a request that was answered by this endpoint.

@@ -156,7 +156,7 @@ impl Attempt<'_> {
             return Ok((connection, place, false));
         }
         let _opening = pool.opening.lock().await;
-        if self.endpoint.has_failed_since(start) {
+        if self.endpoint.was_unreachable_since(start) {
             return Err(ConnectError::FailedBefore { address: self.endpoint.endpoint.address });
         }
         // Whoever opened one while this waited opened it for all.
@@ -169,7 +169,7 @@ impl Attempt<'_> {
         let connection = opened.inspect_err(|error| {
             // Before those who wait for their turn get it.
             if !error.is_local() {
-                self.endpoint.mark_failing();
+                self.endpoint.mark_unreachable();
             }
         })?;
         let place = connection.place();
@@ -238,7 +238,8 @@ impl Attempt<'_> {
 }
 
 /// Marks an endpoint as failing if whoever waits for a connection to it gives up, so that the next
-/// request does not wait for the same.
+/// request does not wait for the same if it can go elsewhere. Others who wait for it already are
+/// not refused: they may have more patience.
 struct Connecting<'a> {
     endpoint: &'a BalancedEndpoint,
     since: Instant,

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response};
 use tokio::time::Instant;
 
 use crate::balance::balancer::{BalancedEndpoint, Balancer};
-use crate::connect::Dialer;
+use crate::connect::{ConnectError, Dialer};
 use crate::http::attempt::{Agreed, Attempt, Limit, Lost, Unanswered};
 use crate::http::body::Body;
 use crate::http::breaker::Breaker;
@@ -134,7 +134,8 @@ impl History {
         let label = || backend.label().to_string();
         match unanswered {
             Unanswered::NotConnected { request, error } => {
-                if !error.is_local() {
+                // Whose connection failed before has marked it; the time does not begin anew.
+                if !error.is_local() && !matches!(error, ConnectError::FailedBefore { .. }) {
                     endpoint.mark_failing();
                 }
                 self.tried.push(endpoint.endpoint.address);

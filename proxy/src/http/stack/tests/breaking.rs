@@ -67,13 +67,12 @@ async fn an_upload_that_breaks_off_is_the_clients_fault() {
     let (balancer, endpoint) = only(silent_server().await);
     let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
     let mut stream = proxy.connection(HttpVersion::Http1).await;
-    let start = Instant::now();
     // A chunk's length that is none.
     let upload = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\nz\r\n";
     stream.write_all(upload).await.unwrap();
     until("it is counted", || errors(&proxy, "client_lost") == 1).await;
     assert_eq!(errors(&proxy, "backend_lost"), 0);
-    assert!(!endpoint.has_failed_since(start));
+    assert!(!endpoint.is_failing(Instant::now()));
 }
 
 /// What a client of HTTP/1.0 reads of an answer without a length, and how it ends.
@@ -186,15 +185,22 @@ async fn http2_server(closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, connections)
 }
 
-async fn http2_statuses(proxy: &Proxy, count: usize) -> Vec<u16> {
+async fn http2_client(
+    proxy: &Proxy,
+) -> hyper::client::conn::http2::SendRequest<Empty<bytes::Bytes>> {
     let stream = proxy.connection(HttpVersion::Http2).await;
-    let (mut sender, connection) =
+    let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
     spawn(async move {
         let _ = connection.await;
     });
+    sender
+}
+
+async fn http2_statuses(proxy: &Proxy, count: usize) -> Vec<u16> {
+    let mut sender = http2_client(proxy).await;
     let mut statuses = Vec::new();
     for _request in 0..count {
         let request = Request::get("http://api/").body(Empty::<bytes::Bytes>::new()).unwrap();
@@ -253,14 +259,60 @@ async fn an_endpoint_that_does_not_finish_connecting_is_passed_over() {
     }
 }
 
+/// Never finishes its first handshake, and serves HTTP/2 on all other connections.
+async fn hanging_once(credentials: heddle_tls::credentials::Credentials) -> Endpoint {
+    let address = listen(loopback(), move |mut stream, number| {
+        let credentials = credentials.clone();
+        async move {
+            if number == 0 {
+                let mut hello = vec![0; 4096];
+                while stream.read(&mut hello).await.unwrap_or(0) > 0 {}
+                return;
+            }
+            let own = pod_uid("server");
+            let accepted = heddle_tls::accept::accept(stream, &credentials, &own).await.unwrap();
+            let service = service_fn(|_request: Request<hyper::body::Incoming>| async {
+                Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
+            });
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(accepted.stream), service)
+                .await;
+        }
+    })
+    .await;
+    let peer = ExpectedPeer::Mesh { identity: identity("server"), pod_uid: pod_uid("server") };
+    Endpoint { peer, ..plain(address) }
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_does_not_fail_those_who_wait_for_the_same_connection() {
+    let mesh = Mesh::new();
+    let (_client, credentials) = mesh.credentials("client", Duration::from_secs(3600));
+    let (_server, server) = mesh.credentials("server", Duration::from_secs(3600));
+    let balancer = balancer("api", vec![hanging_once(server).await]);
+    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
+    let destination = watch::Sender::new(resolved(vec![(balancer, 1)], Timeouts::default()));
+    let proxy = Proxy { dialer: dialer_with("client", credentials), destination };
+    let mut sender = http2_client(&proxy).await;
+    let request = || Request::get("http://api/").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let impatient = sender.send_request(request());
+    until("it connects", || endpoint.load() == 1).await;
+    let patient = sender.send_request(request());
+    until("it waits", || endpoint.load() == 2).await;
+    // Long enough for the endpoint to be held slow.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(impatient);
+    let answer = tokio::time::timeout(Duration::from_secs(10), patient).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
 #[tokio::test]
 async fn a_backend_that_loses_a_new_connection_is_avoided() {
     let (balancer, endpoint) = only(raw_server(b"").await);
     let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
-    let start = Instant::now();
     let answer = proxy.client().await.get("/").await.unwrap();
     assert_eq!(answer.headers["x-heddle-error"], "backend_lost");
-    assert!(endpoint.has_failed_since(start));
+    assert!(endpoint.is_failing(Instant::now()));
 }
 
 #[tokio::test]
