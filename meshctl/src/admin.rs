@@ -1,5 +1,7 @@
 //! Asks the control plane on its admin socket.
 
+use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,11 +28,21 @@ pub async fn status(socket: &Path) -> Result<Status, Failure> {
             "check that it runs (`meshctl local status`) and that you are the user who started it",
         )
     };
-    let channel = connect(socket).await.map_err(|error| unreachable().because(&error))?;
+    let channel = connect(socket).await.map_err(|error| because(unreachable(), &error))?;
     let mut client = AdminClient::new(channel).max_decoding_message_size(STATUS_LIMIT_BYTES);
     let asked = client.get_status(GetStatusRequest {}).await;
     let answer = asked.map_err(|error| unreachable().because_of(error.message()))?;
     Ok(answer.into_inner())
+}
+
+/// `tonic` says "transport error" first, which tells nobody anything; what follows does.
+fn because(failure: Failure, error: &tonic::transport::Error) -> Failure {
+    let cause: &(dyn Error + 'static) = error.source().unwrap_or(error);
+    let causes = std::iter::successors(Some(cause), |&error| error.source());
+    let nobody = causes.filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    });
+    if nobody { failure.because_of("nothing listens there") } else { failure.because(cause) }
 }
 
 async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
@@ -45,4 +57,23 @@ async fn connect(socket: &Path) -> Result<Channel, tonic::transport::Error> {
         .timeout(TIMEOUT)
         .connect_with_connector(connector)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_control_plane_that_is_not_there_is_told_in_plain_words() {
+        let place = tempfile::tempdir().unwrap();
+        let absent = status(&place.path().join("admin.sock")).await.unwrap_err().to_string();
+        assert!(absent.contains("\n  because  nothing listens there\n  try"), "{absent}");
+        let left = place.path().join("left.sock");
+        drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
+        let left = status(&left).await.unwrap_err().to_string();
+        assert!(left.contains("\n  because  nothing listens there\n  try"), "{left}");
+        // Longer than the path of a Unix socket can be.
+        let long = status(&place.path().join("x".repeat(200))).await.unwrap_err().to_string();
+        assert!(long.contains("because  ") && !long.contains("transport error"), "{long}");
+    }
 }
