@@ -34,7 +34,7 @@ pub fn text(report: &StatusReport, now: SystemTime, colour: Colour) -> String {
     if !report.proxies.is_empty() {
         let rows: Vec<_> = report.proxies.iter().map(proxy_row).collect();
         text.push('\n');
-        let header = ["PROXY", "STATE", "RESOURCES", "VERSION", "ACKNOWLEDGED", "REFUSED"];
+        let header = ["PROXY", "STATE", "RESOURCES", "VERSION", "ACKNOWLEDGED", "REFUSED SO FAR"];
         text.push_str(&table::render(&header, &rows, colour));
     }
     text.push('\n');
