@@ -63,7 +63,7 @@ enum Entered<'a> {
         workload: &'a Workload,
         declared: Protocol,
     },
-    /// Nobody has said anything, and there is nothing more to wait for.
+    /// The client, whose turn it was, has said nothing.
     Silent,
     Plain {
         workload: &'a Workload,
@@ -85,7 +85,6 @@ struct Server {
 enum First {
     Client,
     Server,
-    Nobody,
 }
 
 /// What a plain connection speaks.
@@ -174,11 +173,6 @@ impl Inbound {
                             opening = self.read_hello(client, first_bytes, patience).await?;
                         }
                         First::Server => opened.was_first = true,
-                        // What comes after this could be anything.
-                        First::Nobody if door.declared() == Protocol::Detect => {
-                            return Ok(Entered::Silent);
-                        }
-                        First::Nobody => {}
                     }
                     server = Some(opened);
                 }
@@ -209,26 +203,24 @@ impl Inbound {
         }
     }
 
-    /// Both ends are open and neither has spoken.
+    /// Both ends are open and neither has spoken. That is theirs to end, as it would be without a
+    /// proxy: a connection kept for later says nothing for hours, and a peer that vanished is
+    /// noticed by TCP.
     async fn first_to_speak(
         &self,
         client: &mut TcpStream,
         first_bytes: &mut BytesMut,
         server: &mut Server,
     ) -> Result<First, Refusal> {
-        let either = async {
-            tokio::select! {
-                read = client.read_buf(first_bytes) => {
-                    read.map(|_length| First::Client).map_err(Refusal::Opening)
-                }
-                read = server.stream.read_buf(&mut server.first_bytes) => {
-                    self.dialer.metrics.count_detection("silent");
-                    read.map(|_length| First::Server).map_err(Refusal::Broken)
-                }
+        tokio::select! {
+            read = client.read_buf(first_bytes) => {
+                read.map(|_length| First::Client).map_err(Refusal::Opening)
             }
-        };
-        let limit = self.dialer.settings.inbound_idle;
-        tokio::time::timeout(limit, either).await.unwrap_or(Ok(First::Nobody))
+            read = server.stream.read_buf(&mut server.first_bytes) => {
+                self.dialer.metrics.count_detection("silent");
+                read.map(|_length| First::Server).map_err(Refusal::Broken)
+            }
+        }
     }
 
     async fn read_hello(

@@ -416,14 +416,26 @@ async fn rest(mut stream: TcpStream) -> io::Result<String> {
 }
 
 #[tokio::test]
-async fn connections_on_which_nothing_is_said_are_closed() {
+async fn a_silent_client_whose_turn_it_is_to_speak_is_closed() {
     let silent = listen(application_address(), |mut stream, _number| async move {
         let _ = stream.read_u8().await;
     })
     .await;
-    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Tls, Protocol::Detect] {
+    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Tls] {
         let stream = hasty(silent, protocol).await;
         assert_eq!(rest(stream).await.unwrap(), "", "case: {protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_may_be_kept_for_later_is_not_closed_for_its_silence() {
+    let backend = Backend::at(application_address(), "application").await;
+    for protocol in [Protocol::Detect, Protocol::Opaque] {
+        let stream = hasty(backend.address, protocol).await;
+        // Longer than `hasty` waits for those who have to speak.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let answer = Client::new(stream).await.get("/").await.unwrap();
+        assert_eq!(answer.text, "application", "case: {protocol:?}");
     }
 }
 
