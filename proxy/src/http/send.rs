@@ -191,6 +191,11 @@ fn finish(
 ) {
     let agreed = response.extensions_mut().remove::<Agreed>();
     headers::strip_response(response.headers_mut(), agreed.is_some());
+    if direction == Direction::Inbound {
+        // An application that passes on another hop's error does not speak for its own proxy, whose
+        // errors are made after this.
+        response.headers_mut().remove(ERROR_HEADER);
+    }
     if let (Some(agreed), Some(client)) = (agreed, client)
         && let Some((server, in_flight)) = agreed.take()
     {

@@ -274,6 +274,25 @@ async fn limits_on_time_are_kept() {
 }
 
 #[tokio::test]
+async fn an_error_that_the_application_passes_on_is_not_its_proxys() {
+    const PASSED_ON: &[u8] =
+        b"HTTP/1.1 503 x\r\nx-heddle-error: connect\r\ncontent-length: 0\r\n\r\n";
+    let proxy = Proxy::to(Vec::new());
+    let application = raw_server(PASSED_ON).await;
+    let call = InboundCall {
+        dialer: Arc::clone(&proxy.dialer),
+        application: balancer("application", vec![plain(application)]),
+        original: application,
+        version: HttpVersion::Http1,
+        caller: Caller::Plaintext,
+    };
+    let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
+    let answer = Client::new(stream).await.get("/").await.unwrap();
+    assert_eq!(answer.status, 503);
+    assert!(!answer.headers.contains_key("x-heddle-error"));
+}
+
+#[tokio::test]
 async fn an_upgrade_becomes_a_tunnel() {
     const AGREED: &[u8] =
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
