@@ -99,15 +99,25 @@ impl Drop for StreamPlace {
 }
 
 impl Pool {
-    /// An idle connection that is ready for a request, and was idle for less than `idle_limit`.
+    /// An idle connection that is ready for a request, and was idle for less than `idle_limit`. If
+    /// there are only older ones, the oldest makes room for the one that is now opened: or else
+    /// requests that always find them too old would add one each.
     pub fn take_http1(&self, now: Instant, idle_limit: Duration) -> Option<Http1Connection> {
         let mut state = self.state.lock();
         state.idle.retain(|connection| connection.is_kept(now));
         // One whose last response has just ended may still be finishing its request.
-        let ready = state.idle.iter().rposition(|connection| {
-            connection.sender.is_ready() && connection.idle_for(now) < idle_limit
-        })?;
-        Some(state.idle.remove(ready))
+        let is_ready = |connection: &Http1Connection| connection.sender.is_ready();
+        let fresh = state
+            .idle
+            .iter()
+            .rposition(|connection| is_ready(connection) && connection.idle_for(now) < idle_limit);
+        if let Some(fresh) = fresh {
+            return Some(state.idle.remove(fresh));
+        }
+        if let Some(oldest) = state.idle.iter().position(is_ready) {
+            drop(state.idle.remove(oldest));
+        }
+        None
     }
 
     /// Gives a connection back after its response has ended.

@@ -331,6 +331,8 @@ async fn a_post_uses_no_connection_that_the_application_may_be_closing() {
     client.post("/").await.unwrap();
     client.get("/").await.unwrap();
     assert_eq!(backend.connections(), 2);
+    let take = || endpoint.pool.take_http1(Instant::now(), pool::IDLE_TIMEOUT);
+    assert!(std::iter::from_fn(take).count() <= 1, "the new one took the place of the old one");
 }
 
 #[tokio::test]
