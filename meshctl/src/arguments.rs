@@ -103,6 +103,7 @@ pub enum LocalCommand {
 
 /// `meshctl local up`.
 #[derive(Debug, Args)]
+#[command(after_help = "With --detach, exit code 3 when an object of the directory is left out.")]
 pub struct UpArguments {
     /// Pods, Services, TrafficSplits, HTTPRoutes; changes take effect while it runs
     pub directory: PathBuf,

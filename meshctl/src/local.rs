@@ -2,6 +2,7 @@
 
 pub mod render;
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use heddle_local::mesh::{Mesh, MeshConfig, RequestError, StartError};
@@ -54,8 +55,10 @@ pub async fn up(options: UpArguments) -> Result<Ending, Failure> {
         status.directory.display(),
         status.directory.display(),
     ))?;
+    // Nobody may be reading; the exit code still tells.
+    let _ = std::io::stderr().lock().write_all(render::warnings(&status, &meshctl).as_bytes());
     if options.detach {
-        return Ok(Ending::Good);
+        return Ok(if render::leaves_out(&status) { Ending::CheckFailed } else { Ending::Good });
     }
     tokio::select! {
         ended = &mut terminated => ended.map_err(|error| signals_unknown(&error))?,

@@ -26,10 +26,41 @@ pub fn text(status: &LocalStatus, colour: Colour) -> String {
         text.push_str(&table::render(&["SERVICE", "ADDRESS", "PORTS", "READY"], &services, colour));
     }
     if !status.problems.is_empty() {
-        let _ = writeln!(text, "\n{}", colour.bad("cannot be run here"));
-        for problem in &status.problems {
-            let _ = writeln!(text, "  {problem}");
-        }
+        text.push('\n');
+        text.push_str(&problems(status, colour));
+    }
+    text
+}
+
+/// What whoever has just started it should know besides; empty when all is well. `meshctl` is what it is called as.
+pub fn warnings(status: &LocalStatus, meshctl: &str) -> String {
+    if !status.problems.is_empty() {
+        return format!(
+            "{}`{meshctl} status --name {}` shows what the mesh itself refuses\n",
+            problems(status, Colour::Never),
+            status.name,
+        );
+    }
+    if status.workloads.is_empty() {
+        return format!(
+            "warning: nothing to run in {}: no Pod in any .yaml, .yml or .json file; \
+             try `{meshctl} local up install/examples/shop`\n",
+            status.directory.display(),
+        );
+    }
+    String::new()
+}
+
+/// Whether something of the directory does not run at all, of a mesh that has just started: what cannot be read names
+/// no object, and had no good version before.
+pub fn leaves_out(status: &LocalStatus) -> bool {
+    status.problems.iter().any(|problem| problem.blocking || problem.object.is_empty())
+}
+
+fn problems(status: &LocalStatus, colour: Colour) -> String {
+    let mut text = format!("{}\n", colour.bad("cannot be run here"));
+    for problem in &status.problems {
+        let _ = writeln!(text, "  {problem}");
     }
     text
 }
@@ -143,5 +174,32 @@ mod tests {
             }],
         };
         insta::assert_snapshot!(text(&status, Colour::Never));
+    }
+
+    #[test]
+    fn whoever_starts_it_is_told_what_does_not_run() {
+        let mut status = LocalStatus {
+            name: "shop".to_owned(),
+            directory: "yaml".into(),
+            workloads: vec![],
+            services: vec![],
+            control_plane: process("control-plane", 0),
+            problems: vec![],
+        };
+        insta::assert_snapshot!(warnings(&status, "meshctl"), @"warning: nothing to run in yaml: no Pod in any .yaml, .yml or .json file; try `meshctl local up install/examples/shop`");
+        assert!(!leaves_out(&status));
+        status.problems.push(Problem {
+            file: "api.yaml".into(),
+            object: String::new(),
+            field: String::new(),
+            message: "document 2 is not YAML".to_owned(),
+            blocking: false,
+        });
+        assert!(leaves_out(&status));
+        insta::assert_snapshot!(warnings(&status, "meshctl"), @"
+        cannot be run here
+          api.yaml: document 2 is not YAML
+        `meshctl status --name shop` shows what the mesh itself refuses
+        ");
     }
 }
