@@ -31,6 +31,16 @@ fn help_names_both_commands() {
 }
 
 #[test]
+fn help_of_the_redirect_says_what_it_affects_and_how_it_is_undone() {
+    for flag in ["-h", "--help"] {
+        let help = text(&heddle_proxy(&["redirect", flag], &[]).stdout);
+        for words in ["the whole machine's", "See first with --dry-run; undo with --remove."] {
+            assert!(help.contains(words), "{words} is missing: {help}");
+        }
+    }
+}
+
+#[test]
 fn help_names_every_setting_with_its_variable() {
     let output = heddle_proxy(&["run", "--help"], &[]);
     let help = text(&output.stdout);

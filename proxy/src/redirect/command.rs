@@ -12,6 +12,7 @@ use crate::redirect::settings::{Exemption, Request, Settings};
 // The flags are text here, so that every bad one is reported at once; what follows is their help.
 /// Sends the TCP connections of this network namespace through the proxy, by nftables rules.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = SCOPE)]
 pub struct RedirectArguments {
     /// The port on which the proxy takes connections to the workload.
     #[arg(long, env = "HEDDLE_INBOUND_PORT", value_name = "PORT", default_value = "15106")]
@@ -76,6 +77,10 @@ fn done(settings: &Settings) -> String {
         settings.inbound_port, settings.outbound_port
     )
 }
+
+const SCOPE: &str = "\
+Takes effect at once on all TCP traffic of the network namespace it is run in; run as root outside
+of a pod or namespace, that is the whole machine's. See first with --dry-run; undo with --remove.";
 
 #[cfg(test)]
 mod tests {
