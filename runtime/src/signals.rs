@@ -4,16 +4,18 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Completes on SIGTERM or SIGINT.
+/// Completes on SIGTERM or SIGINT, of which none is missed from this call on, awaited or not.
 ///
-/// Fails when a handler cannot be installed. Cancel safe: a signal that arrives between two calls is
-/// lost, so call it once.
-pub async fn terminated() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Fails when a handler cannot be installed.
+pub fn terminated() -> impl Future<Output = io::Result<()>> + Send {
+    let handlers = signal(SignalKind::terminate())
+        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
+    async move {
+        let (mut terminate, mut interrupt) = handlers?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
     }
-    Ok(())
 }

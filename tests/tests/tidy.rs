@@ -128,7 +128,10 @@ fn crates_depend_only_downwards() {
             .collect();
         let allowed: BTreeSet<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
         let extra: Vec<&String> = found.difference(&allowed).collect();
-        assert!(extra.is_empty(), "{name} depends on {extra:?}, which ALLOWED_EDGES does not allow");
+        assert!(
+            extra.is_empty(),
+            "{name} depends on {extra:?}, which ALLOWED_EDGES does not allow"
+        );
     }
 }
 

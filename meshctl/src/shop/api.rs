@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use heddle_runtime::signals;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -36,9 +37,10 @@ pub async fn run(listen: ListenAddress, version: String, store: String) -> Resul
         )
         .because(&error)
     })?;
+    let terminated = signals::terminated();
     let listener = listen::bind(listen).await?;
     let api = Arc::new(Api { version, header, store: StoreClient::new(store) });
-    serve::serve_until_terminated(listener, move |_| answer(Arc::clone(&api))).await
+    serve::serve_until_terminated(listener, move |_| answer(Arc::clone(&api)), terminated).await
 }
 
 struct Api {

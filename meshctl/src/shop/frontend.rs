@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use heddle_runtime::signals;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -37,6 +38,7 @@ struct Trouble {
 
 /// Serves until SIGTERM.
 pub async fn run(listen: ListenAddress, api: Uri) -> Result<(), Failure> {
+    let terminated = signals::terminated();
     let listener = listen::bind(listen).await?;
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -44,10 +46,8 @@ pub async fn run(listen: ListenAddress, api: Uri) -> Result<(), Failure> {
         .pool_timer(TokioTimer::new())
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .build(connector);
-    serve::serve_until_terminated(listener, move |request| {
-        answer(client.clone(), api.clone(), request)
-    })
-    .await
+    let answer = move |request| answer(client.clone(), api.clone(), request);
+    serve::serve_until_terminated(listener, answer, terminated).await
 }
 
 async fn answer(client: ApiClient, api: Uri, _: Request<Incoming>) -> Response<Full<Bytes>> {

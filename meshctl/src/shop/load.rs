@@ -32,13 +32,13 @@ pub async fn run(plan: Plan, stats: Option<ListenAddress>) -> Result<Report, Fai
     let tasks = Tasks::new();
     let plan = Arc::new(plan);
     let ledger = Arc::new(Ledger::new(plan.pace()));
+    let stop = CancellationToken::new();
+    stop_when_terminated(&stop, &tasks);
     if let Some(address) = stats {
         let listener = listen::bind(address).await?;
         let ledger = Arc::clone(&ledger);
         serve::accept(listener, move |request| answer(Arc::clone(&ledger), request), &tasks);
     }
-    let stop = CancellationToken::new();
-    stop_when_terminated(&stop, &tasks);
     let first = wait_for_target(&plan, &ledger, &stop, &tasks).await?;
     send_everything(&plan, &ledger, &stop, &tasks, first).await;
     let report = ledger.report(Instant::now());
@@ -49,9 +49,10 @@ pub async fn run(plan: Plan, stats: Option<ListenAddress>) -> Result<Report, Fai
 fn stop_when_terminated(stop: &CancellationToken, tasks: &Tasks) {
     let stop = stop.clone();
     let drain = tasks.drain().clone();
+    let terminated = signals::terminated();
     tasks.spawn("load.signals", async move {
         tokio::select! {
-            _ = signals::terminated() => stop.cancel(),
+            _ = terminated => stop.cancel(),
             () = drain.cancelled() => {}
         }
     });

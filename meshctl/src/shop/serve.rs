@@ -1,11 +1,11 @@
 //! Serves HTTP/1 and HTTP/2 without TLS until SIGTERM, then finishes what was begun.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_runtime::signals;
 use heddle_runtime::tasks::Tasks;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
@@ -27,19 +27,27 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 pub const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 /// Answers every request with `answer`, until SIGTERM or SIGINT; then drains.
-pub async fn serve_until_terminated<H, F>(listener: TcpListener, answer: H) -> Result<(), Failure>
+pub async fn serve_until_terminated<H, F>(
+    listener: TcpListener,
+    answer: H,
+    terminated: impl Future<Output = io::Result<()>>,
+) -> Result<(), Failure>
 where
     H: Fn(http::Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     let tasks = Tasks::new();
     accept(listener, answer, &tasks);
-    until_terminated(&tasks).await
+    until_terminated(&tasks, terminated).await
 }
 
-/// Waits for SIGTERM or SIGINT, then drains the tasks.
-pub async fn until_terminated(tasks: &Tasks) -> Result<(), Failure> {
-    signals::terminated().await.map_err(|error| {
+/// Waits for SIGTERM or SIGINT, then drains the tasks. The wait begins before anybody is told that
+/// there is something to terminate: `terminated` is made before listening.
+pub async fn until_terminated(
+    tasks: &Tasks,
+    terminated: impl Future<Output = io::Result<()>>,
+) -> Result<(), Failure> {
+    terminated.await.map_err(|error| {
         Failure::new("cannot wait for signals", "raise the limit of open files (`ulimit -n`)")
             .because(&error)
     })?;

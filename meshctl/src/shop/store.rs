@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use heddle_runtime::signals;
 use heddle_runtime::tasks::Tasks;
 use parking_lot::Mutex;
 use tokio::io::{
@@ -22,10 +23,11 @@ const IDLE_CONNECTIONS: usize = 64;
 
 /// Serves until SIGTERM.
 pub async fn run(listen: ListenAddress) -> Result<(), Failure> {
+    let terminated = signals::terminated();
     let listener = listen::bind(listen).await?;
     let tasks = Tasks::new();
     accept(listener, &tasks);
-    serve::until_terminated(&tasks).await
+    serve::until_terminated(&tasks, terminated).await
 }
 
 fn accept(listener: TcpListener, tasks: &Tasks) {
