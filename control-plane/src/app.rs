@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use heddle_runtime::admin::Admin;
 use heddle_runtime::readiness::Readiness;
 use heddle_runtime::tasks::Tasks;
+use heddle_runtime::throttle::Throttle;
 use heddle_tls::credentials;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -29,7 +30,6 @@ use crate::push::session::Surroundings;
 use crate::server;
 use crate::source::directory::{Directory, NotWatched};
 use crate::source::last_good::LastGood;
-use crate::throttle::Throttle;
 
 /// Where a control plane is reached that runs.
 #[derive(Clone, Debug)]

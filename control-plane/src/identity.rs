@@ -10,6 +10,7 @@ use heddle_proto::identity as wire;
 use heddle_proto::identity::identity_server::{Identity, IdentityServer};
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
+use heddle_runtime::throttle::Throttle;
 use heddle_tls::authority::IssueError;
 use heddle_tls::bundle::Bundle;
 use heddle_tls::peer::PeerIdentity;
@@ -21,7 +22,6 @@ use crate::identity::attest::{Attest, Attested, NotAttested};
 use crate::identity::keeper::Authorities;
 use crate::metrics::Metrics;
 use crate::server::Caller;
-use crate::throttle::Throttle;
 
 pub mod attest;
 pub mod join_tokens;

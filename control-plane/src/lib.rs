@@ -12,5 +12,4 @@ pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod status;
-pub mod throttle;
 pub mod translate;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use heddle_runtime::logging::Chain;
 use heddle_runtime::tasks::Tasks;
+use heddle_runtime::throttle::Throttle;
 use heddle_tls::control_plane;
 use heddle_tls::credentials::Credentials;
 use heddle_tls::peer::PeerIdentity;
@@ -24,7 +25,6 @@ use tracing::{debug, error, warn};
 
 use crate::metrics::Metrics;
 use crate::server::strangers::{Place, Sources, Stranger, Strangers};
-use crate::throttle::Throttle;
 
 pub mod strangers;
 

@@ -14,6 +14,7 @@ use heddle_model::names::Port;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_runtime::tasks::Tasks;
+use heddle_runtime::throttle::Throttle;
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::connect::PeerTarget;
 use heddle_tls::credentials::Credentials;
@@ -26,7 +27,6 @@ use tracing::warn;
 
 use crate::listen::DataPathSettings;
 use crate::metrics::{Metrics, Protection, Side};
-use crate::throttle::Throttle;
 
 /// What it takes to open connections.
 #[derive(Debug)]

@@ -20,7 +20,6 @@ pub mod outbound;
 pub mod redirect;
 pub mod rewind;
 pub mod tcp;
-pub mod throttle;
 
 #[cfg(test)]
 mod testing;

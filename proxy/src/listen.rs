@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use heddle_model::identity::PodUid;
 use heddle_runtime::tasks::Tasks;
+use heddle_runtime::throttle::Throttle;
 use heddle_tls::credentials::Credentials;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +23,6 @@ use crate::discovery::store::Store;
 use crate::inbound::Inbound;
 use crate::metrics::{Direction, Metrics};
 use crate::outbound::Outbound;
-use crate::throttle::Throttle;
 
 /// All that the data path works with.
 pub struct DataPath {

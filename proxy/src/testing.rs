@@ -14,6 +14,7 @@ use heddle_model::names::{Port, Protocol, ServiceName, ServicePort};
 use heddle_model::route::{HttpRule, RuleOrigin, Timeouts};
 use heddle_runtime::clock;
 use heddle_runtime::tasks::Tasks;
+use heddle_runtime::throttle::Throttle;
 use heddle_tls::authority::Authority;
 use heddle_tls::certificate::CertificateRequest;
 use heddle_tls::credentials::{self, Credentials, CredentialsWriter};
@@ -31,7 +32,6 @@ use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService};
 use crate::http::route::compile;
 use crate::listen::DataPathSettings;
 use crate::metrics::Metrics;
-use crate::throttle::Throttle;
 
 pub(crate) fn service(name: &str) -> ServicePort {
     ServicePort {

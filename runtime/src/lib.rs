@@ -1,5 +1,5 @@
 //! What each process of the mesh needs besides its purpose: named tasks and their end, readiness, an
-//! admin server, logging, backoff, durations as people write them, and the wall clock.
+//! admin server, logging, backoff, throttled warnings, durations as people write them, and the wall clock.
 
 pub mod admin;
 pub mod backoff;
@@ -9,3 +9,4 @@ pub mod logging;
 pub mod readiness;
 pub mod signals;
 pub mod tasks;
+pub mod throttle;
