@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use heddle_model::destination::{Destination, EndpointDestination};
-use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
 use heddle_model::identity::PodUid;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
+use heddle_model::policy::BackendPolicy;
 use heddle_model::resource::{ResourceKey, Version};
 use heddle_model::workload::Workload;
 use heddle_proto::convert;
@@ -45,8 +46,8 @@ pub enum Content {
     Workload(Workload),
     /// What an address means.
     Destination(Destination),
-    /// The ready endpoints of a service's port, by address.
-    Endpoints(Vec<Endpoint>),
+    /// The ready endpoints of a service's port, by address, and how they are used.
+    Endpoints(EndpointSet),
 }
 
 impl Resource {
@@ -57,10 +58,11 @@ impl Resource {
             Content::Destination(destination) => {
                 convert::digest(&wire::Destination::from(destination))
             }
-            Content::Endpoints(endpoints) => convert::digest(&wire::Endpoints {
+            Content::Endpoints(set) => convert::digest(&wire::Endpoints {
                 base_version: 0,
-                upserted: endpoints.iter().map(Into::into).collect(),
+                upserted: set.endpoints.iter().map(Into::into).collect(),
                 removed: Vec::new(),
+                policy: policy(set),
             }),
         };
         Self { content, digest, origins }
@@ -113,6 +115,8 @@ pub struct PodPort {
     pub service: Option<ServicePort>,
     /// The pod's topology zone; empty if not known.
     pub zone: String,
+    /// The node it runs on; empty if not known.
+    pub node: String,
 }
 
 impl Contents {
@@ -123,7 +127,7 @@ impl Contents {
             ResourceKey::Destination(address) => Some(self.destination(*address)),
             ResourceKey::Endpoints(port) => {
                 Some(self.endpoints.get(port).cloned().unwrap_or_else(|| {
-                    Arc::new(Resource::new(Content::Endpoints(Vec::new()), Vec::new()))
+                    Arc::new(Resource::new(Content::Endpoints(EndpointSet::default()), Vec::new()))
                 }))
             }
         }
@@ -164,6 +168,7 @@ impl Contents {
                     pod_uid: pod.uid.clone(),
                 },
                 zone: said.map(|said| said.zone.clone()).unwrap_or_default(),
+                node: said.map(|said| said.node.clone()).unwrap_or_default(),
                 pod: pod.reference.name.clone(),
             },
             protocol,
@@ -183,6 +188,11 @@ pub fn no_port(service: &ServiceName, port: u16, known: &[Port]) -> String {
     let known: Vec<String> = known.iter().map(Port::to_string).collect();
     let has = if known.is_empty() { "none over TCP".to_owned() } else { known.join(", ") };
     format!("service {service} has no port {port} (it has {has})")
+}
+
+/// The policy as it is sent: nothing, where all is as by default.
+pub fn policy(set: &EndpointSet) -> Option<wire::BackendPolicy> {
+    (set.policy != BackendPolicy::default()).then(|| (&set.policy).into())
 }
 
 /// The object of a service.

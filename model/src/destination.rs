@@ -2,7 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::names::{Protocol, ServicePort};
-use crate::route::{HttpRule, WeightedBackend};
+use crate::route::{ConnectionRule, HttpRule, TlsRule};
 
 /// The meaning of one `ip:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,18 +29,24 @@ pub struct ServiceDestination {
     pub protocol: Protocol,
     /// In order of precedence: the first that matches serves the request; none: 404.
     pub http_rules: Vec<HttpRule>,
-    /// Where connections go that are not HTTP.
-    pub tcp_backends: Vec<WeightedBackend>,
+    /// For connections that the application encrypts, in order of precedence. Empty: they go where
+    /// others go; if there are some and none matches, they are reset.
+    pub tls_rules: Vec<TlsRule>,
+    /// For all other connections that are not HTTP.
+    pub connections: ConnectionRule,
 }
 
 impl ServiceDestination {
-    /// Every backend that a rule or the TCP list names, each once, in order of first mention.
+    /// Everything that a rule may send to, each once, in order of first mention.
     pub fn backends(&self) -> Vec<&ServicePort> {
+        let tls = self.tls_rules.iter().map(|rule| &rule.connections);
+        let connections = tls.chain(std::iter::once(&self.connections));
+        let weighted =
+            connections.flat_map(|rule| &rule.backends).map(|weighted| &weighted.backend);
         let mut found: Vec<&ServicePort> = Vec::new();
-        let all = self.http_rules.iter().flat_map(|rule| &rule.backends).chain(&self.tcp_backends);
-        for weighted in all {
-            if !found.contains(&&weighted.backend) {
-                found.push(&weighted.backend);
+        for backend in self.http_rules.iter().flat_map(HttpRule::targets).chain(weighted) {
+            if !found.contains(&backend) {
+                found.push(backend);
             }
         }
         found

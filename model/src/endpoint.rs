@@ -3,6 +3,16 @@
 use std::net::SocketAddr;
 
 use crate::identity::{PodUid, SpiffeId};
+use crate::policy::BackendPolicy;
+
+/// What stands behind one port of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSet {
+    /// The ready ones, by address, each address once.
+    pub endpoints: Vec<Endpoint>,
+    /// How they are used.
+    pub policy: BackendPolicy,
+}
 
 /// A ready endpoint of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +23,8 @@ pub struct Endpoint {
     pub peer: ExpectedPeer,
     /// The topology zone; empty if unknown.
     pub zone: String,
+    /// The node that it runs on; empty if unknown.
+    pub node: String,
     /// The pod's name, for people; empty if there is no pod.
     pub pod: String,
 }

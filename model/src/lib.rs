@@ -2,8 +2,10 @@
 
 pub mod destination;
 pub mod endpoint;
+pub mod filter;
 pub mod identity;
 pub mod names;
+pub mod policy;
 pub mod resource;
 pub mod route;
 pub mod workload;

@@ -2,6 +2,7 @@
 
 use crate::identity::PodUid;
 use crate::names::{Port, Protocol};
+use crate::policy::RateLimit;
 
 /// A pod, or a local process group, with one identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,12 @@ pub struct Workload {
     pub inbound_mode: InboundMode,
     /// Declared ports; any other one is served with [`Protocol::Detect`].
     pub ports: Vec<InboundPort>,
+    /// Each applies by itself: a request needs a place in all that are for it.
+    pub rate_limits: Vec<RateLimit>,
+    /// The topology zone; empty if unknown.
+    pub zone: String,
+    /// The node; empty if unknown.
+    pub node: String,
 }
 
 /// Whether a workload serves plain connections.

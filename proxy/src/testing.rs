@@ -41,8 +41,8 @@ pub(crate) fn service(name: &str) -> ServicePort {
 }
 
 pub(crate) fn plain(address: SocketAddr) -> Endpoint {
-    let (peer, zone, pod) = (ExpectedPeer::Plaintext, String::new(), "pod".to_owned());
-    Endpoint { address, peer, zone, pod }
+    let peer = ExpectedPeer::Plaintext;
+    Endpoint { address, peer, zone: String::new(), node: String::new(), pod: "pod".to_owned() }
 }
 
 pub(crate) fn balancer(name: &str, endpoints: Vec<Endpoint>) -> Arc<Balancer> {
@@ -53,13 +53,7 @@ pub(crate) fn balancer(name: &str, endpoints: Vec<Endpoint>) -> Arc<Balancer> {
 
 /// A service with one rule for every request.
 pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) -> Resolved {
-    let rule = HttpRule {
-        matches: Vec::new(),
-        backends: Vec::new(),
-        missing_weight: 0,
-        timeouts,
-        origin: RuleOrigin::ServiceDefault,
-    };
+    let rule = HttpRule { timeouts, ..HttpRule::to(Vec::new(), RuleOrigin::ServiceDefault) };
     let compiled = compile(&[rule]).unwrap().remove(0);
     let origin = RuleOrigin::ServiceDefault;
     Resolved::Service(Arc::new(ResolvedService {

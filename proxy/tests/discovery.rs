@@ -119,7 +119,7 @@ fn workload(version: u64) -> wire::Update {
         name: "api-1".into(),
         pod_uid: pod_uid().to_string(),
         inbound_mode: wire::InboundMode::Permissive.into(),
-        ports: Vec::new(),
+        ..wire::Workload::default()
     };
     update(&ResourceKey::Workload(pod_uid()), version, Resource::Workload(workload))
 }
@@ -127,12 +127,10 @@ fn workload(version: u64) -> wire::Update {
 fn endpoints(version: u64) -> wire::Update {
     let endpoint = wire::Endpoint {
         address: Some("10.42.0.9:8080".parse::<SocketAddr>().unwrap().into()),
-        mesh: None,
-        zone: String::new(),
         pod: "api-1".into(),
+        ..wire::Endpoint::default()
     };
-    let endpoints =
-        wire::Endpoints { base_version: 0, upserted: vec![endpoint], removed: Vec::new() };
+    let endpoints = wire::Endpoints { upserted: vec![endpoint], ..wire::Endpoints::default() };
     update(&ResourceKey::Endpoints(service()), version, Resource::Endpoints(endpoints))
 }
 
@@ -149,7 +147,11 @@ fn destination(version: u64, regex: &str) -> wire::Update {
             path: Some(wire::PathMatch { path: Some(path) }),
             ..wire::HttpMatch::default()
         }],
-        backends: vec![wire::WeightedBackend { backend: service.clone(), weight: 1 }],
+        backends: vec![wire::HttpBackend {
+            backend: service.clone(),
+            weight: 1,
+            filters: Vec::new(),
+        }],
         origin: Some(wire::ObjectReference::from(&route)),
         field: "spec.rules[2]".into(),
         ..wire::HttpRule::default()
@@ -159,7 +161,8 @@ fn destination(version: u64, regex: &str) -> wire::Update {
             service,
             protocol: wire::Protocol::Http1.into(),
             http_rules: vec![rule],
-            tcp_backends: Vec::new(),
+            tls_rules: Vec::new(),
+            connections: Some(wire::ConnectionRule::default()),
         })),
     };
     update(&ResourceKey::Destination(address()), version, Resource::Destination(destination))

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use heddle_model::destination::{Destination, ServiceDestination};
+use heddle_model::endpoint::EndpointSet;
 use heddle_model::identity::PodUid;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
+use heddle_model::policy::BackendPolicy;
 use heddle_model::workload::{InboundPort, Workload};
 
 use super::backing::{self, Backing, PodPorts, Pods};
@@ -82,7 +84,8 @@ fn destination(
         service: key.clone(),
         protocol,
         http_rules: rules.http,
-        tcp_backends: rules.tcp,
+        tls_rules: Vec::new(),
+        connections: rules.connections,
     });
     (Content::Destination(destination), origins)
 }
@@ -90,7 +93,8 @@ fn destination(
 fn endpoints(key: &ServicePort, backing: Backing) -> (Content, Vec<ObjectReference>) {
     let mut origins = vec![service_reference(&key.service)];
     origins.extend(backing.slices);
-    (Content::Endpoints(backing.endpoints), origins)
+    let set = EndpointSet { endpoints: backing.endpoints, policy: BackendPolicy::default() };
+    (Content::Endpoints(set), origins)
 }
 
 fn workloads(
@@ -122,6 +126,9 @@ fn workloads(
             pod_uid: pod.uid.clone(),
             inbound_mode: pod.inbound_mode,
             ports: ports.collect(),
+            rate_limits: Vec::new(),
+            zone: String::new(),
+            node: String::new(),
         };
         let made = (Content::Workload(workload), vec![pod.reference.clone()]);
         (pod.uid.clone(), shared(previous.workloads.get(&pod.uid), made))

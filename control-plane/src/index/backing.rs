@@ -107,8 +107,8 @@ pub(super) fn backing(
             debug_assert_eq!(slice.service, service.name, "slices are listed by service");
             let uid = pod.map(|pod| pod.uid.clone());
             let pod = pod.map(|pod| pod.reference.name.clone()).unwrap_or_default();
-            let zone = endpoint.zone.clone();
-            found.insert(socket, (Endpoint { address: socket, peer, zone, pod }, uid));
+            let (zone, node) = (endpoint.zone.clone(), endpoint.node.clone());
+            found.insert(socket, (Endpoint { address: socket, peer, zone, node, pod }, uid));
         }
     }
     Backing {
@@ -158,7 +158,16 @@ fn listed<'a>(
 
 /// What services say of the ports of pods.
 #[derive(Debug, Default)]
-pub(super) struct PodPorts(BTreeMap<SocketAddr, Vec<(ServicePort, Protocol, String)>>);
+pub(super) struct PodPorts(BTreeMap<SocketAddr, Vec<Said>>);
+
+/// What one service says of a port of a pod.
+#[derive(Debug)]
+struct Said {
+    service: ServicePort,
+    protocol: Protocol,
+    zone: String,
+    node: String,
+}
 
 impl PodPorts {
     /// Takes note of one port of a service and all that is behind it, ready or not.
@@ -172,8 +181,13 @@ impl PodPorts {
             for address in &endpoint.addresses {
                 let socket = SocketAddr::new(*address, number.number());
                 let said = self.0.entry(socket).or_default();
-                if said.iter().all(|(known, _, _)| known != port) {
-                    said.push((port.clone(), protocol, endpoint.zone.clone()));
+                if said.iter().all(|known| known.service != *port) {
+                    said.push(Said {
+                        service: port.clone(),
+                        protocol,
+                        zone: endpoint.zone.clone(),
+                        node: endpoint.node.clone(),
+                    });
                 }
             }
         }
@@ -181,16 +195,17 @@ impl PodPorts {
 
     /// Where services disagree on the protocol, the first bytes will tell.
     pub(super) fn settle(self, pods: &Pods) -> HashMap<SocketAddr, PodPort> {
-        let settle = |(address, said): (SocketAddr, Vec<(ServicePort, Protocol, String)>)| {
-            let (first, protocol, zone) = said.first()?.clone();
-            let agreed = said.iter().all(|(_, other, _)| *other == protocol);
+        let settle = |(address, said): (SocketAddr, Vec<Said>)| {
+            let first = said.first()?;
+            let agreed = said.iter().all(|other| other.protocol == first.protocol);
             let protocol = match agreed {
                 _ if pods.says_opaque(address) => Protocol::Opaque,
-                true => protocol,
+                true => first.protocol,
                 false => Protocol::Detect,
             };
-            let service = (said.len() == 1).then_some(first);
-            Some((address, PodPort { protocol, service, zone }))
+            let service = (said.len() == 1).then(|| first.service.clone());
+            let (zone, node) = (first.zone.clone(), first.node.clone());
+            Some((address, PodPort { protocol, service, zone, node }))
         };
         self.0.into_iter().filter_map(settle).collect()
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_model::names::{ObjectReference, Port, ServiceName, ServicePort};
-use heddle_model::route::{HttpRule, RuleOrigin, Timeouts, WeightedBackend};
+use heddle_model::route::{ConnectionRule, HttpBackend, HttpRule, RuleOrigin, WeightedBackend};
 
 use super::splits::Services;
 use crate::snapshot::no_port;
@@ -15,7 +15,7 @@ use crate::translate::traffic_split::TrafficSplit;
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) http: Vec<HttpRule>,
-    pub(super) tcp: Vec<WeightedBackend>,
+    pub(super) connections: ConnectionRule,
     /// The objects that they came from.
     pub(super) origins: BTreeSet<ObjectReference>,
 }
@@ -28,21 +28,19 @@ pub(super) fn rules(
     services: &Services<'_>,
 ) -> Rules {
     let mut origins = BTreeSet::new();
-    let tcp = match split {
+    let backends = match split {
         None => vec![WeightedBackend { backend: port.clone(), weight: 1 }],
         Some(split) => {
             origins.insert(split.reference.clone());
             leaves(split, port.port)
         }
     };
+    let origin = split.map_or(RuleOrigin::ServiceDefault, |split| RuleOrigin::Object {
+        object: split.reference.clone(),
+        field: "spec.backends".to_owned(),
+    });
     let http = if routes.is_empty() {
-        let origin = split.map_or(RuleOrigin::ServiceDefault, |split| RuleOrigin::Object {
-            object: split.reference.clone(),
-            field: "spec.backends".to_owned(),
-        });
-        let timeouts = Timeouts::default();
-        let backends = tcp.clone();
-        vec![HttpRule { matches: Vec::new(), backends, missing_weight: 0, timeouts, origin }]
+        vec![HttpRule::to(backends.iter().map(unfiltered).collect(), origin.clone())]
     } else {
         origins.extend(routes.iter().map(|route| route.reference.clone()));
         precedence::in_order(routes)
@@ -50,7 +48,13 @@ pub(super) fn rules(
             .map(|candidate| http_rule(candidate, services))
             .collect()
     };
-    Rules { http, tcp, origins }
+    let connections = ConnectionRule { backends, missing_weight: 0, origin };
+    Rules { http, connections, origins }
+}
+
+fn unfiltered(weighted: &WeightedBackend) -> HttpBackend {
+    let WeightedBackend { backend, weight } = weighted.clone();
+    HttpBackend { backend, weight, filters: Vec::new() }
 }
 
 fn leaves(split: &TrafficSplit, port: Port) -> Vec<WeightedBackend> {
@@ -71,24 +75,25 @@ fn http_rule(candidate: Candidate<'_>, services: &Services<'_>) -> HttpRule {
         Some(_) | None => rule.field.clone(),
     };
     let (backends, missing_weight) = backends(&rule.backends, services);
+    let origin = RuleOrigin::Object { object: route.clone(), field };
     HttpRule {
         matches: vec![http_match.clone()],
-        backends,
         missing_weight,
         timeouts: rule.timeouts,
-        origin: RuleOrigin::Object { object: route.clone(), field },
+        ..HttpRule::to(backends, origin)
     }
 }
 
 /// Those that exist, and the share of those that do not: its requests are answered with 500, as the
 /// Gateway API has it.
-fn backends(backends: &[Backend], services: &Services<'_>) -> (Vec<WeightedBackend>, u32) {
+fn backends(backends: &[Backend], services: &Services<'_>) -> (Vec<HttpBackend>, u32) {
     let mut existing = Vec::new();
     let mut missing_weight: u32 = 0;
     for backend in backends {
         match &backend.target {
             BackendTarget::Service(port) if unresolved(backend, services).is_none() => {
-                existing.push(WeightedBackend { backend: port.clone(), weight: backend.weight });
+                let weighted = WeightedBackend { backend: port.clone(), weight: backend.weight };
+                existing.push(unfiltered(&weighted));
             }
             BackendTarget::Service(_) | BackendTarget::Unusable { .. } => {
                 missing_weight = missing_weight.saturating_add(backend.weight);

@@ -6,7 +6,7 @@ use heddle_model::destination::Destination;
 use heddle_model::endpoint::ExpectedPeer;
 use heddle_model::names::ServicePort;
 use heddle_model::resource::ResourceKey;
-use heddle_model::route::{PathMatch, RuleOrigin, WeightedBackend};
+use heddle_model::route::{PathMatch, RuleOrigin};
 use proptest::prelude::*;
 
 use super::*;
@@ -45,11 +45,9 @@ fn destination(contents: &Contents, address: &str) -> Destination {
     }
 }
 
-fn backends(backends: &[WeightedBackend]) -> String {
-    let shown: Vec<String> = backends
-        .iter()
-        .map(|weighted| format!("{}={}", weighted.backend, weighted.weight))
-        .collect();
+fn backends<'a>(backends: impl Iterator<Item = (&'a ServicePort, u32)>) -> String {
+    let shown: Vec<String> =
+        backends.map(|(backend, weight)| format!("{backend}={weight}")).collect();
     shown.join(" ")
 }
 
@@ -82,13 +80,15 @@ fn shown(contents: &Contents, address: &str) -> String {
                     RuleOrigin::ServiceDefault => "default".to_owned(),
                     RuleOrigin::Object { object, field } => format!("{object} {field}"),
                 };
-                let mut to = backends(&rule.backends);
+                let mut to = backends(rule.backends.iter().map(|one| (&one.backend, one.weight)));
                 if rule.missing_weight > 0 {
                     to.push_str(&format!(" missing={}", rule.missing_weight));
                 }
                 text.push_str(&format!("  [{}] -> {to} ({origin})\n", matched.join(", ")));
             }
-            text.push_str(&format!("  tcp -> {}", backends(&service.tcp_backends)));
+            let connections = service.connections.backends.iter();
+            let connections = backends(connections.map(|one| (&one.backend, one.weight)));
+            text.push_str(&format!("  tcp -> {connections}"));
             text
         }
     }
@@ -110,7 +110,8 @@ fn endpoints(contents: &Contents, service: &str, port: u16) -> Vec<String> {
         port: heddle_model::names::Port::new(port).unwrap(),
     };
     match &contents.resource(&ResourceKey::Endpoints(key)).unwrap().content {
-        snapshot::Content::Endpoints(endpoints) => endpoints
+        snapshot::Content::Endpoints(set) => set
+            .endpoints
             .iter()
             .map(|endpoint| format!("{} {}", endpoint.address, peer(&endpoint.peer)))
             .collect(),

@@ -44,6 +44,7 @@ mod tests {
                     address: SocketAddr::from(([10, 0, 0, last], 80)),
                     peer: ExpectedPeer::Plaintext,
                     zone: zone.to_string(),
+                    node: String::new(),
                     pod: String::new(),
                 })
                 .collect()

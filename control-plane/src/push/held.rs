@@ -234,7 +234,7 @@ impl Held {
             return None;
         }
         match &self.content.as_ref()?.content {
-            Content::Endpoints(endpoints) => Some((self.version, endpoints)),
+            Content::Endpoints(set) => Some((self.version, &set.endpoints)),
             Content::Workload(_) | Content::Destination(_) => None,
         }
     }

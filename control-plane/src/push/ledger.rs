@@ -11,7 +11,7 @@ use heddle_proto::discovery as wire;
 
 use crate::push::delta;
 use crate::push::held::{Held, Known, Refusal, StandIn, Standing};
-use crate::snapshot::{Content, Resource, Snapshot};
+use crate::snapshot::{Content, Resource, Snapshot, policy};
 
 /// What one proxy holds.
 #[derive(Debug)]
@@ -352,20 +352,22 @@ fn update(
     let content = match &resource.content {
         Content::Workload(workload) => Kind::Workload(workload.into()),
         Content::Destination(destination) => Kind::Destination(destination.into()),
-        Content::Endpoints(endpoints) => Kind::Endpoints(match base {
+        Content::Endpoints(set) => Kind::Endpoints(match base {
             // The same version cannot be base and result.
             Some((base_version, old)) if base_version < version => {
-                let delta = delta::between(old, endpoints);
+                let delta = delta::between(old, &set.endpoints);
                 wire::Endpoints {
                     base_version: base_version.0,
                     upserted: delta.upserted.into_iter().map(Into::into).collect(),
                     removed: delta.removed.into_iter().map(Into::into).collect(),
+                    policy: policy(set),
                 }
             }
             Some(_) | None => wire::Endpoints {
                 base_version: 0,
-                upserted: endpoints.iter().map(Into::into).collect(),
+                upserted: set.endpoints.iter().map(Into::into).collect(),
                 removed: Vec::new(),
+                policy: policy(set),
             },
         }),
     };

@@ -41,6 +41,8 @@ pub struct SliceEndpoint {
     pub target: Target,
     /// Its topology zone; empty if not known.
     pub zone: String,
+    /// The node it runs on; empty if not known.
+    pub node: String,
 }
 
 /// Which pod an endpoint is.
@@ -117,6 +119,7 @@ fn endpoint(endpoint: &api::Endpoint, field: &str) -> Result<SliceEndpoint, Reje
         ready: conditions.and_then(|conditions| conditions.ready).unwrap_or(true),
         target,
         zone: endpoint.zone.clone().unwrap_or_default(),
+        node: endpoint.node_name.clone().unwrap_or_default(),
     })
 }
 

@@ -20,6 +20,7 @@ impl From<&Endpoint> for wire::Endpoint {
             mesh,
             zone: endpoint.zone.clone(),
             pod: endpoint.pod.clone(),
+            node: endpoint.node.clone(),
         }
     }
 }
@@ -35,7 +36,7 @@ impl TryFrom<wire::Endpoint> for Endpoint {
             None => ExpectedPeer::Plaintext,
             Some(peer) => mesh_peer(&peer).map_err(|error| error.within("mesh"))?,
         };
-        Ok(Self { address, peer, zone: wire.zone, pod: wire.pod })
+        Ok(Self { address, peer, zone: wire.zone, node: wire.node, pod: wire.pod })
     }
 }
 

@@ -129,3 +129,11 @@ impl TryFrom<wire::ResourceKey> for ResourceKey {
         }
     }
 }
+
+/// A service's port that must be there.
+pub(super) fn service_port(
+    wire: Option<wire::ServicePort>,
+    field: &str,
+) -> Result<ServicePort, InvalidMessage> {
+    ServicePort::try_from(required(wire, field)?).map_err(|error| error.within(field))
+}

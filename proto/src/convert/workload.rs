@@ -22,6 +22,9 @@ impl From<&Workload> for wire::Workload {
             pod_uid: workload.pod_uid.to_string(),
             inbound_mode: inbound_mode.into(),
             ports: ports.collect(),
+            rate_limits: workload.rate_limits.iter().map(Into::into).collect(),
+            zone: workload.zone.clone(),
+            node: workload.node.clone(),
         }
     }
 }
@@ -48,6 +51,9 @@ impl TryFrom<wire::Workload> for Workload {
             pod_uid: wire.pod_uid.parse().map_err(|error| InvalidMessage::new("pod_uid", error))?,
             inbound_mode,
             ports: all(wire.ports, "ports")?,
+            rate_limits: all(wire.rate_limits, "rate_limits")?,
+            zone: wire.zone,
+            node: wire.node,
         })
     }
 }

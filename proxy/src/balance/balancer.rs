@@ -271,6 +271,7 @@ mod tests {
             address: ([10, 0, 0, number], 80).into(),
             peer: ExpectedPeer::Plaintext,
             zone: String::new(),
+            node: String::new(),
             pod: pod.to_owned(),
         }
     }

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use heddle_model::destination::{EndpointDestination, ServiceDestination};
-use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
 use heddle_model::names::{Port, Protocol, ServiceName, ServicePort};
-use heddle_model::route::{RuleOrigin, Timeouts, WeightedBackend};
+use heddle_model::route::{HttpBackend, RuleOrigin, Timeouts, WeightedBackend};
 
 use crate::balance::balancer::Balancer;
 use crate::discovery::state::Meaning;
@@ -85,10 +85,10 @@ impl Resolver {
             Meaning::PassThrough => Resolved::PassThrough,
             Meaning::Refused { reason } => Resolved::Refused { reason },
             Meaning::Service { service, compiled } => {
-                Resolved::Service(Arc::new(self.service(service, compiled)))
+                Resolved::Service(Arc::new(self.service(*service, compiled)))
             }
             Meaning::Endpoint(endpoint) => {
-                return self.endpoint(address, endpoint);
+                return self.endpoint(address, *endpoint);
             }
         };
         self.pods.remove(&address);
@@ -96,8 +96,8 @@ impl Resolver {
     }
 
     /// All endpoints of a service's port.
-    pub fn update(&mut self, service: &ServicePort, endpoints: Vec<Endpoint>) {
-        self.balancer(service).update(endpoints);
+    pub fn update(&mut self, service: &ServicePort, set: EndpointSet) {
+        self.balancer(service).update(set.endpoints);
     }
 
     /// Endpoints that are not held any more. A destination that still refers to them keeps its
@@ -126,20 +126,20 @@ impl Resolver {
         destination: ServiceDestination,
         compiled: Vec<CompiledRule>,
     ) -> ResolvedService {
-        let ServiceDestination { service, protocol, http_rules, tcp_backends } = destination;
+        let ServiceDestination { service, protocol, http_rules, connections, .. } = destination;
         debug_assert_eq!(http_rules.len(), compiled.len(), "one compiled rule for each");
         let rules = http_rules
             .into_iter()
             .zip(compiled)
             .map(|(rule, compiled)| ResolvedRule {
                 compiled,
-                backends: self.weighted(&rule.backends),
+                backends: self.weighted_http(&rule.backends),
                 missing_weight: rule.missing_weight,
                 timeouts: rule.timeouts,
                 origin: rule.origin,
             })
             .collect();
-        ResolvedService { service, protocol, rules, tcp: self.weighted(&tcp_backends) }
+        ResolvedService { service, protocol, rules, tcp: self.weighted(&connections.backends) }
     }
 
     fn endpoint(&mut self, address: SocketAddr, destination: EndpointDestination) -> Resolved {
@@ -154,6 +154,13 @@ impl Resolver {
         balancer.update(vec![endpoint]);
         self.pods.insert(address, (backend, Arc::clone(&balancer)));
         Resolved::Endpoint(Arc::new(ResolvedEndpoint { balancer, protocol, service }))
+    }
+
+    fn weighted_http(&mut self, backends: &[HttpBackend]) -> Vec<WeightedBalancer> {
+        backends
+            .iter()
+            .map(|weighted| (self.balancer(&weighted.backend), weighted.weight))
+            .collect()
     }
 
     fn weighted(&mut self, backends: &[WeightedBackend]) -> Vec<WeightedBalancer> {

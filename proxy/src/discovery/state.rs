@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use heddle_model::destination::{Destination, EndpointDestination, ServiceDestination};
-use heddle_model::endpoint::Endpoint;
+use heddle_model::endpoint::{Endpoint, EndpointSet};
 use heddle_model::identity::PodUid;
 use heddle_model::names::ServicePort;
 use heddle_model::resource::{ResourceKey, Version};
@@ -77,8 +77,8 @@ pub enum Change {
         /// Endpoints that are not held any more.
         unused: Vec<ServicePort>,
     },
-    /// All endpoints of a service's port.
-    Endpoints(ServicePort, Vec<Endpoint>),
+    /// All endpoints of a service's port, and how they are used.
+    Endpoints(ServicePort, Box<EndpointSet>),
     /// Endpoints that are not held any more.
     EndpointsRemoved(ServicePort),
 }
@@ -96,12 +96,12 @@ pub enum Meaning {
     /// A service's port.
     Service {
         /// As it was sent.
-        service: ServiceDestination,
+        service: Box<ServiceDestination>,
         /// One for each of its rules, in order.
         compiled: Vec<CompiledRule>,
     },
     /// A pod's own address.
-    Endpoint(EndpointDestination),
+    Endpoint(Box<EndpointDestination>),
 }
 
 /// What to ask the control plane for.
@@ -359,9 +359,10 @@ impl State {
             return Err(refusal(&reason));
         }
         let all = endpoints.values().cloned().collect();
+        let set = EndpointSet { endpoints: all, policy: change.policy };
         self.withdrawn.remove(service);
         self.hold(key, stamp, Value::Endpoints(endpoints));
-        Ok(Change::Endpoints(service.clone(), all))
+        Ok(Change::Endpoints(service.clone(), Box::new(set)))
     }
 
     fn hold(&mut self, key: ResourceKey, stamp: Stamp, value: Value) -> Option<Value> {
@@ -401,7 +402,7 @@ fn understand(destination: Destination) -> Result<(Meaning, Vec<ServicePort>), R
     match destination {
         Destination::PassThrough => Ok((Meaning::PassThrough, Vec::new())),
         Destination::Refused { reason } => Ok((Meaning::Refused { reason }, Vec::new())),
-        Destination::Endpoint(endpoint) => Ok((Meaning::Endpoint(endpoint), Vec::new())),
+        Destination::Endpoint(endpoint) => Ok((Meaning::Endpoint(Box::new(endpoint)), Vec::new())),
         Destination::Service(service) => {
             let compiled = compile(&service.http_rules).map_err(|error| Refusal {
                 reason: error.reason,
@@ -409,6 +410,7 @@ fn understand(destination: Destination) -> Result<(Meaning, Vec<ServicePort>), R
                 field: error.field,
             })?;
             let refers_to = service.backends().into_iter().cloned().collect();
+            let service = Box::new(service);
             Ok((Meaning::Service { service, compiled }, refers_to))
         }
     }

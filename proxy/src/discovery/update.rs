@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use heddle_model::destination::Destination;
 use heddle_model::endpoint::Endpoint;
 use heddle_model::names::ObjectReference;
+use heddle_model::policy::BackendPolicy;
 use heddle_model::resource::{ResourceKey, Version};
 use heddle_model::workload::Workload;
 use heddle_proto::convert::InvalidMessage;
@@ -46,6 +47,8 @@ pub struct EndpointsChange {
     pub upserted: Vec<Endpoint>,
     /// Gone.
     pub removed: Vec<SocketAddr>,
+    /// How they are all used.
+    pub policy: BackendPolicy,
 }
 
 /// Why an update is refused.
@@ -144,6 +147,9 @@ fn endpoints_change(endpoints: wire::Endpoints) -> Result<EndpointsChange, Inval
             .into_iter()
             .map(SocketAddr::try_from)
             .collect::<Result<_, InvalidMessage>>()?,
+        policy: endpoints
+            .policy
+            .map_or_else(|| Ok(BackendPolicy::default()), BackendPolicy::try_from)?,
     })
 }
 

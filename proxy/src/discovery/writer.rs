@@ -224,7 +224,7 @@ impl Writer {
                 self.publish(address, resolved);
                 self.drop_endpoints(&unused);
             }
-            Change::Endpoints(service, endpoints) => self.resolver.update(&service, endpoints),
+            Change::Endpoints(service, set) => self.resolver.update(&service, *set),
             Change::EndpointsRemoved(service) => self.drop_endpoints(&[service]),
         }
         self.metrics.updated(UpdateOutcome::Acked);

@@ -157,6 +157,9 @@ mod tests {
             pod_uid: "u1".parse().unwrap(),
             inbound_mode,
             ports: vec![InboundPort { port: Port::new(80).unwrap(), protocol: Protocol::Http1 }],
+            rate_limits: Vec::new(),
+            zone: String::new(),
+            node: String::new(),
         }
     }
 

@@ -30,6 +30,7 @@ impl Applications {
             address,
             peer: ExpectedPeer::Plaintext,
             zone: String::new(),
+            node: String::new(),
             pod: workload.name.clone(),
         }]);
         // Callers choose the port: beyond the limit a connection shares its pool with none.
@@ -88,6 +89,9 @@ mod tests {
             pod_uid: "u1".parse().unwrap(),
             inbound_mode: InboundMode::Strict,
             ports: vec![InboundPort { port: Port::new(80).unwrap(), protocol: Protocol::Detect }],
+            rate_limits: Vec::new(),
+            zone: String::new(),
+            node: String::new(),
         }
     }
 

@@ -46,6 +46,9 @@ fn workload(name: &str, inbound_mode: InboundMode, port: u16, protocol: Protocol
         pod_uid: pod_uid(name),
         inbound_mode,
         ports: vec![InboundPort { port: Port::new(port).unwrap(), protocol }],
+        rate_limits: Vec::new(),
+        zone: String::new(),
+        node: String::new(),
     }
 }
 
@@ -80,6 +83,7 @@ impl Pair {
             address: gate,
             peer: ExpectedPeer::Mesh { identity: identity("server"), pod_uid: pod_uid(expected) },
             zone: String::new(),
+            node: String::new(),
             pod: "server".to_owned(),
         };
         let (store, _writer, _asks) = store::channel();

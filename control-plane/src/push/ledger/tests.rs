@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use heddle_model::destination::{Destination, ServiceDestination};
-use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
 use heddle_model::names::{Port, Protocol, ServiceName};
-use heddle_model::route::WeightedBackend;
+use heddle_model::policy::BackendPolicy;
+use heddle_model::route::{ConnectionRule, RuleOrigin, WeightedBackend};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,15 +48,21 @@ impl World {
                 service: port(service),
                 protocol: Protocol::Detect,
                 http_rules: Vec::new(),
-                tcp_backends: backends
-                    .iter()
-                    .map(|backend| WeightedBackend { backend: port(*backend), weight: 1 })
-                    .collect(),
+                tls_rules: Vec::new(),
+                connections: ConnectionRule {
+                    backends: backends
+                        .iter()
+                        .map(|backend| WeightedBackend { backend: port(*backend), weight: 1 })
+                        .collect(),
+                    missing_weight: 0,
+                    origin: RuleOrigin::ServiceDefault,
+                },
             });
             let endpoint = |last: &u8| Endpoint {
                 address: SocketAddr::from(([10, 42, 0, *last], 80)),
                 peer: ExpectedPeer::Plaintext,
                 zone: String::new(),
+                node: String::new(),
                 pod: String::new(),
             };
             let endpoints = endpoints.iter().map(endpoint).collect();
@@ -64,7 +71,8 @@ impl World {
             contents
                 .destinations
                 .insert(port(service), resource(Content::Destination(destination)));
-            contents.endpoints.insert(port(service), resource(Content::Endpoints(endpoints)));
+            let set = EndpointSet { endpoints, policy: BackendPolicy::default() };
+            contents.endpoints.insert(port(service), resource(Content::Endpoints(set)));
         }
         Snapshot { version: Version(version), contents: Arc::new(contents) }
     }
@@ -128,7 +136,7 @@ impl Proxy {
                     panic!("only services are known: {destination:?}");
                 };
                 let mut needs = BTreeSet::new();
-                for backend in &service.tcp_backends {
+                for backend in service.connections.iter().flat_map(|rule| &rule.backends) {
                     let needed = ServicePort::try_from(backend.backend.clone().unwrap()).unwrap();
                     let needed = ResourceKey::Endpoints(needed);
                     assert!(self.endpoints.contains_key(&needed), "{needed} comes before {key}");
@@ -297,7 +305,9 @@ proptest! {
                 let wished = run.snapshot.contents.resource(&key).unwrap();
                 let (_, digest, held) = &run.proxy.endpoints[&key];
                 prop_assert_eq!(*digest, wished.digest);
-                let Content::Endpoints(endpoints) = &wished.content else { panic!("endpoints") };
+                let Content::Endpoints(EndpointSet { endpoints, .. }) = &wished.content else {
+                    panic!("endpoints")
+                };
                 let whole: Vec<wire::Endpoint> = endpoints.iter().map(Into::into).collect();
                 prop_assert_eq!(held.values().cloned().collect::<Vec<_>>(), whole);
             }

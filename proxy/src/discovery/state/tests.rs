@@ -2,7 +2,10 @@
 
 use heddle_model::endpoint::ExpectedPeer;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName};
-use heddle_model::route::{HttpMatch, HttpRule, PathMatch, RuleOrigin, Timeouts, WeightedBackend};
+use heddle_model::policy::BackendPolicy;
+use heddle_model::route::{
+    ConnectionRule, HttpBackend, HttpMatch, HttpRule, PathMatch, RuleOrigin,
+};
 use heddle_model::workload::InboundMode;
 use proptest::prelude::*;
 
@@ -22,6 +25,7 @@ fn endpoint(number: u8) -> Endpoint {
         address: SocketAddr::from(([10, 42, 0, number], 8080)),
         peer: ExpectedPeer::Plaintext,
         zone: String::new(),
+        node: String::new(),
         pod: format!("pod-{number}"),
     }
 }
@@ -53,18 +57,21 @@ fn routed(backend: &str, path: PathMatch) -> Destination {
         },
         field: "spec.rules[0]".into(),
     };
+    let backend = HttpBackend { backend: service(backend), weight: 1, filters: Vec::new() };
     let rule = HttpRule {
         matches: vec![HttpMatch { path: Some(path), ..HttpMatch::default() }],
-        backends: vec![WeightedBackend { backend: service(backend), weight: 1 }],
-        missing_weight: 0,
-        timeouts: Timeouts::default(),
-        origin,
+        ..HttpRule::to(vec![backend], origin)
     };
     Destination::Service(ServiceDestination {
         service: service("api"),
         protocol: Protocol::Http1,
         http_rules: vec![rule],
-        tcp_backends: Vec::new(),
+        tls_rules: Vec::new(),
+        connections: ConnectionRule {
+            backends: Vec::new(),
+            missing_weight: 0,
+            origin: RuleOrigin::ServiceDefault,
+        },
     })
 }
 
@@ -81,6 +88,7 @@ fn endpoints(name: &str, version: u64, base: u64, up: &[u8], gone: &[u8]) -> Upd
             base: Version(base),
             upserted: up.iter().copied().map(endpoint).collect(),
             removed: gone.iter().map(|number| endpoint(*number).address).collect(),
+            policy: BackendPolicy::default(),
         }),
     }
 }
@@ -91,10 +99,10 @@ fn removed(name: &str, version: u64) -> Update {
 }
 
 fn pods(outcome: Outcome) -> Vec<String> {
-    let Outcome::Ack(Change::Endpoints(_, endpoints)) = outcome else {
+    let Outcome::Ack(Change::Endpoints(_, set)) = outcome else {
         panic!("no endpoints: {outcome:?}")
     };
-    endpoints.into_iter().map(|endpoint| endpoint.pod).collect()
+    set.endpoints.into_iter().map(|endpoint| endpoint.pod).collect()
 }
 
 #[test]
@@ -245,6 +253,9 @@ fn nothing_is_held_of_what_is_not_wanted() {
         pod_uid: "uid-2".parse().unwrap(),
         inbound_mode: InboundMode::Strict,
         ports: Vec::new(),
+        rate_limits: Vec::new(),
+        zone: String::new(),
+        node: String::new(),
     };
     for uid in ["uid-1", "uid-2"] {
         let update = Update {

@@ -202,7 +202,7 @@ async fn the_own_workload_makes_it_ready_and_an_older_one_is_acknowledged_as_wha
             name: name.into(),
             pod_uid: "uid-1".into(),
             inbound_mode: wire::InboundMode::Strict.into(),
-            ports: Vec::new(),
+            ..wire::Workload::default()
         };
         let update = wire::Update {
             key: Some(wire::ResourceKey::from(&ResourceKey::Workload("uid-1".parse().unwrap()))),

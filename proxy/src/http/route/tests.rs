@@ -1,27 +1,17 @@
 //! Route matching by table, and against an oracle that is written another way.
 
-use std::time::Duration;
-
-use heddle_model::route::{Timeouts, WeightedBackend};
 use proptest::prelude::*;
 
 use super::*;
 
 fn rule(matches: Vec<HttpMatch>) -> HttpRule {
-    HttpRule {
-        matches,
-        backends: Vec::<WeightedBackend>::new(),
-        missing_weight: 0,
-        timeouts: Timeouts { request: Some(Duration::from_secs(1)), backend_request: None },
-        origin: RuleOrigin::Object {
-            object: ObjectReference {
-                kind: "HTTPRoute".to_owned(),
-                namespace: "default".to_owned(),
-                name: "api".to_owned(),
-            },
-            field: "spec.rules[0]".to_owned(),
-        },
-    }
+    let object = ObjectReference {
+        kind: "HTTPRoute".to_owned(),
+        namespace: "default".to_owned(),
+        name: "api".to_owned(),
+    };
+    let origin = RuleOrigin::Object { object, field: "spec.rules[0]".to_owned() };
+    HttpRule { matches, ..HttpRule::to(Vec::new(), origin) }
 }
 
 fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Request<()> {
