@@ -6,6 +6,8 @@
 //! narrows the gap and cannot close it, as servers take more than can be foreseen: that header can be
 //! relied on only where the port is declared to be HTTP.
 
+use crate::http::gate::octets::is_token;
+
 /// What the first bytes of a connection say.
 ///
 /// More bytes never change a verdict other than [`Verdict::NeedMore`].
@@ -120,7 +122,7 @@ fn version(bytes: &[u8]) -> Result<&[u8], Verdict> {
     if bytes.is_empty() {
         return Err(Verdict::NeedMore);
     }
-    let bytes = after(bytes, is_token_byte, METHOD_LIMIT_BYTES)?;
+    let bytes = after(bytes, is_token, METHOD_LIMIT_BYTES)?;
     let bytes = after(bytes, is_space, LIMIT_BYTES)?;
     let bytes = after(bytes, is_target_byte, LIMIT_BYTES)?;
     after(bytes, is_space, LIMIT_BYTES)
@@ -146,11 +148,6 @@ fn is_space(byte: u8) -> bool {
 
 fn is_line_end(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n')
-}
-
-/// RFC 9110, section 5.6.2: what a method may consist of.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Anything visible; bytes above ASCII are accepted by many servers.

@@ -4,6 +4,7 @@ mod attempt;
 pub mod body;
 pub mod breaker;
 pub mod client;
+pub mod gate;
 pub mod headers;
 pub mod pool;
 pub mod respond;
@@ -11,7 +12,6 @@ pub mod route;
 pub mod send;
 pub mod server;
 pub mod stack;
-pub mod target;
 pub mod upgrade;
 
 use http::{Request, Response};

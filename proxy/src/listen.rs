@@ -60,6 +60,11 @@ pub struct DataPathSettings {
     pub inbound_idle: Duration,
     /// How long an outbound HTTP connection may be without a request.
     pub outbound_idle: Duration,
+    /// How long the head of a request may take, from its first byte, of HTTP/1.
+    pub request_head_timeout: Duration,
+    /// How long nothing may come of a request's body that is waited for, and nothing be taken of an
+    /// answer, of HTTP/1.
+    pub request_body_idle: Duration,
     /// How often an HTTP/2 peer is asked whether it is there, while requests are open.
     pub http2_ping_interval: Duration,
     /// How long it may take to answer that.
@@ -80,6 +85,8 @@ impl Default for DataPathSettings {
             detection_timeout: DETECTION_TIMEOUT,
             inbound_idle: INBOUND_IDLE_TIMEOUT,
             outbound_idle: OUTBOUND_IDLE_TIMEOUT,
+            request_head_timeout: REQUEST_HEAD_TIMEOUT,
+            request_body_idle: REQUEST_BODY_IDLE_TIMEOUT,
             http2_ping_interval: HTTP2_PING_INTERVAL,
             http2_ping_timeout: HTTP2_PING_TIMEOUT,
             drain_quiet: DRAIN_QUIET,
@@ -290,6 +297,15 @@ pub const INBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// More than the pools of common HTTP clients keep connections for, so that the application closes
 /// first, as it would without a mesh.
 pub const OUTBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// As long as [`DETECTION_TIMEOUT`]: a head is one packet or two.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Envoy's default for a stream on which nothing moves.
+pub const REQUEST_BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a client may be waited for, in all, for a body whose length it has said; as Apache's
+/// mod_reqtimeout has it, `body=20,MinRate=500`.
+pub const REQUEST_BODY_GRACE: Duration = Duration::from_secs(20);
+/// How many bytes of such a body earn another second.
+pub const REQUEST_BODY_RATE: u64 = 500;
 /// Finds a peer that vanished without a word.
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// As above.

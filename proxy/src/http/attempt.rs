@@ -16,6 +16,7 @@ use tracing::debug;
 use crate::balance::balancer::{BalancedEndpoint, InFlight};
 use crate::connect::{ConnectError, Dialer};
 use crate::http::body::{Body, BodyError};
+use crate::http::gate::response::{self, Fault};
 use crate::http::headers::Caller;
 use crate::http::pool::{
     Exchange, HeldConnection, Http1Connection, Http2Connection, IDLE_TIMEOUT, StreamPlace,
@@ -59,6 +60,8 @@ pub(super) enum Unanswered {
     Lost(Lost),
     /// The client did not send all of the request.
     NotAllThere { error: hyper::Error },
+    /// What came could be read in two ways.
+    Ambiguous { fault: Fault },
     /// The backend took longer than one attempt may.
     TooLate { limit: Duration },
 }
@@ -115,11 +118,15 @@ impl Attempt<'_> {
         };
         let again = self.copy_for_repeating(&request, is_new);
         let is_connect = request.method() == Method::CONNECT;
+        let asked = headers::wants_tunnel(&request);
         match self.in_time(connection.sender.try_send_request(request)).await? {
-            Ok(response) if agrees(&response, is_connect) => {
-                Ok(agreed(response, &connection, in_flight))
-            }
-            Ok(response) => Ok(self.hold(response, in_flight, HeldConnection::Http1(connection))),
+            Ok(response) => match response::judge(&response, asked) {
+                Err(fault) => Err(Unanswered::Ambiguous { fault }.into()),
+                Ok(()) if agrees(&response, is_connect) => {
+                    Ok(agreed(response, &connection, in_flight))
+                }
+                Ok(()) => Ok(self.hold(response, in_flight, HeldConnection::Http1(connection))),
+            },
             // One exchange at a time: without an answer there is no other.
             Err(error) => Err(unsuccessful(error, again, true, is_new)),
         }

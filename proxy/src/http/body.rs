@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::http::breaker::Breaker;
+use crate::http::gate::{admitted, exchanges};
 use crate::http::pool::Exchange;
 
 /// A body, and what is to be given back when it ends.
@@ -22,6 +23,8 @@ pub struct Body {
     deadlines: Vec<Pin<Box<Sleep>>>,
     /// Of the connection that it goes to, if its end may be the connection's.
     breaker: Option<Breaker>,
+    /// The exchange on the connection that it goes to, which ends with it.
+    served: Option<exchanges::Exchange>,
 }
 
 enum Kind {
@@ -59,7 +62,7 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, exchange: None, deadlines: Vec::new(), breaker: None }
+        Self { kind, exchange: None, deadlines: Vec::new(), breaker: None, served: None }
     }
 
     /// Fails at `deadline`, if it has not ended by then.
@@ -76,6 +79,12 @@ impl Body {
         self
     }
 
+    /// Ends `exchange` with itself.
+    pub fn serving(mut self, exchange: exchanges::Exchange) -> Self {
+        self.served = Some(exchange);
+        self
+    }
+
     fn poll_kind(
         &mut self,
         context: &mut Context<'_>,
@@ -88,10 +97,19 @@ impl Body {
         match &mut self.kind {
             Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Kind::Incoming(incoming) => {
-                http_body::Body::poll_frame(Pin::new(incoming), context).map_err(BodyError::Broken)
+                let polled = http_body::Body::poll_frame(Pin::new(incoming), context);
+                polled.map_ok(without_claims).map_err(BodyError::Broken)
             }
         }
     }
+}
+
+/// What comes after a body says nothing that belongs before it.
+fn without_claims(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        admitted::keep_trailers(trailers);
+    }
+    frame
 }
 
 impl From<Incoming> for Body {

@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use heddle_model::identity::SpiffeId;
 use http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Version};
+
+use crate::http::gate::fields;
 
 /// Who sent an inbound request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,23 +24,13 @@ pub enum Caller {
     },
 }
 
-/// Whether the client asks for the connection itself (RFC 9110, sections 7.8 and 9.3.6).
+/// Whether a request that was admitted asks for the connection itself (RFC 9110, sections 7.8 and
+/// 9.3.6): the gate leaves the wish in it only then.
 pub fn wants_tunnel<B>(request: &Request<B>) -> bool {
     if request.version() >= Version::HTTP_2 {
         return false;
     }
-    request.method() == Method::CONNECT
-        || (request.headers().contains_key(UPGRADE)
-            && !wants_http(request.headers())
-            && list(request.headers(), CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade")))
-}
-
-/// Whether an upgrade is one to HTTP/2: its requests would pass unseen through a tunnel. A server
-/// need not agree, and is not asked.
-fn wants_http(headers: &HeaderMap) -> bool {
-    list(headers, UPGRADE)
-        .filter_map(|protocol| protocol.split('/').next())
-        .any(|name| ["h2c", "h2", "http"].iter().any(|http| name.eq_ignore_ascii_case(http)))
+    request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
 }
 
 /// Removes what is meant for this hop only from a request; with `tunnel`, the wish to upgrade goes
@@ -78,8 +70,6 @@ fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = list(headers, CONNECTION)
             .filter_map(|name| name.parse().ok())
-            // Naming these would take from the request what it cannot do without.
-            .filter(|name| *name != HOST && *name != CLIENT_CERTIFICATE_HEADER)
             .collect();
         for name in named {
             headers.remove(name);
@@ -102,17 +92,8 @@ fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-/// Replaces whatever the caller says of itself by what its certificate says.
+/// Tells what the caller's certificate says of it. What it says of itself did not pass the gate.
 pub fn set_caller(headers: &mut HeaderMap, caller: &Caller) {
-    // To an application that reads headers from variables, as CGI has it, `_` is the same as `-`.
-    let said: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().replace('_', "-") == CLIENT_CERTIFICATE_HEADER.as_str())
-        .cloned()
-        .collect();
-    for name in said {
-        headers.remove(name);
-    }
     match caller {
         Caller::Plaintext => {}
         Caller::Mutual { caller, own } => {
@@ -128,7 +109,7 @@ pub fn set_caller(headers: &mut HeaderMap, caller: &Caller) {
 
 /// Envoy's name, which applications know.
 pub const CLIENT_CERTIFICATE_HEADER: HeaderName =
-    HeaderName::from_static("x-forwarded-client-cert");
+    HeaderName::from_static(fields::CLIENT_CERTIFICATE);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -9,6 +9,8 @@ use http::{Response, StatusCode, Version};
 
 use crate::connect::ConnectError;
 use crate::http::body::Body;
+use crate::http::gate::refusal::Refusal;
+use crate::http::gate::response::Fault;
 
 /// Why a request was not answered by its backend.
 #[derive(Debug, thiserror::Error)]
@@ -83,11 +85,19 @@ pub enum ProxyError {
         /// The backend that was picked.
         backend: String,
     },
-    /// The request cannot be forwarded as it is.
-    #[error("the request is not valid: {reason}")]
+    /// The request does not pass the gate.
+    #[error("the request is not valid: {refusal}")]
     BadRequest {
+        /// The rule that it broke.
+        refusal: Refusal,
+    },
+    /// The backend's answer could be read in two ways.
+    #[error("the answer of {backend} has {fault}")]
+    BadResponse {
+        /// The backend that was picked.
+        backend: String,
         /// What is wrong.
-        reason: &'static str,
+        fault: Fault,
     },
     /// The request asks for what the proxy cannot do.
     #[error("the proxy does not support {what}")]
@@ -166,8 +176,11 @@ impl ProxyError {
             Self::Overloaded { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", GrpcStatus::ResourceExhausted)
             }
-            Self::BadRequest { .. } => {
-                (StatusCode::BAD_REQUEST, "bad_request", GrpcStatus::Internal)
+            Self::BadRequest { refusal } => {
+                (refusal.status(), refusal.reason(), GrpcStatus::Internal)
+            }
+            Self::BadResponse { .. } => {
+                (StatusCode::BAD_GATEWAY, "bad_response", GrpcStatus::Unavailable)
             }
             Self::NotSupported { .. } => {
                 (StatusCode::NOT_IMPLEMENTED, "not_supported", GrpcStatus::Unimplemented)
@@ -187,7 +200,8 @@ impl ProxyError {
     /// Whether the client should connect again: its connection leads nowhere any more.
     fn ends_connection(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::DestinationChanged => true,
+            // What follows a request that does not pass could be part of it.
+            Self::Refused { .. } | Self::DestinationChanged | Self::BadRequest { .. } => true,
             Self::NoRoute { .. }
             | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
@@ -197,7 +211,7 @@ impl ProxyError {
             | Self::RequestTimeout { .. }
             | Self::BackendTimeout { .. }
             | Self::Overloaded { .. }
-            | Self::BadRequest { .. }
+            | Self::BadResponse { .. }
             | Self::NotSupported { .. }
             | Self::Internal { .. } => false,
         }
@@ -328,7 +342,14 @@ mod tests {
             (ProxyError::RequestTimeout { limit }, 504, "request_timeout", "4"),
             (ProxyError::BackendTimeout { limit }, 504, "backend_timeout", "4"),
             (ProxyError::Overloaded { backend: backend() }, 503, "overloaded", "8"),
-            (ProxyError::BadRequest { reason: "no host" }, 400, "bad_request", "13"),
+            (ProxyError::BadRequest { refusal: Refusal::HostMissing }, 400, "bad_request", "13"),
+            (ProxyError::BadRequest { refusal: Refusal::HeadTimeout }, 408, "head_timeout", "13"),
+            (
+                ProxyError::BadResponse { backend: backend(), fault: Fault::LengthAndCoding },
+                502,
+                "bad_response",
+                "14",
+            ),
             (ProxyError::NotSupported { what: "a test" }, 501, "not_supported", "12"),
             (ProxyError::Internal { reason: "a test" }, 500, "internal", "13"),
         ]

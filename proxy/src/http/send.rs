@@ -16,6 +16,7 @@ use crate::connect::{ConnectError, Dialer};
 use crate::http::attempt::{Agreed, Attempt, Limit, Lost, Unanswered};
 use crate::http::body::Body;
 use crate::http::breaker::Breaker;
+use crate::http::gate::refusal::Refusal;
 use crate::http::respond::{ERROR_HEADER, ProxyError};
 use crate::http::upgrade::{End, Ends, tunnel};
 use crate::http::{HttpVersion, headers};
@@ -167,7 +168,15 @@ impl History {
             }
             // No endpoint has to do with it.
             Unanswered::NotAllThere { error } => {
-                Err(failure(ProxyError::ClientLost { source: error }, backend, None))
+                let error = match Refusal::of(&error) {
+                    Some(refusal) => ProxyError::BadRequest { refusal },
+                    None => ProxyError::ClientLost { source: error },
+                };
+                Err(failure(error, backend, None))
+            }
+            Unanswered::Ambiguous { fault } => {
+                let error = ProxyError::BadResponse { backend: label(), fault };
+                Err(failure(error, backend, Some(endpoint)))
             }
             Unanswered::TooLate { limit } => {
                 Err(failure(ProxyError::BackendTimeout { limit }, backend, Some(endpoint)))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,22 +20,23 @@ use crate::connect::Dialer;
 use crate::http::body::Body;
 use crate::http::breaker::{Breakable, Breaker, Reset};
 use crate::http::client::TaskExecutor;
-use crate::http::respond::ProxyError;
+use crate::http::gate::exchanges::{Answer, Exchanges};
+use crate::http::gate::io::Gated;
+use crate::http::gate::timers::Limits;
+use crate::http::respond::{Asked, ProxyError, respond};
 use crate::http::{HttpService, HttpVersion};
 use crate::listen::{
     HEADERS_LIMIT_BYTES, HTTP2_RESET_LIMIT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_LIMIT,
     HTTP2_STREAM_WINDOW_BYTES,
 };
+use crate::metrics::Metrics;
 
 /// How to serve a connection.
 #[derive(Clone, Debug)]
 pub struct Serving {
     /// What it speaks.
     pub version: HttpVersion,
-    /// How long it may be without a request.
-    ///
-    /// For HTTP/1 this also bounds how long the head of a request may take: hyper has one timer for
-    /// both.
+    /// How long it may be without a request. What a request may take is in the settings.
     pub idle: Duration,
     /// What may be under way on the whole connection, of HTTP/2.
     pub window_bytes: u32,
@@ -57,35 +58,42 @@ where
     I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
 {
     match serving.version {
-        HttpVersion::Http1 => serve_http1(io, service, serving).await,
+        HttpVersion::Http1 => serve_http1(io, service, serving, dialer).await,
         HttpVersion::Http2 => serve_http2(io, service, serving, dialer).await,
     }
 }
 
-async fn serve_http1<I>(io: I, service: HttpService, serving: Serving) -> Result<(), hyper::Error>
+async fn serve_http1<I>(
+    io: I,
+    service: HttpService,
+    serving: Serving,
+    dialer: &Dialer,
+) -> Result<(), hyper::Error>
 where
     I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
 {
+    let exchanges = Exchanges::default();
     let breaker = Breaker::default();
-    let io = Breakable::new(io, breaker.clone());
-    let drain = serving.drain.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (mut service, drain, breaker) = (service.clone(), drain.clone(), breaker.clone());
-        async move {
-            let mut request = request.map(Body::from);
-            request.extensions_mut().insert(breaker.clone());
-            let mut response = service.call(request).await?.map(|body| body.breaking(breaker));
-            if drain.is_some_and(|drain| drain.is_cancelled())
-                && !response.headers().contains_key(CONNECTION)
-            {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<Response<Body>, ProxyError>(response)
-        }
-    });
+    let limits = Limits {
+        idle: serving.idle,
+        head: dialer.settings.request_head_timeout,
+        body: dialer.settings.request_body_idle,
+        answer: dialer.settings.request_body_idle,
+    };
+    let io = Gated::new(Breakable::new(io, breaker.clone()), exchanges.clone(), limits);
+    let answering = Answering {
+        service,
+        exchanges,
+        breaker,
+        drain: serving.drain.clone(),
+        metrics: Arc::clone(&dialer.metrics),
+    };
+    let service = service_fn(move |request| answering.clone().answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(serving.idle)
+        // Never reached, as the gate's own limits are over before. With it, hyper looks for the
+        // next request as soon as it has answered one, and the gate knows since when it is idle.
+        .header_read_timeout(limits.idle.saturating_add(limits.head).saturating_mul(2))
         // Not half_close: hyper would not read while a request is in flight, so that a client that
         // gave up would not be noticed, and its request hold its place for as long as the backend
         // is silent. The price: who closes its sending side after a request gets no answer.
@@ -107,6 +115,57 @@ where
     }
     connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+/// Answers the requests of one HTTP/1 connection.
+#[derive(Clone)]
+struct Answering {
+    service: HttpService,
+    exchanges: Exchanges,
+    breaker: Breaker,
+    drain: Option<CancellationToken>,
+    metrics: Arc<Metrics>,
+}
+
+impl Answering {
+    async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Body>, ProxyError> {
+        let (exchange, refusal) = self.exchanges.call();
+        let asked = Asked::new(&request);
+        let is_connect = request.method() == Method::CONNECT;
+        let mut request = request.map(Body::from);
+        request.extensions_mut().insert(self.breaker.clone());
+        if let Some(refusal) = refusal {
+            request.extensions_mut().insert(refusal);
+        }
+        let response = self.service.call(request).await?;
+        let agrees = response.status() == StatusCode::SWITCHING_PROTOCOLS
+            || is_connect && response.status().is_success();
+        let mut response = match exchange.answer(agrees) {
+            Answer::Pass => response,
+            Answer::PassAndClose => closing(response),
+            Answer::Refuse(refusal) => self.fail(&ProxyError::BadRequest { refusal }, asked),
+            Answer::Unasked => {
+                let reason = "a tunnel that nobody asked for";
+                closing(self.fail(&ProxyError::Internal { reason }, asked))
+            }
+        };
+        let is_draining = self.drain.is_some_and(|drain| drain.is_cancelled());
+        if is_draining && !response.headers().contains_key(CONNECTION) {
+            response = closing(response);
+        }
+        Ok(response.map(|body| body.breaking(self.breaker).serving(exchange)))
+    }
+
+    fn fail(&self, error: &ProxyError, asked: Asked) -> Response<Body> {
+        self.metrics.count_error(error);
+        respond(error, asked)
+    }
+}
+
+/// The last one on its connection.
+fn closing(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn serve_http2<I>(

@@ -1,7 +1,7 @@
 //! What wraps a request, in which order: the one file that composes tower layers.
 //!
-//! Outbound: observe (metrics, trace, answer to errors) → route → time limit → send.
-//! Inbound: observe → caller → send.
+//! Outbound: observe (metrics, trace, answer to errors) → gate → route → time limit → send.
+//! Inbound: observe → gate → caller → send.
 //!
 //! Inside, layers are plain generics; the boxed type is at the seam to server.rs.
 
@@ -24,10 +24,10 @@ use crate::balance::weighted;
 use crate::connect::Dialer;
 use crate::discovery::resolved::{Resolved, ResolvedService};
 use crate::http::body::Body;
+use crate::http::gate::admitted::Admitted;
 use crate::http::headers::{self, Caller};
 use crate::http::respond::{Asked, ProxyError, client_closed, respond};
 use crate::http::send::{Answer, Failure, Outgoing, send};
-use crate::http::target::address;
 use crate::http::{HttpService, HttpVersion};
 use crate::metrics::{Direction, Protection, RequestLabels};
 
@@ -72,8 +72,10 @@ pub fn outbound(call: OutboundCall) -> HttpService {
         inbound_tls: None,
     };
     let dialer = Arc::clone(&call.dialer);
+    let (version, original) = (call.version, call.original);
     let stack = ServiceBuilder::new()
         .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
+        .layer(layer_fn(move |inner| admit(version, original, inner)))
         .layer(layer_fn(move |inner| route(Arc::clone(&call), inner)))
         .layer(layer_fn(limit_time))
         .service(service_fn(move |routed: Routed| send(Arc::clone(&dialer), routed.outgoing)));
@@ -93,8 +95,10 @@ pub fn inbound(call: InboundCall) -> HttpService {
         }),
     };
     let dialer = Arc::clone(&call.dialer);
+    let (version, original) = (call.version, call.original);
     let stack = ServiceBuilder::new()
         .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
+        .layer(layer_fn(move |inner| admit(version, original, inner)))
         .layer(layer_fn(move |inner| tell_caller(Arc::clone(&call), inner)))
         .service(service_fn(move |outgoing: Outgoing| send(Arc::clone(&dialer), outgoing)));
     BoxCloneSyncService::new(stack)
@@ -227,36 +231,51 @@ impl Observer {
     }
 }
 
-fn route<S>(
-    call: Arc<OutboundCall>,
+fn admit<S>(
+    version: HttpVersion,
+    original: SocketAddr,
     inner: S,
 ) -> impl Service<Request<Body>, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
 where
-    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
+    S: Service<Admitted, Response = Answer, Error = Failure, Future: Send>,
     S: Clone + Send + Sync + 'static,
 {
     service_fn(move |request: Request<Body>| {
         let inner = inner.clone();
+        let admitted = Admitted::new(request, version, original);
+        async move { inner.oneshot(admitted?).await }
+    })
+}
+
+fn route<S>(
+    call: Arc<OutboundCall>,
+    inner: S,
+) -> impl Service<Admitted, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    service_fn(move |admitted: Admitted| {
+        let inner = inner.clone();
         // The value is read, and the lock on it released, before anything waits.
-        let routed = route_one(&call, request);
+        let routed = route_one(&call, admitted);
         async move { inner.oneshot(routed?).await }
     })
 }
 
-fn route_one(call: &OutboundCall, mut request: Request<Body>) -> Result<Routed, Failure> {
+fn route_one(call: &OutboundCall, admitted: Admitted) -> Result<Routed, Failure> {
     let resolved = call.destination.borrow().clone();
     let (backend, timeouts) = match resolved {
         Resolved::PassThrough => return Err(ProxyError::DestinationChanged.into()),
         Resolved::Refused { reason } => return Err(ProxyError::Refused { reason }.into()),
         Resolved::Endpoint(endpoint) => (Arc::clone(&endpoint.balancer), None),
         Resolved::Service(service) => {
-            let (backend, timeouts) = pick_backend(&service, &request)?;
+            let (backend, timeouts) = pick_backend(&service, admitted.request())?;
             (backend, Some(timeouts))
         }
     };
-    address(&mut request, call.version, call.original)?;
     let outgoing = Outgoing {
-        request,
+        request: admitted.into_request(),
         version: call.version,
         backend,
         attempt_limit: timeouts.and_then(|timeouts| timeouts.backend_request),
@@ -325,18 +344,17 @@ async fn within(
 fn tell_caller<S>(
     call: Arc<InboundCall>,
     inner: S,
-) -> impl Service<Request<Body>, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
+) -> impl Service<Admitted, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
 where
     S: Service<Outgoing, Response = Answer, Error = Failure, Future: Send>,
     S: Clone + Send + Sync + 'static,
 {
-    service_fn(move |mut request: Request<Body>| {
+    service_fn(move |mut admitted: Admitted| {
         let (call, inner) = (Arc::clone(&call), inner.clone());
         async move {
-            headers::set_caller(request.headers_mut(), &call.caller);
-            address(&mut request, call.version, call.original)?;
+            headers::set_caller(admitted.headers_mut(), &call.caller);
             let outgoing = Outgoing {
-                request,
+                request: admitted.into_request(),
                 version: call.version,
                 backend: Arc::clone(&call.application),
                 attempt_limit: None,

@@ -1,0 +1,136 @@
+//! What the two ends of one HTTP/1 server connection tell each other: io.rs, which reads requests
+//! beneath hyper, and server.rs, which answers them above it. Nothing of it comes from the wire.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::http::gate::refusal::Refusal;
+
+/// The requests of one connection, in their order; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Exchanges(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Requests that were handed to hyper.
+    begun: u64,
+    /// Requests that hyper handed on.
+    called: u64,
+    /// Answers of which nothing is left to send.
+    ended: u64,
+    /// The request, by its number, in whose place something else was handed on.
+    refused: Option<(u64, Refusal)>,
+    /// The last request that asked for a tunnel, by its number.
+    asked: u64,
+    tunnel: Tunnel,
+}
+
+/// How far a request for a tunnel has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Tunnel {
+    #[default]
+    None,
+    /// Asked for; whether the client went on without waiting.
+    Asked { is_early: bool },
+    Agreed,
+    Declined,
+    /// Declined to a client that went on: what it sent is not read as anything.
+    Dropped,
+}
+
+/// What the answer to a request for a tunnel is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// As it is.
+    Pass,
+    /// As it is, and the last one.
+    PassAndClose,
+    /// This instead.
+    Refuse(Refusal),
+    /// Nobody asked for what the answer agrees to.
+    Unasked,
+}
+
+/// One request and its answer; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Exchange {
+    exchanges: Exchanges,
+    number: u64,
+}
+
+impl Exchanges {
+    /// Hyper hands on the next request: the exchange, and why it is not to be forwarded.
+    pub fn call(&self) -> (Exchange, Option<Refusal>) {
+        let mut state = self.0.lock();
+        state.called += 1;
+        let number = state.called;
+        let refused = state.refused.filter(|(refused, _refusal)| *refused == number);
+        (Exchange { exchanges: self.clone(), number }, refused.map(|(_number, refusal)| refusal))
+    }
+
+    /// The head of a request is handed to hyper; whether it asks for a tunnel.
+    pub(super) fn begin(&self, tunnel: bool) {
+        let mut state = self.0.lock();
+        state.begun += 1;
+        if tunnel {
+            state.asked = state.begun;
+            state.tunnel = Tunnel::Asked { is_early: false };
+        }
+    }
+
+    /// The client went on although it has asked for a tunnel.
+    pub(super) fn go_on(&self) {
+        let mut state = self.0.lock();
+        if let Tunnel::Asked { is_early } = &mut state.tunnel {
+            *is_early = true;
+        }
+    }
+
+    /// Something else is handed to hyper in the place of the next request.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        let mut state = self.0.lock();
+        state.begun += 1;
+        state.refused = Some((state.begun, refusal));
+    }
+
+    pub(super) fn tunnel(&self) -> Tunnel {
+        self.0.lock().tunnel
+    }
+
+    /// Whether no request waits for its answer, or for the end of it.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.0.lock();
+        state.begun == state.ended
+    }
+}
+
+impl Exchange {
+    /// There is an answer; whether it agrees to a tunnel.
+    pub fn answer(&self, agrees: bool) -> Answer {
+        let mut state = self.exchanges.0.lock();
+        let asked = if state.asked == self.number { state.tunnel } else { Tunnel::None };
+        let (next, answer) = match (asked, agrees) {
+            (Tunnel::Asked { is_early: false }, true) => (Tunnel::Agreed, Answer::Pass),
+            (Tunnel::Asked { is_early: false }, false) => (Tunnel::Declined, Answer::Pass),
+            (Tunnel::Asked { is_early: true }, true) => {
+                (Tunnel::Dropped, Answer::Refuse(Refusal::EarlyBytes))
+            }
+            (Tunnel::Asked { is_early: true }, false) => (Tunnel::Dropped, Answer::PassAndClose),
+            (Tunnel::None | Tunnel::Agreed | Tunnel::Declined | Tunnel::Dropped, true) => {
+                return Answer::Unasked;
+            }
+            (Tunnel::None | Tunnel::Agreed | Tunnel::Declined | Tunnel::Dropped, false) => {
+                return Answer::Pass;
+            }
+        };
+        state.tunnel = next;
+        answer
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.exchanges.0.lock().ended += 1;
+    }
+}

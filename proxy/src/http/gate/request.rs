@@ -1,0 +1,349 @@
+//! What a request's head means: whom it is for, where its body ends, whether it asks for a tunnel.
+//! One pure function for both versions of HTTP; what it finds is what is forwarded.
+
+use crate::http::gate::fields::{self, Known};
+use crate::http::gate::octets;
+use crate::http::gate::refusal::Refusal;
+
+/// The first part of a request, as its version of HTTP has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// A token.
+    pub method: &'a [u8],
+    /// Where it goes.
+    pub target: Target<'a>,
+    /// How it came.
+    pub version: Version,
+}
+
+/// Of the request, not of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Whom a request is for, besides what its `host` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// `http` or `https`.
+    pub scheme: Option<&'a [u8]>,
+    /// A host, and a port if it has one.
+    pub authority: Option<&'a [u8]>,
+    /// A path and what follows it; `*` of OPTIONS; nothing of CONNECT.
+    pub path: &'a [u8],
+}
+
+/// What was found in a request that may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning<'a> {
+    /// The one host that it is for; a client of HTTP/1.0, and one of HTTP/2, may name none.
+    pub host: Option<&'a [u8]>,
+    /// In the form that the next hop expects.
+    pub path: &'a [u8],
+    /// Where its body ends. Of HTTP/2, frames say so.
+    pub body: BodyLength,
+    /// It asks for the connection itself (RFC 9110, sections 7.8 and 9.3.6).
+    pub tunnel: bool,
+    /// It waits to be told to send its body.
+    pub expects: bool,
+}
+
+/// Where the body of a request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// It has none, and says nothing of one.
+    None,
+    /// After so many octets.
+    Known(u64),
+    /// With its last chunk.
+    Chunked,
+}
+
+/// Whether a request may pass, and what it means.
+pub fn judge<'a>(
+    line: Line<'a>,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<Meaning<'a>, Refusal> {
+    let mut found = Found::default();
+    for (name, value) in fields {
+        found.add(name, value, line.version)?;
+    }
+    let path = check_target(&line)?;
+    let host = found.host(&line)?;
+    let body = found.body(line.version)?;
+    let is_connect = line.method == b"CONNECT";
+    if body != BodyLength::None && (is_connect || line.method == b"TRACE") {
+        return Err(Refusal::UnexpectedBody);
+    }
+    let tunnel = match line.version {
+        Version::Http10 => is_connect,
+        Version::Http11 => is_connect || found.asks_for_upgrade(),
+        Version::Http2 => false,
+    };
+    let expects = found.expects
+        && match (line.version, body) {
+            (Version::Http10, _)
+            | (Version::Http11, BodyLength::None | BodyLength::Known(0)) => false,
+            (Version::Http11, BodyLength::Known(_) | BodyLength::Chunked)
+            | (Version::Http2, _) => true,
+        };
+    Ok(Meaning { host, path, body, tunnel, expects })
+}
+
+/// The target of a request of HTTP/1 (RFC 9112, section 3.2), which has one of four forms.
+pub fn read_target<'a>(method: &[u8], target: &'a [u8]) -> Result<Target<'a>, Refusal> {
+    if target.contains(&b'#') {
+        return Err(Refusal::Fragment);
+    }
+    let path_only = |path| Target { scheme: None, authority: None, path };
+    if method == b"CONNECT" {
+        return Ok(Target { scheme: None, authority: Some(target), path: b"" });
+    }
+    if target.starts_with(b"/") || target == b"*" {
+        return Ok(path_only(target));
+    }
+    let colon = target.iter().position(|octet| *octet == b':').ok_or(Refusal::Target)?;
+    let (scheme, rest) = target.split_at(colon);
+    let rest = rest.strip_prefix(b"://").ok_or(Refusal::Target)?;
+    let end = rest.iter().position(|octet| matches!(octet, b'/' | b'?')).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let path = match (path, method) {
+        // RFC 9112, section 3.2.4: what asks about a server as a whole.
+        ([], b"OPTIONS") => &b"*"[..],
+        ([], _) => b"/",
+        // No path that could be written without copying.
+        ([b'?', ..], _) => return Err(Refusal::Target),
+        (path, _) => path,
+    };
+    Ok(Target { scheme: Some(scheme), authority: Some(authority), path })
+}
+
+/// The path, or `*`, or nothing, if the target is one of its method.
+fn check_target<'a>(line: &Line<'a>) -> Result<&'a [u8], Refusal> {
+    let Target { scheme, path, .. } = line.target;
+    if scheme.is_some_and(|scheme| {
+        !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https")
+    }) {
+        return Err(Refusal::Scheme);
+    }
+    let wrong = match line.version {
+        Version::Http2 => Refusal::Path,
+        Version::Http10 | Version::Http11 => Refusal::Target,
+    };
+    match (line.method, path) {
+        (b"CONNECT", _) if line.version == Version::Http2 => Err(Refusal::ConnectOfHttp2),
+        (b"CONNECT", []) | (b"OPTIONS", b"*") => Ok(path),
+        // RFC 9113, section 11.6 reserves it: half a preface of HTTP/2.
+        (b"PRI", _) => Err(Refusal::Method),
+        (_, [b'/', ..]) if is_path_and_query(path) => Ok(path),
+        _ => Err(wrong),
+    }
+}
+
+fn is_path_and_query(target: &[u8]) -> bool {
+    let end = target.iter().position(|octet| *octet == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at(end);
+    path.iter().all(|octet| octets::is_path(*octet))
+        && query.iter().all(|octet| octets::is_query(*octet))
+}
+
+/// `host[:port]`, of RFC 9110, section 7.2, with a name that resolvers take.
+pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
+    if authority.contains(&b'@') {
+        return Err(Refusal::UserInfo);
+    }
+    let (host, port) = split_port(authority).ok_or(Refusal::Host)?;
+    let is_host = match host {
+        [b'[', address @ .., b']'] => std::str::from_utf8(address)
+            .is_ok_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok()),
+        name => {
+            !name.is_empty()
+                && name.len() <= HOST_LIMIT_BYTES
+                && name.iter().all(|octet| octets::is_host(*octet))
+        }
+    };
+    if is_host && port.is_none_or(is_port) { Ok(()) } else { Err(Refusal::Host) }
+}
+
+/// The colon of a port is the last, and that of an IPv6 address is between brackets.
+fn split_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let colon = match authority.iter().rposition(|octet| *octet == b']') {
+        Some(end) if end + 1 == authority.len() => None,
+        Some(end) => (authority.get(end + 1) == Some(&b':')).then_some(Some(end + 1))?,
+        None => authority.iter().position(|octet| *octet == b':'),
+    };
+    match colon {
+        None => Some((authority, None)),
+        Some(colon) => Some((authority.get(..colon)?, Some(authority.get(colon + 1..)?))),
+    }
+}
+
+fn is_port(port: &[u8]) -> bool {
+    let is_short = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    is_short
+        && port.first() != Some(&b'0')
+        && std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok())
+}
+
+/// The port of HTTP need not be written.
+pub fn names_same(authority: &[u8], host: &[u8]) -> bool {
+    fn without_port(name: &[u8]) -> &[u8] {
+        name.strip_suffix(b":80").unwrap_or(name)
+    }
+    without_port(authority).eq_ignore_ascii_case(without_port(host))
+}
+
+/// What the fields said so far.
+#[derive(Default)]
+struct Found<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    is_chunked: bool,
+    has_upgrade_option: bool,
+    has_upgrade: bool,
+    upgrades_http: bool,
+    expects: bool,
+}
+
+impl<'a> Found<'a> {
+    fn add(&mut self, name: &[u8], value: &'a [u8], version: Version) -> Result<(), Refusal> {
+        let is_space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+        if is_space(value.first()) || is_space(value.last()) {
+            return Err(Refusal::Padded);
+        }
+        match fields::known(name) {
+            Known::Host if self.host.is_some() => return Err(Refusal::HostRepeated),
+            Known::Host => self.host = Some(value),
+            Known::ContentLength if self.length.is_some() => {
+                return Err(Refusal::ContentLengthRepeated);
+            }
+            Known::ContentLength => self.length = Some(number(value)?),
+            Known::TransferEncoding => self.add_coding(value, version)?,
+            Known::Lookalike => return Err(Refusal::FramingLookalike),
+            Known::Connection => self.add_options(value)?,
+            Known::Upgrade => {
+                self.has_upgrade = true;
+                self.upgrades_http |= elements(value).any(is_http);
+            }
+            Known::Expect if self.expects || !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(Refusal::Expectation);
+            }
+            Known::Expect => self.expects = true,
+            Known::Claim | Known::Other => {}
+        }
+        Ok(())
+    }
+
+    fn add_coding(&mut self, value: &[u8], version: Version) -> Result<(), Refusal> {
+        if version == Version::Http10 {
+            return Err(Refusal::TransferEncodingOld);
+        }
+        if self.is_chunked {
+            return Err(Refusal::TransferEncodingRepeated);
+        }
+        if value.eq_ignore_ascii_case(b"chunked") {
+            self.is_chunked = true;
+            return Ok(());
+        }
+        // RFC 9112, section 6.1 has 501 for codings that are not known, and 400 for what could be
+        // read as another.
+        let is_token = |coding: &[u8]| {
+            !coding.is_empty() && coding.iter().all(|octet| octets::is_token(*octet))
+        };
+        let last_is_chunked =
+            elements(value).last().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
+        if last_is_chunked && elements(value).filter(|coding| is_chunked(coding)).count() == 1
+            && elements(value).all(is_token)
+        {
+            return Err(Refusal::TransferCoding);
+        }
+        Err(Refusal::TransferEncoding)
+    }
+
+    fn add_options(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        // RFC 9110, section 5.6.1: empty elements are ignored.
+        for option in elements(value).filter(|option| !option.is_empty()) {
+            if !option.iter().all(|octet| octets::is_token(*octet)) {
+                return Err(Refusal::ConnectionOption);
+            }
+            if !fields::may_be_named(option) {
+                return Err(Refusal::ConnectionNames);
+            }
+            self.has_upgrade_option |= option.eq_ignore_ascii_case(b"upgrade");
+        }
+        Ok(())
+    }
+
+    /// An upgrade to HTTP is none: its requests would pass unseen through a tunnel. A server need
+    /// not agree, and is not asked.
+    fn asks_for_upgrade(&self) -> bool {
+        self.has_upgrade && self.has_upgrade_option && !self.upgrades_http
+    }
+
+    /// RFC 9112, section 3.2.2: the target's host, if it names one. RFC 9113, section 8.3.1: what
+    /// is said twice must be the same.
+    fn host(&self, line: &Line<'a>) -> Result<Option<&'a [u8]>, Refusal> {
+        if let Some(host) = self.host {
+            check_authority(host)?;
+        }
+        if let Some(authority) = line.target.authority {
+            check_authority(authority)?;
+            let has_port = split_port(authority).is_some_and(|(_host, port)| port.is_some());
+            if line.method == b"CONNECT" && !has_port {
+                return Err(Refusal::Target);
+            }
+        }
+        match (line.version, line.target.authority, self.host) {
+            (Version::Http11, _, None) => Err(Refusal::HostMissing),
+            (Version::Http2, Some(authority), Some(host)) if !names_same(authority, host) => {
+                Err(Refusal::HostConflict)
+            }
+            (_, Some(authority), _) => Ok(Some(authority)),
+            (_, None, host) => Ok(host),
+        }
+    }
+
+    /// RFC 9112, section 6.3.
+    fn body(&self, version: Version) -> Result<BodyLength, Refusal> {
+        match (self.is_chunked, self.length) {
+            (true, _) if version == Version::Http2 => Err(Refusal::TransferEncoding),
+            (true, Some(_)) => Err(Refusal::LengthAndCoding),
+            (true, None) => Ok(BodyLength::Chunked),
+            (false, Some(length)) => Ok(BodyLength::Known(length)),
+            (false, None) => Ok(BodyLength::None),
+        }
+    }
+}
+
+/// RFC 9110, section 8.6: digits, and nothing else.
+fn number(value: &[u8]) -> Result<u64, Refusal> {
+    let is_number = (1..=LENGTH_LIMIT_DIGITS).contains(&value.len())
+        && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_text| is_number);
+    text.and_then(|text| text.parse().ok()).ok_or(Refusal::ContentLength)
+}
+
+fn is_chunked(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"chunked")
+}
+
+/// `h2c`, or `HTTP/2.0` and its like.
+fn is_http(protocol: &[u8]) -> bool {
+    let name = protocol.split(|octet| *octet == b'/').next().unwrap_or_default();
+    ["h2c", "h2", "http"].iter().any(|http| name.eq_ignore_ascii_case(http.as_bytes()))
+}
+
+/// The elements of a list (RFC 9110, section 5.6.1), without the spaces around them.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|octet| *octet == b',').map(<[u8]>::trim_ascii)
+}
+
+/// What DNS has.
+const HOST_LIMIT_BYTES: usize = 253;
+/// Eighteen digits are an exabyte.
+const LENGTH_LIMIT_DIGITS: usize = 18;
