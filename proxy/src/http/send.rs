@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::balance::balancer::{BalancedEndpoint, Balancer};
@@ -16,6 +18,7 @@ use crate::connect::{ConnectError, Dialer};
 use crate::http::attempt::{Agreed, Attempt, Limit, Lost, Unanswered};
 use crate::http::body::Body;
 use crate::http::breaker::Breaker;
+use crate::http::gate::exchanges::Permit;
 use crate::http::gate::refusal::Refusal;
 use crate::http::respond::{ERROR_HEADER, ProxyError};
 use crate::http::upgrade::{End, Ends, tunnel};
@@ -80,6 +83,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
     let wants_tunnel = headers::wants_tunnel(&request);
     headers::strip_request(request.headers_mut(), wants_tunnel);
     let breaker = request.extensions_mut().remove::<Breaker>().unwrap_or_default();
+    let permit = request.extensions_mut().remove::<Permit>();
     let client = wants_tunnel.then(|| End { upgrade: hyper::upgrade::on(&mut request), breaker });
     let mut history = History { tried: Vec::new(), closed_at: None, may_repeat: true, last: None };
     for _attempt in 0..ATTEMPT_LIMIT {
@@ -101,6 +105,13 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
                 let is_mesh = dialer.protection(&endpoint.endpoint) == Protection::Mutual;
                 if is_mesh && tells_of_dead_application(response.headers()) {
                     endpoint.mark_failing();
+                }
+                if response.extensions().get::<Agreed>().is_some()
+                    && let Some(Err(refusal)) = permit.as_ref().map(Permit::agree)
+                {
+                    close_after(&dialer, client);
+                    let error = ProxyError::BadRequest { refusal };
+                    return Err(failure(error, &backend, Some(endpoint)));
                 }
                 finish(&dialer, direction, &mut response, client);
                 return Ok(Answer { response, endpoint, backend });
@@ -209,6 +220,18 @@ fn finish(
         && let Some((server, in_flight)) = agreed.take()
     {
         tunnel(dialer, direction, Ends { client, server }, in_flight);
+    }
+}
+
+/// Hyper hands over a connection that ends after a request for a tunnel, whatever the answer was.
+fn close_after(dialer: &Dialer, client: Option<End>) {
+    if let Some(client) = client {
+        dialer.tasks.spawn_quiet(async move {
+            if let Ok(upgraded) = client.upgrade.await {
+                // A client that is gone needs no end.
+                let _ = TokioIo::new(upgraded).shutdown().await;
+            }
+        });
     }
 }
 

@@ -134,6 +134,7 @@ impl Answering {
         let is_connect = request.method() == Method::CONNECT;
         let mut request = request.map(Body::from);
         request.extensions_mut().insert(self.breaker.clone());
+        request.extensions_mut().insert(exchange.permit());
         if let Some(refusal) = refusal {
             request.extensions_mut().insert(refusal);
         }
@@ -143,10 +144,10 @@ impl Answering {
         let mut response = match exchange.answer(agrees) {
             Answer::Pass => response,
             Answer::PassAndClose => closing(response),
-            Answer::Refuse(refusal) => self.fail(&ProxyError::BadRequest { refusal }, asked),
             Answer::Unasked => {
-                let reason = "a tunnel that nobody asked for";
-                closing(self.fail(&ProxyError::Internal { reason }, asked))
+                let error = ProxyError::Internal { reason: "a tunnel that nobody asked for" };
+                self.metrics.count_error(&error);
+                closing(respond(&error, asked))
             }
         };
         let is_draining = self.drain.is_some_and(|drain| drain.is_cancelled());
@@ -154,11 +155,6 @@ impl Answering {
             response = closing(response);
         }
         Ok(response.map(|body| body.breaking(self.breaker).serving(exchange)))
-    }
-
-    fn fail(&self, error: &ProxyError, asked: Asked) -> Response<Body> {
-        self.metrics.count_error(error);
-        respond(error, asked)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The cases of `tests/corpus/gate/`, read, and sent through real sockets.
 
+mod harness;
 mod http1;
+mod recorder;
 
 /// A case of HTTP/1.
 #[derive(Clone, Debug)]

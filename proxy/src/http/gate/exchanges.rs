@@ -39,16 +39,14 @@ pub(super) enum Tunnel {
     Dropped,
 }
 
-/// What the answer to a request for a tunnel is to be.
+/// What the answer to a request is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// As it is.
     Pass,
     /// As it is, and the last one.
     PassAndClose,
-    /// This instead.
-    Refuse(Refusal),
-    /// Nobody asked for what the answer agrees to.
+    /// Nobody asked for the tunnel that it agrees to.
     Unasked,
 }
 
@@ -105,27 +103,56 @@ impl Exchanges {
     }
 }
 
+/// Travels with a request, for whoever opens its tunnel.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    exchanges: Exchanges,
+    number: u64,
+}
+
+impl Permit {
+    /// The backend agrees; fails if the client has not waited for that.
+    pub fn agree(&self) -> Result<(), Refusal> {
+        let mut state = self.exchanges.0.lock();
+        if state.asked != self.number {
+            return Ok(());
+        }
+        if let Tunnel::Asked { is_early } = state.tunnel {
+            state.tunnel = if is_early { Tunnel::Dropped } else { Tunnel::Agreed };
+            if is_early {
+                return Err(Refusal::EarlyBytes);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Exchange {
+    /// For the request's tunnel, if it gets one.
+    pub fn permit(&self) -> Permit {
+        Permit { exchanges: self.exchanges.clone(), number: self.number }
+    }
+
     /// There is an answer; whether it agrees to a tunnel.
     pub fn answer(&self, agrees: bool) -> Answer {
         let mut state = self.exchanges.0.lock();
         let asked = if state.asked == self.number { state.tunnel } else { Tunnel::None };
-        let (next, answer) = match (asked, agrees) {
-            (Tunnel::Asked { is_early: false }, true) => (Tunnel::Agreed, Answer::Pass),
-            (Tunnel::Asked { is_early: false }, false) => (Tunnel::Declined, Answer::Pass),
-            (Tunnel::Asked { is_early: true }, true) => {
-                (Tunnel::Dropped, Answer::Refuse(Refusal::EarlyBytes))
+        match (asked, agrees) {
+            (Tunnel::Agreed, _)
+            | (Tunnel::None | Tunnel::Declined | Tunnel::Dropped, false) => Answer::Pass,
+            (Tunnel::Asked { is_early: false }, false) => {
+                state.tunnel = Tunnel::Declined;
+                Answer::Pass
             }
-            (Tunnel::Asked { is_early: true }, false) => (Tunnel::Dropped, Answer::PassAndClose),
-            (Tunnel::None | Tunnel::Agreed | Tunnel::Declined | Tunnel::Dropped, true) => {
-                return Answer::Unasked;
+            (Tunnel::Asked { is_early: true }, false) => {
+                state.tunnel = Tunnel::Dropped;
+                Answer::PassAndClose
             }
-            (Tunnel::None | Tunnel::Agreed | Tunnel::Declined | Tunnel::Dropped, false) => {
-                return Answer::Pass;
+            // Whoever opens a tunnel asks for the permit.
+            (Tunnel::None | Tunnel::Asked { .. } | Tunnel::Declined | Tunnel::Dropped, true) => {
+                Answer::Unasked
             }
-        };
-        state.tunnel = next;
-        answer
+        }
     }
 }
 

@@ -345,7 +345,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gated<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.end == End::Open {
             ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
-            if self.framer.phase(0) != Phase::Refused {
+            if !matches!(self.framer.phase(0), Phase::Refused | Phase::Asked) {
                 return Poll::Ready(Ok(()));
             }
             self.end = End::Lingering { until: Instant::now() + LINGER_TIME, dropped: 0 };

@@ -70,6 +70,10 @@ async fn an_upload_that_breaks_off_is_the_clients_fault() {
     // A chunk's length that is none.
     let upload = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\nz\r\n";
     stream.write_all(upload).await.unwrap();
+    until("it is counted", || errors(&proxy, "bad_request") == 1).await;
+    let mut stream = proxy.connection(HttpVersion::Http1).await;
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\na").await.unwrap();
+    stream.shutdown().await.unwrap();
     until("it is counted", || errors(&proxy, "client_lost") == 1).await;
     assert_eq!(errors(&proxy, "backend_lost"), 0);
     assert!(!endpoint.is_failing(Instant::now()));
