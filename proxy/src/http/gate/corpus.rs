@@ -2,7 +2,9 @@
 
 mod harness;
 mod http1;
+mod http2;
 mod recorder;
+mod server;
 
 /// A case of HTTP/1.
 #[derive(Clone, Debug)]

@@ -363,3 +363,6 @@ const READ_BYTES: usize = 8 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// As much as a client may have had under way.
 const LINGER_LIMIT_BYTES: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests;
