@@ -4,6 +4,7 @@ mod harness;
 mod http1;
 mod http2;
 mod recorder;
+mod responses;
 mod server;
 
 /// A case of HTTP/1.
