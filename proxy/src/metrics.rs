@@ -25,6 +25,9 @@ pub struct Metrics {
     pub durations: LeasedFamily<DurationLabels, Histogram>,
     /// `heddle_http_errors_total`: requests that failed in the proxy, by its own reason.
     pub errors: Family<ReasonLabels, Counter>,
+    /// `heddle_http_requests_refused_total`: requests that did not pass the gate, by the rule that
+    /// they broke.
+    pub requests_refused: Family<RuleLabels, Counter>,
     /// The series of `errors` for responses that broke off after their head was passed on.
     pub response_broken: Counter,
     /// `heddle_tcp_connections_total`: connections carried as bytes, counted when they are set up.
@@ -87,6 +90,7 @@ impl Metrics {
             requests: LeasedFamily::new(Counter::default),
             durations: LeasedFamily::new(|| Histogram::new(DURATION_BUCKETS_SECONDS)),
             errors,
+            requests_refused: Family::default(),
             connections: LeasedFamily::new(Counter::default),
             open: OpenConnections::default(),
             bytes: Family::default(),
@@ -108,6 +112,11 @@ impl Metrics {
             "heddle_http_errors",
             "Requests that failed in the proxy, by its own reason",
             self.errors.clone(),
+        );
+        registry.register(
+            "heddle_http_requests_refused",
+            "Requests that did not pass the gate, by the rule that they broke",
+            self.requests_refused.clone(),
         );
         registry.register(
             "heddle_tcp_connections",
@@ -152,6 +161,9 @@ impl Metrics {
 
     /// Counts a request that failed in the proxy.
     pub fn count_error(&self, error: &ProxyError) {
+        if let ProxyError::BadRequest { refusal } = error {
+            self.requests_refused.get_or_create(&RuleLabels { rule: refusal.rule() }).inc();
+        }
         self.errors.get_or_create(&ReasonLabels { reason: error.reason() }).inc();
     }
 
@@ -311,6 +323,13 @@ struct FlowLabels {
 pub struct ReasonLabels {
     /// As in the response header `x-heddle-error`.
     pub reason: &'static str,
+}
+
+/// Labels of `heddle_http_requests_refused_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RuleLabels {
+    /// One of [`crate::http::gate::refusal::Refusal`].
+    pub rule: &'static str,
 }
 
 /// Labels of `heddle_tls_handshakes_total`.

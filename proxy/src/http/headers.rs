@@ -68,9 +68,8 @@ fn keep_upgrade(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
 
 fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = list(headers, CONNECTION)
-            .filter_map(|name| name.parse().ok())
-            .collect();
+        let named: Vec<HeaderName> =
+            list(headers, CONNECTION).filter_map(|name| name.parse().ok()).collect();
         for name in named {
             headers.remove(name);
         }

@@ -94,14 +94,13 @@ fn authority_of(request: &Request<Body>) -> Result<Option<Authority>, Refusal> {
         authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
         path: uri.path_and_query().map_or(b"", |path| path.as_str().as_bytes()),
     };
-    let line = Line { method: request.method().as_str().as_bytes(), target, version: Version::Http2 };
+    let line =
+        Line { method: request.method().as_str().as_bytes(), target, version: Version::Http2 };
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     match (judge(line, headers)?.host, uri.authority()) {
         (_, Some(authority)) => Ok(Some(authority.clone())),
-        (Some(host), None) => {
-            Authority::try_from(host).map(Some).map_err(|_invalid| Refusal::Host)
-        }
+        (Some(host), None) => Authority::try_from(host).map(Some).map_err(|_invalid| Refusal::Host),
         (None, None) => Ok(None),
     }
 }

@@ -6,6 +6,7 @@ mod http2;
 mod recorder;
 mod responses;
 mod server;
+mod tunnels;
 
 /// A case of HTTP/1.
 #[derive(Clone, Debug)]

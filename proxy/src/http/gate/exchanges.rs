@@ -32,7 +32,9 @@ pub(super) enum Tunnel {
     #[default]
     None,
     /// Asked for; whether the client went on without waiting.
-    Asked { is_early: bool },
+    Asked {
+        is_early: bool,
+    },
     Agreed,
     Declined,
     /// Declined to a client that went on: what it sent is not read as anything.
@@ -138,8 +140,9 @@ impl Exchange {
         let mut state = self.exchanges.0.lock();
         let asked = if state.asked == self.number { state.tunnel } else { Tunnel::None };
         match (asked, agrees) {
-            (Tunnel::Agreed, _)
-            | (Tunnel::None | Tunnel::Declined | Tunnel::Dropped, false) => Answer::Pass,
+            (Tunnel::Agreed, _) | (Tunnel::None | Tunnel::Declined | Tunnel::Dropped, false) => {
+                Answer::Pass
+            }
             (Tunnel::Asked { is_early: false }, false) => {
                 state.tunnel = Tunnel::Declined;
                 Answer::Pass

@@ -25,7 +25,9 @@ pub struct Framer {
 #[derive(Clone, Debug)]
 enum State {
     Head,
-    Fixed { left: u64 },
+    Fixed {
+        left: u64,
+    },
     Chunks(ChunkReader),
     /// A tunnel was asked for.
     Asked,
@@ -198,7 +200,9 @@ fn write_head(head: &Head<'_>, meaning: &Meaning<'_>, output: &mut Vec<u8>) {
         ([], Some(authority)) => authority,
         (path, _) => path,
     };
-    for part in [head.method(), b" ", target, if is_old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" }] {
+    for part in
+        [head.method(), b" ", target, if is_old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" }]
+    {
         output.extend_from_slice(part);
     }
     let mut host = meaning.host;

@@ -174,8 +174,7 @@ impl HeadReader {
                 _ => {}
             }
             if place == 7 {
-                self.version =
-                    if *octet == b'1' { Version::Http11 } else { Version::Http10 };
+                self.version = if *octet == b'1' { Version::Http11 } else { Version::Http10 };
             }
         }
         Ok(Part::Short)
@@ -299,8 +298,8 @@ pub const METHOD_LIMIT_BYTES: usize = 32;
 pub const TARGET_LIMIT_BYTES: usize = 32 * 1024;
 /// Envoy's default; less than what hyper may buffer.
 pub const HEAD_LIMIT_BYTES: usize = 60 * 1024;
-/// As many as hyper reads.
-pub const FIELD_LIMIT: usize = 100;
+/// As many as hyper reads, but for a host that is added to them.
+pub const FIELD_LIMIT: usize = 99;
 
 #[cfg(test)]
 mod tests {

@@ -43,7 +43,10 @@ enum End {
     Open,
     /// The client is told of the end, and what it still sends is thrown away so that it can read
     /// what it was told: the close of a socket with unread bytes destroys what is under way.
-    Lingering { until: Instant, dropped: usize },
+    Lingering {
+        until: Instant,
+        dropped: usize,
+    },
 }
 
 /// One sleep, made when it is first needed and set anew as rarely as can be.
@@ -86,7 +89,6 @@ impl<I> Gated<I> {
         if self.taken == self.passed.len() {
             self.taken = 0;
             self.passed.clear();
-            // Most of a connection's life is bodies, which do not go through here.
             self.passed.shrink_to(READ_BYTES);
         }
         true
@@ -95,6 +97,8 @@ impl<I> Gated<I> {
     /// Reads on in what is there; whether that came to anything.
     fn advance(&mut self) -> Result<bool, Refusal> {
         let before = self.framer.heads();
+        // Rarely more than what it is made of.
+        self.passed.reserve(self.unread.len());
         let used = self.framer.read(&self.unread, &mut self.passed)?;
         self.unread.advance(used);
         if self.unread.is_empty() && self.unread.capacity() > READ_BYTES {
@@ -233,6 +237,11 @@ impl<I: AsyncRead + Unpin> Gated<I> {
             return Poll::Pending;
         };
         if now < until {
+            if is_idle {
+                // Thousands of connections wait for their next request for minutes.
+                self.unread = BytesMut::new();
+                self.passed = Vec::new();
+            }
             self.timer.arm(until, context);
             return Poll::Pending;
         }

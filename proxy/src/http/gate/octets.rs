@@ -73,8 +73,20 @@ const fn classes(octet: u8) -> u8 {
     };
     let visible = if octet.is_ascii_graphic() { VISIBLE } else { 0 };
     let path = match octet {
-        b'!' | b'$'..=b'/' | b':' | b';' | b'=' | b'@' | b'[' | b']' | b'^' | b'_' | b'{'
-        | b'|' | b'}' | b'~' => PATH | QUERY,
+        b'!'
+        | b'$'..=b'/'
+        | b':'
+        | b';'
+        | b'='
+        | b'@'
+        | b'['
+        | b']'
+        | b'^'
+        | b'_'
+        | b'{'
+        | b'|'
+        | b'}'
+        | b'~' => PATH | QUERY,
         b'?' | b'\\' | b'`' => QUERY,
         _ => 0,
     };

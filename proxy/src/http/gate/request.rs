@@ -85,13 +85,14 @@ pub fn judge<'a>(
         Version::Http11 => is_connect || found.asks_for_upgrade(),
         Version::Http2 => false,
     };
-    let expects = found.expects
-        && match (line.version, body) {
-            (Version::Http10, _)
-            | (Version::Http11, BodyLength::None | BodyLength::Known(0)) => false,
-            (Version::Http11, BodyLength::Known(_) | BodyLength::Chunked)
-            | (Version::Http2, _) => true,
-        };
+    let expects =
+        found.expects
+            && match (line.version, body) {
+                (Version::Http10, _)
+                | (Version::Http11, BodyLength::None | BodyLength::Known(0)) => false,
+                (Version::Http11, BodyLength::Known(_) | BodyLength::Chunked)
+                | (Version::Http2, _) => true,
+            };
     Ok(Meaning { host, path, body, tunnel, expects })
 }
 
@@ -257,7 +258,8 @@ impl<'a> Found<'a> {
         };
         let last_is_chunked =
             elements(value).last().is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));
-        if last_is_chunked && elements(value).filter(|coding| is_chunked(coding)).count() == 1
+        if last_is_chunked
+            && elements(value).filter(|coding| is_chunked(coding)).count() == 1
             && elements(value).all(is_token)
         {
             return Err(Refusal::TransferCoding);
@@ -322,8 +324,8 @@ impl<'a> Found<'a> {
 
 /// RFC 9110, section 8.6: digits, and nothing else.
 fn number(value: &[u8]) -> Result<u64, Refusal> {
-    let is_number = (1..=LENGTH_LIMIT_DIGITS).contains(&value.len())
-        && value.iter().all(u8::is_ascii_digit);
+    let is_number =
+        (1..=LENGTH_LIMIT_DIGITS).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_text| is_number);
     text.and_then(|text| text.parse().ok()).ok_or(Refusal::ContentLength)
 }

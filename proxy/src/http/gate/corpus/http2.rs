@@ -132,7 +132,11 @@ async fn check(case: &Case, way: Way, manner: Manner) -> Result<(), String> {
     }
     let found = outcome(&mut client, 3).await;
     // The one behind is over when it is answered, or all is.
-    let after = if manner == Manner::Pipelined { Some(server.saw("/after", &mut client).await) } else { None };
+    let after = if manner == Manner::Pipelined {
+        Some(server.saw("/after", &mut client).await)
+    } else {
+        None
+    };
     drop(client);
     proxied.end().await;
     let seen = server.end().await;
@@ -259,10 +263,11 @@ fn compressed(status: u16) -> Vec<u8> {
             _ => bits.push_str(&format!("{:06b}", 0b01_1001 + digit - 3)),
         }
     }
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push('1');
     }
-    (0..bits.len()).step_by(8).map(|at| u8::from_str_radix(&bits[at..at + 8], 2).unwrap()).collect()
+    let octets = bits.as_bytes().chunks(8).map(|octet| std::str::from_utf8(octet).unwrap());
+    octets.map(|octet| u8::from_str_radix(octet, 2).unwrap()).collect()
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -123,7 +123,8 @@ fn read_one(octets: &[u8]) -> Option<(Seen, &[u8])> {
         .map(|line| line.split_once(": ").unwrap_or((line, "")))
         .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
         .collect();
-    let find = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    let find =
+        |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
     let is_chunked = find("transfer-encoding").is_some();
     let length = find("content-length").map_or(Some(0), |length| length.parse().ok())?;
     let named = find("connection").cloned().unwrap_or_default().to_lowercase();
@@ -131,7 +132,8 @@ fn read_one(octets: &[u8]) -> Option<(Seen, &[u8])> {
     let (body, rest) = if is_chunked { chunks(rest)? } else { rest.split_at_checked(length)? };
     let body: Vec<u8> = if is_chunked { dechunk(body) } else { body.to_vec() };
     fields.retain(|(name, _value)| {
-        let is_hop = ONE_HOP.contains(&name.as_str()) || named.split(", ").any(|option| option == name);
+        let is_hop =
+            ONE_HOP.contains(&name.as_str()) || named.split(", ").any(|option| option == name);
         !is_hop || is_tunnel && name == "upgrade"
     });
     fields.sort();

@@ -7,11 +7,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::sync::Semaphore;
 use tower::util::BoxCloneSyncService;
 
 use super::*;
 use crate::http::body::Body;
 use crate::http::breaker::Reset;
+use crate::http::gate::exchanges::Permit;
 use crate::http::gate::refusal::Refusal;
 use crate::http::respond::{Asked, ProxyError, respond};
 use crate::http::server::{Serving, serve};
@@ -238,5 +240,44 @@ async fn bodies_of_any_length_arrive_whole_and_in_order() {
             }
         };
         tokio::join!(write, read);
+    }
+}
+
+/// Answers a request for a tunnel when it is let to; how many requests there were.
+fn deciding(agrees: bool, answers: Arc<Semaphore>, count: Arc<Semaphore>) -> HttpService {
+    BoxCloneSyncService::new(tower::service_fn(move |mut request: Request<Body>| {
+        let (answers, count) = (Arc::clone(&answers), Arc::clone(&count));
+        async move {
+            count.add_permits(1);
+            answers.acquire().await.unwrap().forget();
+            let asked = Asked::new(&request);
+            let permit = request.extensions_mut().remove::<Permit>().unwrap();
+            let (true, Err(refusal)) = (agrees, if agrees { permit.agree() } else { Ok(()) })
+            else {
+                let answer = Response::builder().status(426).body(Body::empty());
+                return Ok::<_, ProxyError>(answer.unwrap());
+            };
+            Ok(respond(&ProxyError::BadRequest { refusal }, asked))
+        }
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_while_the_answer_is_out_goes_nowhere_whatever_it_is() {
+    for (agrees, told) in [(true, "HTTP/1.1 400"), (false, "HTTP/1.1 426")] {
+        let (answers, count) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let mut client = connect(deciding(agrees, Arc::clone(&answers), Arc::clone(&count)));
+        let ask = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+        client.write_all(ask).await.unwrap();
+        // The clock moves only when everybody else waits.
+        tokio::time::sleep(seconds(1)).await;
+        client.write_all(GET).await.unwrap();
+        tokio::time::sleep(seconds(1)).await;
+        answers.add_permits(2);
+        let head = read_head(&mut client).await;
+        assert!(head.starts_with(told), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        let (_after, _rest) = ends_after(&mut client, Instant::now()).await;
+        assert_eq!(count.available_permits(), 1, "the second is no request");
     }
 }
