@@ -123,7 +123,7 @@ fn host_name(data: &[u8]) -> Option<Option<String>> {
     let mut list = Reader(reader.long_vector()?);
     let kind = *list.take(1)?.first()?;
     let name = list.long_vector()?;
-    if !reader.is_empty() || !list.is_empty() || kind != HOST_NAME {
+    if !reader.is_empty() || !list.is_empty() || kind != HOST_NAME || name.is_empty() {
         return None;
     }
     let is_dns = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -137,7 +137,11 @@ fn protocols(data: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut list = Reader(reader.long_vector()?);
     let mut protocols = Vec::new();
     while !list.is_empty() {
-        protocols.push(list.short_vector()?.to_vec());
+        let protocol = list.short_vector()?;
+        if protocol.is_empty() {
+            return None;
+        }
+        protocols.push(protocol.to_vec());
     }
     reader.is_empty().then_some(protocols)
 }

@@ -89,6 +89,11 @@ fn what_is_not_tls_is_told_at_once() {
     // A second extension of the same kind: the last one is turned into a server name.
     let position = two_names.windows(2).rposition(|pair| pair == [0, 16]).unwrap();
     two_names[position + 1] = 0;
+    let mut no_protocol = own_hello();
+    // The only name becomes empty, which leaves another's length in its first letter's place.
+    let name = no_protocol.windows(9).position(|window| window == b"heddle/h2").unwrap();
+    no_protocol[name - 1] = 0;
+    no_protocol[name] = 8;
     for (case, bytes) in [
         ("http", &b"G"[..]),
         ("an alert", &[21, 3, 3]),
@@ -99,6 +104,7 @@ fn what_is_not_tls_is_told_at_once() {
         ("a hello too large", &[22, 3, 1, 0, 10, 1, 1, 0, 0]),
         ("a hello of nothing", &[22, 3, 1, 0, 4, 1, 0, 0, 0]),
         ("two server names", &two_names),
+        ("a protocol without a name", &no_protocol),
     ] {
         assert_eq!(peek(bytes), Hello::NotTls, "case: {case}");
     }
