@@ -109,7 +109,9 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
                 if response.extensions().get::<Agreed>().is_some()
                     && let Some(Err(refusal)) = permit.as_ref().map(Permit::agree)
                 {
-                    close_after(&dialer, client);
+                    if let Some(client) = client {
+                        close_after(&dialer, client);
+                    }
                     let error = ProxyError::BadRequest { refusal };
                     return Err(failure(error, &backend, Some(endpoint)));
                 }
@@ -216,23 +218,22 @@ fn finish(
         // errors are made after this.
         response.headers_mut().remove(ERROR_HEADER);
     }
-    if let (Some(agreed), Some(client)) = (agreed, client)
-        && let Some((server, in_flight)) = agreed.take()
-    {
-        tunnel(dialer, direction, Ends { client, server }, in_flight);
+    let Some(client) = client else { return };
+    match agreed.and_then(|agreed| agreed.take()) {
+        Some((server, in_flight)) => tunnel(dialer, direction, Ends { client, server }, in_flight),
+        None => close_after(dialer, client),
     }
 }
 
-/// Hyper hands over a connection that ends after a request for a tunnel, whatever the answer was.
-fn close_after(dialer: &Dialer, client: Option<End>) {
-    if let Some(client) = client {
-        dialer.tasks.spawn_quiet(async move {
-            if let Ok(upgraded) = client.upgrade.await {
-                // A client that is gone needs no end.
-                let _ = TokioIo::new(upgraded).shutdown().await;
-            }
-        });
-    }
+/// Hyper hands over a connection that ends after a request for a tunnel, whatever the answer was, and
+/// leaves its end to whoever takes it. At most one is waited for on each connection.
+fn close_after(dialer: &Dialer, client: End) {
+    dialer.tasks.spawn_quiet(async move {
+        if let Ok(upgraded) = client.upgrade.await {
+            // A client that is gone needs no end.
+            let _ = TokioIo::new(upgraded).shutdown().await;
+        }
+    });
 }
 
 /// Different endpoints, or connections, that one request may be tried on.

@@ -354,8 +354,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gated<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.end == End::Open {
             ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
-            if !matches!(self.framer.phase(0), Phase::Refused | Phase::Asked) {
-                return Poll::Ready(Ok(()));
+            match self.framer.phase(0) {
+                Phase::Between | Phase::Head | Phase::Tunnel => return Poll::Ready(Ok(())),
+                // RFC 9112, section 9.6: it may still be sending.
+                Phase::Body { .. } | Phase::Asked | Phase::Refused => {}
             }
             self.end = End::Lingering { until: Instant::now() + LINGER_TIME, dropped: 0 };
         }

@@ -158,5 +158,19 @@ async fn read_answer(client: &mut TcpStream) -> Vec<u8> {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_is_still_sending_gets_to_read_why_it_was_refused() {
+    let recorder = Recorder::new().await;
+    let proxied = Proxied::new(Way::Outbound, HttpVersion::Http1, recorder.address());
+    for bad in [&b"GET /a HTTP/1.1\nHost: a\r\n\r\n"[..], b"GET /a HTTP/1.1\r\n\r\n"] {
+        let mut client = proxied.connect().await;
+        let much = [bad, &[b'a'; 900_000]].concat();
+        client.write_all(&much).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        ensure(answer.starts_with(b"HTTP/1.1 400"), "not told", &answer).unwrap();
+    }
+}
+
 const DEADLINE: Duration = Duration::from_secs(20);
 const CONCURRENT: usize = 16;
