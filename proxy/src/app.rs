@@ -33,6 +33,7 @@ use crate::identity::metrics::IdentityMetrics;
 use crate::identity::{self, CertificateClient, IdentitySettings};
 use crate::listen::{self, DataPath, DataPathSettings, Listeners};
 use crate::metrics::Metrics;
+use crate::pressure;
 use crate::redirect::probe::probe;
 
 /// Why the proxy cannot run.
@@ -91,7 +92,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let admin = Admin { readiness: readiness.clone(), registry: Arc::clone(&registry) };
     admin::serve(admin_listener, admin, &background);
     let (store, credentials) = start_control(&config, &registry, &readiness, &background).await?;
-    let path = data_path(&config, store, credentials, &registry, &work);
+    let path = data_path(&config, store, credentials, &registry, (&work, &background));
     listen::serve_outbound(outbound, Arc::clone(&path));
     listen::serve_inbound(inbound, path);
     readiness.set_ready(LISTENERS_CONDITION);
@@ -163,19 +164,24 @@ fn data_path(
     store: Store,
     credentials: Credentials,
     registry: &Mutex<Registry>,
-    tasks: &Tasks,
+    (tasks, background): (&Tasks, &Tasks),
 ) -> Arc<DataPath> {
-    let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+    let metrics = {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        Metrics::register(&mut registry)
+    };
+    let memory_limit_bytes = config.limits.memory_limit_bytes;
     Arc::new(DataPath {
         store,
         credentials,
         own: config.pod_uid.clone(),
-        metrics: Metrics::register(&mut registry),
+        pressure: pressure::watch(memory_limit_bytes, Arc::clone(&metrics), background),
+        metrics,
         tasks: tasks.clone(),
         settings: DataPathSettings {
             mark: config.mark,
-            connection_limit: descriptors::connection_limit(listen::CONNECTION_LIMIT),
-            ..DataPathSettings::default()
+            connection_limit: descriptors::connection_limit(config.limits.connection_limit),
+            ..config.limits
         },
     })
 }

@@ -1,6 +1,8 @@
 //! Settings of `heddle-proxy run`: from flags and variables as typed to a [`Config`] as meant. All that
 //! is wrong is reported at once.
 
+mod limits;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use clap::{Arg, ArgMatches, Command};
 use heddle_model::identity::{PodUid, TrustDomain};
 use heddle_model::names::Port;
 use heddle_runtime::{duration, logging};
+
+use crate::listen::DataPathSettings;
 
 /// What a proxy runs with.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub struct Config {
     pub mark: Option<u32>,
     /// How long connections may take to finish after SIGTERM; zero: none.
     pub drain_grace: Duration,
+    /// Limits on time, number and memory; without the mark.
+    pub limits: DataPathSettings,
     /// What is logged, as `tracing-subscriber` reads it.
     pub log: String,
     /// How log lines look.
@@ -112,6 +118,7 @@ impl Config {
         let drain_grace = reader.required(&DRAIN_GRACE, "a duration such as \"30s\"", |text| {
             duration::parse(text).ok()
         });
+        let limits = limits::read(&mut reader);
         let log = reader.required(&LOG, "a filter such as \"info\"", |text| Some(text.to_owned()));
         let log_format = reader.required(&LOG_FORMAT, "text or json", |text| text.parse().ok());
         reader.distinct([
@@ -132,6 +139,7 @@ impl Config {
                 admin_port: admin_port?,
                 mark,
                 drain_grace: drain_grace?,
+                limits,
                 log: log?,
                 log_format: log_format?,
             })
@@ -157,6 +165,7 @@ impl fmt::Display for Config {
             None => f.write_str(" mark=none")?,
         }
         write!(f, " drain-grace={}", duration::Text(self.drain_grace))?;
+        limits::show(&self.limits, f)?;
         write!(f, " log={} log-format={}", self.log, self.log_format)
     }
 }
@@ -177,7 +186,8 @@ pub fn command(name: &'static str) -> Command {
         &LOG,
         &LOG_FORMAT,
     ];
-    settings.into_iter().fold(Command::new(name), |command, setting| {
+    let settings = settings.into_iter().chain(limits::settings());
+    settings.fold(Command::new(name), |command, setting| {
         let argument = Arg::new(setting.flag)
             .long(setting.flag)
             .env(setting.variable)
@@ -391,12 +401,14 @@ mod tests {
 
     #[test]
     fn all_bad_settings_are_reported_at_once() {
-        let error = read(&["--drain-grace=5", "--inbound-port=0", "--pod-uid=A_B"]).unwrap_err();
+        let bad = ["--drain-grace=5", "--inbound-port=0", "--pod-uid=A_B", "--body-idle-timeout=0"];
+        let error = read(&bad).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "3 bad settings: --pod-uid=\"A_B\" (want a pod's UID: a DNS label); \
+            "4 bad settings: --pod-uid=\"A_B\" (want a pod's UID: a DNS label); \
              --inbound-port=\"0\" (want 1-65535); \
-             --drain-grace=\"5\" (want a duration such as \"30s\")"
+             --drain-grace=\"5\" (want a duration such as \"30s\"); \
+             --body-idle-timeout=\"0\" (want a duration above zero such as \"30s\")"
         );
     }
 
@@ -429,6 +441,10 @@ mod tests {
 
     #[test]
     fn the_effective_config_is_printed_whole() {
+        let limits = ["--mark=7", "--body-idle-timeout=7s", "--memory-limit=1Mi"];
+        let limited = read(&limits).unwrap().to_string();
+        let expected = "drain-grace=30s body-idle-timeout=7s memory-limit=1048576 log=info";
+        assert!(limited.contains(expected), "{limited}");
         let printed = read(&["--mark=7"]).unwrap().to_string();
         assert!(printed.contains("mark=7 drain-grace=30s log=info log-format=text"), "{printed}");
     }

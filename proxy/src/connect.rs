@@ -27,6 +27,7 @@ use tracing::warn;
 
 use crate::listen::DataPathSettings;
 use crate::metrics::{Metrics, Protection, Side};
+use crate::pressure::Pressure;
 
 /// What it takes to open connections.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Dialer {
     pub metrics: Arc<Metrics>,
     /// Runs what drives a connection.
     pub tasks: Tasks,
+    /// Whether idle connections are to be closed.
+    pub pressure: Pressure,
     /// Limits, and the socket mark.
     pub settings: DataPathSettings,
     /// Of peers that could not be authenticated.

@@ -25,6 +25,7 @@ use crate::connect::{Dialer, reset_on_close};
 use crate::detect::{Verdict, overdue};
 use crate::http::HttpVersion;
 use crate::http::breaker::Reset;
+use crate::http::frames::Budgets;
 use crate::http::headers::Caller;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
@@ -122,7 +123,10 @@ impl Inbound {
         let entered = self.enter(&mut client, &mut first_bytes, original, workload.as_deref());
         match entered.await {
             Err(refusal) => self.refuse(&client, Some(original), &refusal),
-            Ok(Entered::Silent) => self.dialer.metrics.count_detection("silent"),
+            Ok(Entered::Silent) => {
+                self.dialer.metrics.count_detection("silent");
+                self.dialer.metrics.count_limit(Direction::Inbound, "silence");
+            }
             Ok(Entered::Mesh { workload, declared }) => {
                 let application = self.applications.of(original, workload);
                 let client = Rewind::new(first_bytes.freeze(), client);
@@ -178,14 +182,17 @@ impl Inbound {
                 }
             }
         }
-        let hello = match opening {
-            Opening::Decided(hello) => hello,
+        let hello = match &opening {
+            Opening::Decided(hello) => hello.as_ref(),
             Opening::Silent | Opening::Undecided | Opening::Ended => None,
         };
-        Ok(match admission::admit(hello.as_ref(), &door)? {
-            Entrance::Mesh(declared) => Entered::Mesh { workload, declared },
-            Entrance::Plain(declared) => Entered::Plain { workload, declared, server },
-        })
+        match (admission::admit(hello, &door), &opening) {
+            (Ok(Entrance::Mesh(declared)), _) => Ok(Entered::Mesh { workload, declared }),
+            (Ok(Entrance::Plain(declared)), _) => Ok(Entered::Plain { workload, declared, server }),
+            // Nobody knows what it would have become.
+            (Err(_), Opening::Silent | Opening::Undecided) => Err(Refusal::Late),
+            (Err(refused), Opening::Decided(_) | Opening::Ended) => Err(refused.into()),
+        }
     }
 
     /// The redirect takes whatever passes by; only what is meant for us is carried on, or this would
@@ -204,15 +211,16 @@ impl Inbound {
     }
 
     /// Both ends are open and neither has spoken. That is theirs to end, as it would be without a
-    /// proxy: a connection kept for later says nothing for hours, and a peer that vanished is
-    /// noticed by TCP.
+    /// proxy, for as long as any silence of bytes may last.
     async fn first_to_speak(
         &self,
         client: &mut TcpStream,
         first_bytes: &mut BytesMut,
         server: &mut Server,
     ) -> Result<First, Refusal> {
+        let limit = self.dialer.settings.opaque_idle;
         tokio::select! {
+            () = tokio::time::sleep(limit) => Err(Refusal::Idle(limit)),
             read = client.read_buf(first_bytes) => {
                 read.map(|_length| First::Client).map_err(Refusal::Opening)
             }
@@ -242,8 +250,9 @@ impl Inbound {
         declared: Protocol,
     ) {
         let metrics = &self.dialer.metrics;
-        let accepted =
-            heddle_tls::accept::accept(client, &self.dialer.credentials, &self.dialer.own).await;
+        let Dialer { credentials, own, settings, .. } = &*self.dialer;
+        let limit = settings.handshake_timeout;
+        let accepted = heddle_tls::accept::accept(client, credentials, own, limit).await;
         let accepted = match accepted {
             Ok(accepted) => {
                 metrics.count_handshake(Side::Server, "ok");
@@ -359,13 +368,16 @@ impl Inbound {
         I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
         let Admitted { original, application, caller, until } = admitted;
+        let (window_bytes, budgets) = match caller {
+            Caller::Mutual { .. } => (HTTP2_CONNECTION_WINDOW_BYTES, Budgets::TRUSTED),
+            Caller::Plaintext => (HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES, Budgets::PLAINTEXT),
+        };
         let serving = Serving {
+            direction: Direction::Inbound,
             version,
             idle: self.dialer.settings.inbound_idle,
-            window_bytes: match caller {
-                Caller::Mutual { .. } => HTTP2_CONNECTION_WINDOW_BYTES,
-                Caller::Plaintext => HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES,
-            },
+            window_bytes,
+            budgets,
             drain: Some(self.dialer.tasks.drain().clone()),
             until,
         };
@@ -402,9 +414,10 @@ impl Inbound {
         admitted.application.count_connection(&self.dialer.metrics, &labels);
         let mut server = Rewind::new(first_bytes.freeze(), stream);
         let bytes = self.dialer.metrics.bytes(Direction::Inbound);
-        tcp::copy(client, &mut server, &bytes).await.map_err(|error| {
+        let idle = self.dialer.settings.opaque_idle;
+        tcp::copy(client, &mut server, &bytes, idle).await.map_err(|error| {
             reset_on_close(server.stream());
-            Refusal::Broken(error)
+            error.into()
         })
     }
 
@@ -422,7 +435,12 @@ impl Inbound {
 
     fn tell(&self, original: Option<SocketAddr>, refusal: &Refusal) {
         let dst = original.map(tracing::field::display);
-        self.dialer.metrics.count_refused(Direction::Inbound, refusal.reason());
+        let metrics = &self.dialer.metrics;
+        if refusal.is_limit() {
+            metrics.count_limit(Direction::Inbound, refusal.reason());
+        } else {
+            metrics.count_refused(Direction::Inbound, refusal.reason());
+        }
         debug!(dst, error = %Chain(refusal), "connection to the workload reset");
     }
 }

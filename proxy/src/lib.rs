@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod opening;
 pub mod original_dst;
 pub mod outbound;
+pub mod pressure;
 pub mod redirect;
 pub mod rewind;
 pub mod tcp;

@@ -12,6 +12,7 @@ use heddle_model::identity::PodUid;
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::credentials::Credentials;
+use heddle_tls::handshake::HANDSHAKE_TIMEOUT;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -23,6 +24,7 @@ use crate::discovery::store::Store;
 use crate::inbound::Inbound;
 use crate::metrics::{Direction, Metrics};
 use crate::outbound::Outbound;
+use crate::pressure::Pressure;
 
 /// All that the data path works with.
 pub struct DataPath {
@@ -36,6 +38,8 @@ pub struct DataPath {
     pub metrics: Arc<Metrics>,
     /// Runs connections.
     pub tasks: Tasks,
+    /// Whether there is memory for more of them.
+    pub pressure: Pressure,
     /// Limits.
     pub settings: DataPathSettings,
 }
@@ -48,6 +52,8 @@ pub struct DataPathSettings {
     pub mark: Option<u32>,
     /// Connections open at once in one direction; more are reset.
     pub connection_limit: usize,
+    /// How much memory there is, if less than what the container's limit says; see pressure.rs.
+    pub memory_limit_bytes: Option<u64>,
     /// Requests and connections that one endpoint may have at once; more are answered 503.
     pub requests_per_endpoint: usize,
     /// How long an address may take to accept a connection.
@@ -56,6 +62,15 @@ pub struct DataPathSettings {
     pub silence: Duration,
     /// How long a client may take from its first byte to one that tells the protocol.
     pub detection_timeout: Duration,
+    /// How long a caller may take for its handshake.
+    pub handshake_timeout: Duration,
+    /// How long a client may take to finish its request's body, or to make room for the response's,
+    /// from one piece to the next. See http/progress.rs.
+    pub body_idle: Duration,
+    /// How long an HTTP/2 stream may stand still while it is nobody's turn in particular.
+    pub stream_idle: Duration,
+    /// How long a connection that is carried as bytes may be silent in both directions.
+    pub opaque_idle: Duration,
     /// How long an inbound HTTP connection may be without a request.
     pub inbound_idle: Duration,
     /// How long an outbound HTTP connection may be without a request.
@@ -79,10 +94,15 @@ impl Default for DataPathSettings {
         Self {
             mark: None,
             connection_limit: CONNECTION_LIMIT,
+            memory_limit_bytes: None,
             requests_per_endpoint: REQUESTS_PER_ENDPOINT,
             connect_timeout: CONNECT_TIMEOUT,
             silence: SILENCE,
             detection_timeout: DETECTION_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            body_idle: BODY_IDLE_TIMEOUT,
+            stream_idle: STREAM_IDLE_TIMEOUT,
+            opaque_idle: OPAQUE_IDLE_TIMEOUT,
             inbound_idle: INBOUND_IDLE_TIMEOUT,
             outbound_idle: OUTBOUND_IDLE_TIMEOUT,
             request_head_timeout: REQUEST_HEAD_TIMEOUT,
@@ -187,6 +207,7 @@ fn dialer(path: &DataPath) -> Arc<Dialer> {
         own: path.own.clone(),
         metrics: Arc::clone(&path.metrics),
         tasks: path.tasks.clone(),
+        pressure: path.pressure.clone(),
         settings: path.settings,
         warnings: Throttle::default(),
         local_warnings: Throttle::default(),
@@ -210,6 +231,7 @@ struct Accepting {
     direction: Direction,
     metrics: Arc<Metrics>,
     tasks: Tasks,
+    pressure: Pressure,
     /// Shared by the listeners of a port.
     places: Arc<Semaphore>,
     warnings: Arc<Throttle>,
@@ -221,6 +243,7 @@ impl Accepting {
             direction,
             metrics: Arc::clone(&path.metrics),
             tasks: path.tasks.clone(),
+            pressure: path.pressure.clone(),
             places: Arc::new(Semaphore::new(path.settings.connection_limit)),
             warnings: Arc::default(),
         }
@@ -257,13 +280,11 @@ impl Accepting {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        if !self.pressure.admits(|| self.metrics.open.count()) {
+            return self.refuse(&stream, "memory", "no memory for more connections");
+        }
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.metrics.count_refused(self.direction, "connection_limit");
-            if self.warnings.is_due() {
-                warn!(direction = self.direction.as_str(), "connection limit reached");
-            }
-            reset_on_close(&stream);
-            return;
+            return self.refuse(&stream, "connection_limit", "connection limit reached");
         };
         // A socket that cannot be tuned is gone; reading will tell.
         let _ = tune(&stream);
@@ -273,6 +294,14 @@ impl Accepting {
             serving.await;
             drop((place, open));
         });
+    }
+
+    fn refuse(&self, stream: &TcpStream, reason: &'static str, message: &'static str) {
+        self.metrics.count_refused(self.direction, reason);
+        if self.warnings.is_due() {
+            warn!(direction = self.direction.as_str(), reason, "{message}");
+        }
+        reset_on_close(stream);
     }
 }
 
@@ -292,6 +321,12 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 pub const SILENCE: Duration = Duration::from_millis(50);
 /// From the first byte to the one that tells the protocol.
 pub const DETECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// As Envoy's `stream_idle_timeout`; but what counts here is only silence of a client whose turn it is.
+pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Watches and subscriptions are silent for long. Whose other end has vanished is found by PING.
+pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// As Envoy's `idle_timeout` of its TCP proxy. A peer that vanished is found by TCP's keep-alive.
+pub const OPAQUE_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// More than [`crate::http::pool::IDLE_TIMEOUT`], for which other proxies keep connections.
 pub const INBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// More than the pools of common HTTP clients keep connections for, so that the application closes

@@ -40,6 +40,13 @@ pub struct Metrics {
     pub handshakes: Family<HandshakeLabels, Counter>,
     /// `heddle_connections_refused_total`: connections reset, by reason.
     pub refused: Family<RefusedLabels, Counter>,
+    /// `heddle_limits_reached_total`: connections and streams that were accepted and then ended, since
+    /// a timer had run out or a budget was spent.
+    pub limits: Family<LimitLabels, Counter>,
+    /// `heddle_memory_used_bytes`: what the process takes, if anything limits it.
+    pub memory_used: Gauge,
+    /// `heddle_memory_limit_bytes`: what it may take.
+    pub memory_limit: Gauge,
     /// `heddle_protocol_detections_total`: what first bytes were found to be.
     pub detections: Family<DetectionLabels, Counter>,
 }
@@ -61,11 +68,12 @@ impl OpenConnections {
     }
 
     /// How many are open, in both directions.
-    pub fn count(&self) -> i64 {
-        [Direction::Inbound, Direction::Outbound]
+    pub fn count(&self) -> usize {
+        let open: i64 = [Direction::Inbound, Direction::Outbound]
             .map(|direction| self.0.get_or_create_owned(&OpenLabels { direction }).get())
             .iter()
-            .sum()
+            .sum();
+        usize::try_from(open).unwrap_or(0)
     }
 }
 
@@ -96,6 +104,9 @@ impl Metrics {
             bytes: Family::default(),
             handshakes: Family::default(),
             refused: Family::default(),
+            limits: Family::default(),
+            memory_used: Gauge::default(),
+            memory_limit: Gauge::default(),
             detections: Family::default(),
         }
     }
@@ -144,6 +155,21 @@ impl Metrics {
             self.refused.clone(),
         );
         registry.register(
+            "heddle_limits_reached",
+            "Connections and streams ended since a timer had run out or a budget was spent",
+            self.limits.clone(),
+        );
+        registry.register(
+            "heddle_memory_used_bytes",
+            "Memory that the process takes; 0 if nothing limits it",
+            self.memory_used.clone(),
+        );
+        registry.register(
+            "heddle_memory_limit_bytes",
+            "Memory that the process may take; 0 if nothing limits it",
+            self.memory_limit.clone(),
+        );
+        registry.register(
             "heddle_protocol_detections",
             "What the first bytes of connections were found to be",
             self.detections.clone(),
@@ -175,6 +201,11 @@ impl Metrics {
     /// Counts a connection that was reset.
     pub fn count_refused(&self, direction: Direction, reason: &'static str) {
         self.refused.get_or_create(&RefusedLabels { direction, reason }).inc();
+    }
+
+    /// Counts a connection or stream that was ended by a timer or a budget.
+    pub fn count_limit(&self, direction: Direction, limit: &'static str) {
+        self.limits.get_or_create(&LimitLabels { direction, limit }).inc();
     }
 
     /// Counts a finished handshake; `outcome` is `ok` or the reason of its failure.
@@ -348,6 +379,15 @@ pub struct RefusedLabels {
     pub direction: Direction,
     /// From a closed set of words.
     pub reason: &'static str,
+}
+
+/// Labels of `heddle_limits_reached_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// Seen from the workload.
+    pub direction: Direction,
+    /// Which timer or budget, from a closed set of words.
+    pub limit: &'static str,
 }
 
 /// Labels of `heddle_protocol_detections_total`.

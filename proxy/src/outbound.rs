@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
@@ -21,6 +22,7 @@ use crate::detect::{Verdict, detect, overdue};
 use crate::discovery::resolved::Resolved;
 use crate::discovery::store::{NotDiscovered, Store};
 use crate::http::HttpVersion;
+use crate::http::frames::Budgets;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, OutboundCall, service_label};
 use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
@@ -28,7 +30,7 @@ use crate::metrics::{ConnectionLabels, Direction, Protection};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
 use crate::rewind::Rewind;
-use crate::tcp;
+use crate::tcp::{self, CopyError};
 
 /// Takes connections of the workload.
 #[derive(Clone)]
@@ -60,6 +62,17 @@ enum Refusal {
     Opening(#[source] io::Error),
     #[error("the connection broke")]
     Broken(#[source] io::Error),
+    #[error("neither side had anything to say for {0:?}")]
+    Idle(Duration),
+}
+
+impl From<CopyError> for Refusal {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Broken(error) => Self::Broken(error),
+            CopyError::Idle(limit) => Self::Idle(limit),
+        }
+    }
 }
 
 impl Refusal {
@@ -74,6 +87,7 @@ impl Refusal {
             Self::Connect(error) => error.reason(),
             Self::Opening(_) => "client_broken",
             Self::Broken(_) => "broken",
+            Self::Idle(_) => "opaque_idle",
         }
     }
 }
@@ -246,7 +260,9 @@ impl Outbound {
         first_bytes: &mut BytesMut,
         mut backend: Backend,
     ) -> Result<Spoken, Refusal> {
+        let limit = self.dialer.settings.opaque_idle;
         tokio::select! {
+            () = tokio::time::sleep(limit) => Err(Refusal::Idle(limit)),
             read = client.read_buf(first_bytes) => {
                 if read.map_err(Refusal::Opening)? == 0 {
                     return Ok(self.judge(Opening::Ended, first_bytes, Some(backend)));
@@ -265,9 +281,11 @@ impl Outbound {
 
     async fn http(&self, client: Rewind<TcpStream>, call: OutboundCall) {
         let serving = Serving {
+            direction: Direction::Outbound,
             version: call.version,
             idle: self.dialer.settings.outbound_idle,
             window_bytes: HTTP2_CONNECTION_WINDOW_BYTES,
+            budgets: Budgets::TRUSTED,
             // The application may still be running; see listen.rs.
             drain: None,
             until: None,
@@ -293,10 +311,10 @@ impl Outbound {
             Ok(Backend { transport, first_bytes, _in_flight }) => {
                 let mut server = Rewind::new(first_bytes.freeze(), transport);
                 let bytes = self.dialer.metrics.bytes(Direction::Outbound);
-                let copied = tcp::copy(&mut client, &mut server, &bytes).await;
-                copied.map_err(|error| {
+                let idle = self.dialer.settings.opaque_idle;
+                tcp::copy(&mut client, &mut server, &bytes, idle).await.map_err(|error| {
                     server.stream().reset_on_close();
-                    Refusal::Broken(error)
+                    error.into()
                 })
             }
             Err(refusal) => Err(refusal),
@@ -354,9 +372,10 @@ impl Outbound {
             };
             self.unknown.count_connection(&self.dialer.metrics, &labels);
             let bytes = self.dialer.metrics.bytes(Direction::Outbound);
-            tcp::copy(&mut client, &mut server, &bytes).await.map_err(|error| {
+            let idle = self.dialer.settings.opaque_idle;
+            tcp::copy(&mut client, &mut server, &bytes, idle).await.map_err(|error| {
                 reset_on_close(&server);
-                Refusal::Broken(error)
+                error.into()
             })
         };
         if let Err(refusal) = carried.await {
@@ -368,7 +387,21 @@ impl Outbound {
     /// short do not look like an end.
     fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: Refusal) {
         let dst = original.map(tracing::field::display);
-        self.dialer.metrics.count_refused(Direction::Outbound, refusal.reason());
+        let metrics = &self.dialer.metrics;
+        match refusal {
+            Refusal::Idle(_) => metrics.count_limit(Direction::Outbound, refusal.reason()),
+            Refusal::NotRedirected(_)
+            | Refusal::NotDiscovered(_)
+            | Refusal::Refused(_)
+            | Refusal::NoBackend
+            | Refusal::NoEndpoint(_)
+            | Refusal::Overloaded(_)
+            | Refusal::Connect(_)
+            | Refusal::Opening(_)
+            | Refusal::Broken(_) => {
+                metrics.count_refused(Direction::Outbound, refusal.reason());
+            }
+        }
         debug!(dst, error = %Chain(&refusal), "connection from the workload reset");
         reset_on_close(client);
     }

@@ -1,13 +1,15 @@
 //! Copies bytes both ways between two streams: half-close is passed on, memory is bounded, bytes are
-//! counted as they pass. Who the two ends are is in outbound.rs and inbound.rs.
+//! counted as they pass, and silence has an end. Who the two ends are is in outbound.rs and inbound.rs.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
 
 /// Where the bytes of a connection are counted.
 #[derive(Clone, Debug)]
@@ -18,10 +20,26 @@ pub struct ByteCounters {
     pub to_client: Counter,
 }
 
+/// Why a copy did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// One of the two broke.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+    /// Both were silent.
+    #[error("no byte in either direction for {0:?}")]
+    Idle(Duration),
+}
+
 /// Copies until both directions have ended. When one ends, its end is passed on and the other goes
-/// on. Fails at the first error of either end; the caller then resets what it can, so that bytes cut
-/// short do not look like an end.
-pub async fn copy<A, B>(client: &mut A, server: &mut B, counters: &ByteCounters) -> io::Result<()>
+/// on. Fails at the first error of either end, and when nothing was read or written for as long as
+/// `idle`; the caller then resets what it can, so that bytes cut short do not look like an end.
+pub async fn copy<A, B>(
+    client: &mut A,
+    server: &mut B,
+    counters: &ByteCounters,
+    idle: Duration,
+) -> Result<(), CopyError>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -31,6 +49,7 @@ where
         server,
         to_server: Direction::new(counters.to_server.clone()),
         to_client: Direction::new(counters.to_client.clone()),
+        silence: Silence::new(idle),
     }
     .await
 }
@@ -41,6 +60,7 @@ struct Copy<'a, A, B> {
     server: &'a mut B,
     to_server: Direction,
     to_client: Direction,
+    silence: Silence,
 }
 
 impl<A, B> Future for Copy<'_, A, B>
@@ -48,16 +68,44 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    type Output = io::Result<()>;
+    type Output = Result<(), CopyError>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), CopyError>> {
         let this = &mut *self;
         let to_server = this.to_server.poll(context, this.client, this.server)?;
         let to_client = this.to_client.poll(context, this.server, this.client)?;
         if to_server.is_ready() && to_client.is_ready() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+            return Poll::Ready(Ok(()));
+        }
+        let has_moved = this.to_server.has_moved() | this.to_client.has_moved();
+        ready!(this.silence.poll(context, has_moved));
+        Poll::Ready(Err(CopyError::Idle(this.silence.limit)))
+    }
+}
+
+/// How long nothing has moved. The timer is set again only when it runs out: not for each byte.
+struct Silence {
+    limit: Duration,
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Silence {
+    fn new(limit: Duration) -> Self {
+        Self { limit, since: Instant::now(), timer: Box::pin(tokio::time::sleep(limit)) }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, has_moved: bool) -> Poll<()> {
+        if has_moved {
+            self.since = Instant::now();
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            let end = self.since + self.limit;
+            if end <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(end);
         }
     }
 }
@@ -74,6 +122,8 @@ struct Direction {
     phase: Phase,
     /// Whether something was written that a flush has not covered.
     unflushed: bool,
+    /// Whether something was read or written since somebody asked.
+    moved: bool,
     counter: Counter,
 }
 
@@ -94,8 +144,13 @@ impl Direction {
             buffer_bytes: BUFFER_BYTES,
             phase: Phase::Copying,
             unflushed: false,
+            moved: false,
             counter,
         }
+    }
+
+    fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     fn poll<R, W>(
@@ -146,6 +201,7 @@ impl Direction {
         match Pin::new(reader).poll_read(context, &mut into) {
             Poll::Ready(result) => {
                 result?;
+                self.moved = true;
                 (self.start, self.end) = (0, into.filled().len());
                 if self.end == 0 {
                     self.phase = Phase::Closing;
@@ -179,6 +235,7 @@ impl Direction {
         }
         self.start += written;
         self.unflushed = true;
+        self.moved = true;
         self.counter.inc_by(u64::try_from(written).unwrap_or(u64::MAX));
         Poll::Ready(Ok(()))
     }
@@ -196,11 +253,13 @@ mod tests {
 
     use super::*;
 
+    const IDLE: Duration = Duration::from_secs(60);
+
     struct Ends {
         client: DuplexStream,
         server: DuplexStream,
         counters: ByteCounters,
-        copying: tokio::task::JoinHandle<io::Result<()>>,
+        copying: tokio::task::JoinHandle<Result<(), CopyError>>,
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test's own task")]
@@ -210,7 +269,7 @@ mod tests {
         let counters =
             ByteCounters { to_server: Counter::default(), to_client: Counter::default() };
         let counted = counters.clone();
-        let copying = tokio::spawn(async move { copy(&mut near, &mut far, &counted).await });
+        let copying = tokio::spawn(async move { copy(&mut near, &mut far, &counted, IDLE).await });
         Ends { client, server, counters, copying }
     }
 
@@ -257,5 +316,43 @@ mod tests {
         drop(server);
         client.write_all(b"into the void").await.unwrap();
         assert!(copying.await.unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_of_both_sides_ends_it() {
+        let Ends { mut client, mut server, copying, .. } = start(64);
+        // Either side's bytes begin it anew.
+        for minute in 0..5 {
+            tokio::time::sleep(IDLE - Duration::from_secs(1)).await;
+            let (from, to) = match minute % 2 {
+                0 => (&mut client, &mut server),
+                _ => (&mut server, &mut client),
+            };
+            from.write_all(b"a").await.unwrap();
+            assert_eq!(to.read_u8().await.unwrap(), b'a');
+        }
+        let spoken = Instant::now();
+        let ended = copying.await.unwrap();
+        assert!(matches!(ended, Err(CopyError::Idle(IDLE))), "{ended:?}");
+        assert_eq!(spoken.elapsed(), IDLE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_is_half_closed_and_silent_ends_too() {
+        let Ends { mut client, server, copying, .. } = start(64);
+        client.shutdown().await.unwrap();
+        let ended = copying.await.unwrap();
+        assert!(matches!(ended, Err(CopyError::Idle(IDLE))), "{ended:?}");
+        drop(server);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_does_not_take_what_it_is_sent_is_silent() {
+        let Ends { mut client, server, copying, .. } = start(64);
+        let sending = client.write_all(&[0; 100_000]);
+        let (sent, ended) = tokio::join!(sending, copying);
+        assert!(matches!(ended.unwrap(), Err(CopyError::Idle(IDLE))));
+        assert!(sent.is_err());
+        drop(server);
     }
 }

@@ -32,6 +32,7 @@ use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService};
 use crate::http::route::compile;
 use crate::listen::DataPathSettings;
 use crate::metrics::Metrics;
+use crate::pressure::Pressure;
 
 pub(crate) fn service(name: &str) -> ServicePort {
     ServicePort {
@@ -125,6 +126,7 @@ pub(crate) fn dialer_with(name: &str, credentials: Credentials) -> Arc<Dialer> {
         own: pod_uid(name),
         metrics: Metrics::register(&mut Registry::default()),
         tasks: Tasks::new(),
+        pressure: Pressure::none(),
         settings: DataPathSettings::default(),
         warnings: Throttle::default(),
         local_warnings: Throttle::default(),

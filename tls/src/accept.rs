@@ -1,7 +1,7 @@
 //! The server side of a handshake between two proxies.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use heddle_model::identity::{PeerServerName, PodUid};
 use rustls::server::Acceptor;
@@ -36,13 +36,14 @@ pub struct Accepted<IO> {
 ///
 /// The client must present a certificate of the mesh, ask for `<port>.<own>.pod.<trust-domain>`
 /// and name the protocol inside. TLS 1.3, always a full handshake, no early data; all of it within
-/// [`handshake::HANDSHAKE_TIMEOUT`].
+/// `limit`.
 ///
 /// Cancel safe: no; dropping it drops the connection.
 pub async fn accept<IO>(
     io: IO,
     credentials: &Credentials,
     own: &PodUid,
+    limit: Duration,
 ) -> Result<Accepted<IO>, AcceptError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -51,7 +52,7 @@ where
     let own_name = |asked: &str| {
         PeerServerName::parse(asked, credentials.trust_domain()).filter(|name| name.pod_uid == *own)
     };
-    handshake::within_limit(async {
+    handshake::within_limit(limit, async {
         let (stream, server_name) = handshake(io, serving, own_name).await?;
         let connection = stream.get_ref().1;
         let protocol = protocol(connection)?;

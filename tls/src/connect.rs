@@ -71,7 +71,7 @@ where
         return Err(ConnectError::ServerName { name: server_name });
     };
     let config = Arc::new(config);
-    handshake::within_limit(async {
+    handshake::within_limit(handshake::HANDSHAKE_TIMEOUT, async {
         let stream = TlsConnector::from(Arc::clone(&config))
             .connect(name, io)
             .await

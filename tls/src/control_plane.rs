@@ -29,7 +29,7 @@ where
     let serving = credentials.serving(audience).ok_or(AcceptError::NotReady)?;
     let own = credentials.identity().ok_or(AcceptError::NotReady)?;
     let own_name = |asked: &str| audience.is_own_name(asked, &own).then_some(());
-    handshake::within_limit(async {
+    handshake::within_limit(handshake::HANDSHAKE_TIMEOUT, async {
         let (stream, ()) = accept::handshake(io, serving, own_name).await?;
         let connection = stream.get_ref().1;
         if connection.alpn_protocol() != Some(alpn::CONTROL_PLANE) {

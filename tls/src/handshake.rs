@@ -7,7 +7,7 @@ use rustls::AlertDescription;
 
 use crate::refusal::Refusal;
 
-/// How long a peer may take for its whole handshake. A proxy on the same network needs
+/// How long a peer may take for its whole handshake, if nobody says otherwise. A proxy on the same network needs
 /// milliseconds; this bounds what a silent peer can hold.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -24,8 +24,11 @@ pub enum HandshakeError {
     #[error("no common protocol inside TLS (ALPN)")]
     Alpn,
     /// The peer was too slow.
-    #[error("it took longer than {HANDSHAKE_TIMEOUT:?}")]
-    Timeout,
+    #[error("it took longer than {limit:?}")]
+    Timeout {
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// The peer ended the handshake with an alert: its log says why.
     #[error("the peer refused the handshake with alert {alert:?}")]
     RefusedByPeer {
@@ -47,7 +50,7 @@ impl HandshakeError {
             Self::Refused(refusal) => refusal.label(),
             Self::NoCertificate => "no_certificate",
             Self::Alpn => "alpn",
-            Self::Timeout => "timeout",
+            Self::Timeout { .. } => "timeout",
             Self::RefusedByPeer { .. } => "refused_by_peer",
             Self::Protocol(_) => "protocol",
             Self::Io(_) => "io",
@@ -88,13 +91,14 @@ impl HandshakeError {
 /// Bounds a whole handshake. Boxes it: its 4 KiB would stay in the future of every connection that
 /// begins with one, for as long as that lives.
 pub(crate) fn within_limit<T, E: From<HandshakeError>>(
+    limit: Duration,
     handshake: impl Future<Output = Result<T, E>>,
 ) -> impl Future<Output = Result<T, E>> {
     let handshake = Box::pin(handshake);
     async move {
-        tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake)
+        tokio::time::timeout(limit, handshake)
             .await
-            .unwrap_or_else(|_| Err(HandshakeError::Timeout.into()))
+            .unwrap_or_else(|_| Err(HandshakeError::Timeout { limit }.into()))
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use crate::http::breaker::Breaker;
 use crate::http::gate::{admitted, exchanges};
 use crate::http::pool::Exchange;
+use crate::http::progress::Watch;
 
 /// A body, and what is to be given back when it ends.
 pub struct Body {
@@ -25,6 +26,8 @@ pub struct Body {
     breaker: Option<Breaker>,
     /// The exchange on the connection that it goes to, which ends with it.
     served: Option<exchanges::Exchange>,
+    /// Of the stream that it belongs to, if that is of HTTP/2.
+    watch: Option<Watch>,
 }
 
 enum Kind {
@@ -62,7 +65,14 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, exchange: None, deadlines: Vec::new(), breaker: None, served: None }
+        Self {
+            kind,
+            exchange: None,
+            deadlines: Vec::new(),
+            breaker: None,
+            served: None,
+            watch: None,
+        }
     }
 
     /// Fails at `deadline`, if it has not ended by then.
@@ -82,6 +92,12 @@ impl Body {
     /// Ends `exchange` with itself.
     pub fn serving(mut self, exchange: exchanges::Exchange) -> Self {
         self.served = Some(exchange);
+        self
+    }
+
+    /// Tells `watch` of its progress.
+    pub fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -127,6 +143,9 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_kind(context);
+        if let Some(watch) = &self.watch {
+            watch.polled(&polled);
+        }
         match &polled {
             Poll::Ready(None) => {
                 if let Some(exchange) = self.exchange.take() {

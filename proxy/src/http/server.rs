@@ -1,14 +1,15 @@
 //! Serves HTTP on one connection, until it is idle for long, ends, or the process drains.
 
+mod http2;
+
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,27 +20,28 @@ use tower::Service;
 use crate::connect::Dialer;
 use crate::http::body::Body;
 use crate::http::breaker::{Breakable, Breaker, Reset};
-use crate::http::client::TaskExecutor;
+use crate::http::frames::Budgets;
 use crate::http::gate::exchanges::{Answer, Exchanges};
 use crate::http::gate::io::Gated;
 use crate::http::gate::timers::Limits;
 use crate::http::respond::{Asked, ProxyError, respond};
 use crate::http::{HttpService, HttpVersion};
-use crate::listen::{
-    HEADERS_LIMIT_BYTES, HTTP2_RESET_LIMIT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_LIMIT,
-    HTTP2_STREAM_WINDOW_BYTES,
-};
-use crate::metrics::Metrics;
+use crate::listen::HEADERS_LIMIT_BYTES;
+use crate::metrics::{Direction, Metrics};
 
 /// How to serve a connection.
 #[derive(Clone, Debug)]
 pub struct Serving {
+    /// Which way it goes, for metrics.
+    pub direction: Direction,
     /// What it speaks.
     pub version: HttpVersion,
     /// How long it may be without a request. What a request may take is in the settings.
     pub idle: Duration,
     /// What may be under way on the whole connection, of HTTP/2.
     pub window_bytes: u32,
+    /// What frames the client may send, of HTTP/2.
+    pub budgets: Budgets,
     /// When to end after what is in flight; `None`: not before it is aborted.
     pub drain: Option<CancellationToken>,
     /// When to take no new request, since the certificate that authenticates the client ends;
@@ -59,7 +61,7 @@ where
 {
     match serving.version {
         HttpVersion::Http1 => serve_http1(io, service, serving, dialer).await,
-        HttpVersion::Http2 => serve_http2(io, service, serving, dialer).await,
+        HttpVersion::Http2 => http2::serve(io, service, serving, dialer).await,
     }
 }
 
@@ -164,56 +166,6 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-async fn serve_http2<I>(
-    io: I,
-    service: HttpService,
-    serving: Serving,
-    dialer: &Dialer,
-) -> Result<(), hyper::Error>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let served = Arc::new(AtomicU64::new(0));
-    let counting = Arc::clone(&served);
-    let until = serving.until;
-    let service = service_fn(move |request: Request<Incoming>| {
-        counting.fetch_add(1, Ordering::Relaxed);
-        let mut service = service.clone();
-        // A client may ignore that it was told to go away.
-        let overdue = until.is_some_and(|until| Instant::now() > until + GO_AWAY_TIME);
-        async move {
-            if overdue {
-                let reason = "the certificate of this connection has expired".to_owned();
-                return Err(ProxyError::Refused { reason });
-            }
-            service.call(request.map(Body::from)).await
-        }
-    });
-    let connection = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(serving.window_bytes)
-        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
-        .max_concurrent_streams(HTTP2_STREAM_LIMIT)
-        .max_header_list_size(u32::try_from(HEADERS_LIMIT_BYTES).unwrap_or(u32::MAX))
-        // One client's many cancelled requests must not end the connection that it shares.
-        .max_pending_accept_reset_streams(HTTP2_RESET_LIMIT)
-        .max_local_error_reset_streams(HTTP2_RESET_LIMIT)
-        .keep_alive_interval(dialer.settings.http2_ping_interval)
-        .keep_alive_timeout(dialer.settings.http2_ping_timeout)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = drained(serving.drain) => {}
-        () = expired(serving.until) => {}
-        () = idle(&served, serving.idle) => {}
-    }
-    // GOAWAY: streams that are open finish, and no request can be lost to it.
-    connection.as_mut().graceful_shutdown();
-    connection.await
-}
-
 async fn drained(drain: Option<CancellationToken>) {
     match drain {
         Some(drain) => drain.cancelled().await,
@@ -228,20 +180,5 @@ async fn expired(until: Option<Instant>) {
     }
 }
 
-/// Completes after a whole period without a new request.
-async fn idle(served: &AtomicU64, period: Duration) {
-    let mut before = served.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(period).await;
-        let now = served.load(Ordering::Relaxed);
-        if now == before {
-            return;
-        }
-        before = now;
-    }
-}
-
 /// How long idle HTTP/1 connections are still served while draining.
 const DRAIN_IDLE: Duration = Duration::from_secs(2);
-/// How long requests are still served after an HTTP/2 client was told to go away.
-const GO_AWAY_TIME: Duration = Duration::from_secs(2);

@@ -1,6 +1,8 @@
 //! Tunnels: a request that asks for the connection itself (WebSocket, CONNECT), after both sides
 //! have agreed.
 
+use std::sync::Arc;
+
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
@@ -9,13 +11,14 @@ use crate::balance::balancer::InFlight;
 use crate::connect::Dialer;
 use crate::http::breaker::Breaker;
 use crate::metrics::Direction;
-use crate::tcp;
+use crate::tcp::{self, CopyError};
 
 /// Copies between the two sides as soon as both have let go of HTTP, until both ends close; if one
-/// breaks, the other is reset.
+/// breaks, or both are silent for as long as connections carried as bytes may be, they are reset.
 pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFlight) {
     let bytes = dialer.metrics.bytes(direction);
     let open = dialer.metrics.open.begin(direction);
+    let (metrics, idle) = (Arc::clone(&dialer.metrics), dialer.settings.opaque_idle);
     dialer.tasks.spawn_quiet(async move {
         let (client, server) = match tokio::try_join!(ends.client.upgrade, ends.server.upgrade) {
             Ok(both) => both,
@@ -25,7 +28,10 @@ pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFl
             }
         };
         let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-        if let Err(error) = tcp::copy(&mut client, &mut server, &bytes).await {
+        if let Err(error) = tcp::copy(&mut client, &mut server, &bytes, idle).await {
+            if let CopyError::Idle(_) = error {
+                metrics.count_limit(direction, "tunnel_idle");
+            }
             debug!(%error, "tunnel ended");
             ends.client.breaker.trip();
             ends.server.breaker.trip();

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use heddle_tls::accept::AcceptError;
 
 use crate::connect::ConnectError;
 use crate::inbound::admission::NotAdmitted;
 use crate::original_dst::OriginalDestinationError;
+use crate::tcp::CopyError;
 
 /// Why a connection to the workload was reset.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,19 @@ pub(super) enum Refusal {
     Opening(#[source] io::Error),
     #[error("the connection broke")]
     Broken(#[source] io::Error),
+    #[error("the first bytes were too late")]
+    Late,
+    #[error("neither side had anything to say for {0:?}")]
+    Idle(Duration),
+}
+
+impl From<CopyError> for Refusal {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Broken(error) => Self::Broken(error),
+            CopyError::Idle(limit) => Self::Idle(limit),
+        }
+    }
 }
 
 impl Refusal {
@@ -44,6 +59,24 @@ impl Refusal {
             Self::Connect(error) => error.reason(),
             Self::Opening(_) => "client_broken",
             Self::Broken(_) => "broken",
+            Self::Late => "detection",
+            Self::Idle(_) => "opaque_idle",
+        }
+    }
+
+    /// Whether it is a timer that ran out, on a connection that was taken.
+    pub(super) fn is_limit(&self) -> bool {
+        match self {
+            Self::Late | Self::Idle(_) => true,
+            Self::NotRedirected(_)
+            | Self::NotOurs(_)
+            | Self::Local(..)
+            | Self::NotAdmitted(_)
+            | Self::Tls(_)
+            | Self::NoCertificate
+            | Self::Connect(_)
+            | Self::Opening(_)
+            | Self::Broken(_) => false,
         }
     }
 }

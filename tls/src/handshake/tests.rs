@@ -28,7 +28,7 @@ type Server = Result<Accepted<DuplexStream>, AcceptError>;
 async fn accepted(server: &Credentials, config: ClientConfig, name: &str) -> (Client, Server) {
     let (near, far) = duplex(PIPE_BYTES);
     let own = server.identity().unwrap().pod_uid;
-    tokio::join!(connect::handshake(near, config, name.to_owned()), accept(far, server, &own))
+    tokio::join!(connect::handshake(near, config, name.to_owned()), accept(far, server, &own, HANDSHAKE_TIMEOUT))
 }
 
 /// Our connect, and any server.
@@ -63,7 +63,7 @@ async fn two_proxies_know_each_other_after_a_handshake() {
         let target = target(&api);
         let (client, server) = tokio::join!(
             connect(near, &client, &target, protocol),
-            accept(far, &server, &api.pod_uid)
+            accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
         );
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
         assert_eq!(server.peer, frontend);
@@ -280,7 +280,7 @@ async fn nothing_is_resumed_even_if_the_client_would() {
         let (near, far) = duplex(PIPE_BYTES);
         let name = ServerName::try_from(API_NAME).unwrap();
         let (client, server) =
-            tokio::join!(connector.connect(name, near), accept(far, &server, &api.pod_uid));
+            tokio::join!(connector.connect(name, near), accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT));
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
         // Tickets, were there any, would come with the first bytes.
         echo(&mut client, &mut server.stream).await;
@@ -338,7 +338,7 @@ async fn a_swap_leaves_connections_up_and_new_ones_see_the_new_certificate() {
         let (near, far) = duplex(PIPE_BYTES);
         let (client, server) = tokio::join!(
             connect(near, &client, &target, InnerProtocol::Tcp),
-            accept(far, &server, &api.pod_uid)
+            accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
         );
         (client.unwrap(), server.unwrap().stream)
     };
@@ -358,7 +358,7 @@ async fn a_swap_leaves_connections_up_and_new_ones_see_the_new_certificate() {
     let (near, far) = duplex(PIPE_BYTES);
     let (_, refused) = tokio::join!(
         connect(near, &client, &target, InnerProtocol::Tcp),
-        accept(far, &server, &api.pod_uid)
+        accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
     );
     assert_eq!(accept_label(&refused), "unknown_authority");
 }
@@ -370,7 +370,7 @@ async fn a_silent_peer_is_given_up_on() {
     let (_writer, credentials) = mesh.credentials(&api);
     let (_silent, far) = duplex(PIPE_BYTES);
     let began = tokio::time::Instant::now();
-    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid).await), "timeout");
+    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await), "timeout");
     assert_eq!(began.elapsed(), HANDSHAKE_TIMEOUT);
 
     let (near, _silent) = duplex(PIPE_BYTES);
@@ -385,11 +385,11 @@ async fn bytes_that_are_not_tls_are_refused() {
     let (_writer, credentials) = mesh.credentials(&api);
     let (mut near, far) = duplex(PIPE_BYTES);
     near.write_all(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n").await.unwrap();
-    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid).await), "protocol");
+    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await), "protocol");
 
     let (near, far) = duplex(PIPE_BYTES);
     drop(near);
-    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid).await), "io");
+    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await), "io");
 }
 
 #[tokio::test]
@@ -399,7 +399,7 @@ async fn without_a_certificate_there_is_no_handshake() {
     let (writer, credentials) = credentials::channel(trust_domain());
     for step in ["nothing", "a bundle alone"] {
         let (near, far) = duplex(PIPE_BYTES);
-        let server = accept(far, &credentials, &api.pod_uid).await;
+        let server = accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await;
         assert_eq!(accept_label(&server), "not_ready", "case: {step}");
         let client = connect(near, &credentials, &target(&api), InnerProtocol::Tcp).await;
         assert_eq!(connect_label(&client), "not_ready", "case: {step}");
@@ -505,7 +505,7 @@ fn the_futures_of_handshakes_stay_small() {
     let target = target(&api);
     let client = connect(near, &credentials, &target, InnerProtocol::Tcp);
     assert!(size_of_val(&client) <= FUTURE_LIMIT_BYTES, "{}", size_of_val(&client));
-    let server = accept(far, &credentials, &api.pod_uid);
+    let server = accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT);
     assert!(size_of_val(&server) <= FUTURE_LIMIT_BYTES, "{}", size_of_val(&server));
 }
 

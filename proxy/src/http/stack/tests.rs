@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::balance::balancer::BalancedEndpoint;
+use crate::http::frames::Budgets;
 use crate::http::pool;
 use crate::http::server::{Serving, serve};
 use crate::testing::{
@@ -52,7 +53,9 @@ impl Proxy {
         let (near, far) = tcp_pair().await;
         let window_bytes = crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
         let idle = Duration::from_secs(60);
-        let serving = Serving { version, idle, window_bytes, drain, until: None };
+        let (direction, budgets) = (Direction::Outbound, Budgets::TRUSTED);
+        let serving =
+            Serving { direction, version, idle, window_bytes, budgets, drain, until: None };
         let dialer = Arc::clone(&self.dialer);
         spawn(async move {
             let _ = serve(far, service, serving, &dialer).await;

@@ -274,7 +274,9 @@ async fn hanging_once(credentials: heddle_tls::credentials::Credentials) -> Endp
                 return;
             }
             let own = pod_uid("server");
-            let accepted = heddle_tls::accept::accept(stream, &credentials, &own).await.unwrap();
+            let limit = Duration::from_secs(10);
+            let accepted =
+                heddle_tls::accept::accept(stream, &credentials, &own, limit).await.unwrap();
             let service = service_fn(|_request: Request<hyper::body::Incoming>| async {
                 Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
             });

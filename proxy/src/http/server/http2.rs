@@ -1,0 +1,264 @@
+//! Serves HTTP/2 on one connection: within budgets of frames, and with an eye on streams that stand
+//! still.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use heddle_runtime::tasks::Tasks;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tower::Service;
+use tracing::warn;
+
+use crate::connect::Dialer;
+use crate::http::HttpService;
+use crate::http::body::Body;
+use crate::http::meter::{Meter, Metered};
+use crate::http::progress::{Limits, Progress, Side, Waiting};
+use crate::http::respond::ProxyError;
+use crate::http::server::{Serving, drained, expired};
+use crate::listen::{
+    HEADERS_LIMIT_BYTES, HTTP2_RESET_LIMIT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_LIMIT,
+    HTTP2_STREAM_WINDOW_BYTES,
+};
+use crate::metrics::{Direction, Metrics};
+use crate::pressure::Pressure;
+
+/// Serves until the connection ends; fails if it breaks.
+pub(super) async fn serve<I>(
+    io: I,
+    service: HttpService,
+    serving: Serving,
+    dialer: &Dialer,
+) -> Result<(), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (io, meter) = Metered::new(io, serving.budgets);
+    let streams = Streams::new(serving.direction, dialer);
+    let opening = streams.clone();
+    let until = serving.until;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let progress = opening.open();
+        let mut service = service.clone();
+        // A client may ignore that it was told to go away.
+        let overdue = until.is_some_and(|until| Instant::now() > until + GO_AWAY_TIME);
+        async move {
+            if overdue {
+                let reason = "the certificate of this connection has expired".to_owned();
+                return Err(ProxyError::Refused { reason });
+            }
+            let watch = progress.watch(Side::Request);
+            let response = service.call(request.map(|body| Body::from(body).watched(watch))).await;
+            progress.answered();
+            let watch = progress.watch(Side::Response);
+            response.map(|response| response.map(|body| body.watched(watch)))
+        }
+    });
+    let connection = builder(streams.clone(), &serving, dialer)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = unbegun(&meter, dialer.settings.detection_timeout) => {
+            dialer.metrics.count_limit(serving.direction, "http2_preface");
+            return Ok(());
+        }
+        () = drained(serving.drain.clone()) => None,
+        () = expired(serving.until) => None,
+        () = streams.idle(serving.idle) => {
+            dialer.metrics.count_limit(serving.direction, "http2_idle");
+            None
+        }
+        () = streams.unaffordable(&dialer.pressure) => {
+            dialer.metrics.count_limit(serving.direction, "memory");
+            None
+        }
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            // GOAWAY: streams that are open finish, and no request can be lost to it.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    count_end(&meter, ended.as_ref().err(), serving.direction, dialer);
+    ended
+}
+
+fn builder(
+    streams: Streams,
+    serving: &Serving,
+    dialer: &Dialer,
+) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(serving.window_bytes)
+        .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
+        .max_concurrent_streams(HTTP2_STREAM_LIMIT)
+        .max_header_list_size(u32::try_from(HEADERS_LIMIT_BYTES).unwrap_or(u32::MAX))
+        // One client's many cancelled requests must not end the connection that it shares.
+        .max_pending_accept_reset_streams(HTTP2_RESET_LIMIT)
+        .max_local_error_reset_streams(HTTP2_RESET_LIMIT)
+        .keep_alive_interval(dialer.settings.http2_ping_interval)
+        .keep_alive_timeout(dialer.settings.http2_ping_timeout);
+    builder
+}
+
+fn count_end(
+    meter: &Meter,
+    error: Option<&hyper::Error>,
+    direction: Direction,
+    dialer: &Dialer,
+) {
+    let Some(error) = error else { return };
+    if let Some(excess) = meter.excess() {
+        dialer.metrics.count_limit(direction, excess.as_str());
+        if dialer.warnings.is_due() {
+            let (direction, excess) = (direction.as_str(), excess.as_str());
+            warn!(direction, reason = excess, "connection ended: its client sends too many frames");
+        }
+    } else if error.is_timeout() {
+        dialer.metrics.count_limit(direction, "http2_ping_unanswered");
+    }
+}
+
+/// Completes if the client has not sent its whole preface in time.
+async fn unbegun(meter: &Meter, limit: Duration) {
+    tokio::time::sleep(limit).await;
+    if meter.is_begun() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The streams of one connection: hyper runs each in a task of ours, which ends it when it stands
+/// still.
+#[derive(Clone)]
+struct Streams {
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+    direction: Direction,
+    limits: Limits,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Of the stream whose task is about to be run: hyper calls the service and the executor in turn.
+    next: Mutex<Option<Arc<Progress>>>,
+    open: AtomicUsize,
+    begun: AtomicU64,
+}
+
+impl Streams {
+    fn new(direction: Direction, dialer: &Dialer) -> Self {
+        Self {
+            tasks: dialer.tasks.clone(),
+            metrics: Arc::clone(&dialer.metrics),
+            direction,
+            limits: Limits {
+                client: dialer.settings.body_idle,
+                anybody: dialer.settings.stream_idle,
+            },
+            shared: Arc::default(),
+        }
+    }
+
+    fn open(&self) -> Arc<Progress> {
+        self.shared.begun.fetch_add(1, Ordering::Relaxed);
+        let progress = Progress::begin();
+        *self.shared.next.lock() = Some(Arc::clone(&progress));
+        progress
+    }
+
+    /// Completes when idle connections are to be closed, and this one is.
+    async fn unaffordable(&self, pressure: &Pressure) {
+        loop {
+            pressure.critical().await;
+            if self.shared.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            tokio::time::sleep(PRESSURE_PAUSE).await;
+        }
+    }
+
+    /// Completes after a whole period in which no stream was open.
+    async fn idle(&self, period: Duration) {
+        let begun = || self.shared.begun.load(Ordering::Relaxed);
+        let mut before = begun();
+        loop {
+            tokio::time::sleep(period).await;
+            let now = begun();
+            if now == before && self.shared.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            before = now;
+        }
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let progress = self.shared.next.lock().take();
+        let open = Open::begin(Arc::clone(&self.shared));
+        let (metrics, direction, limits) = (Arc::clone(&self.metrics), self.direction, self.limits);
+        self.tasks.spawn_quiet(async move {
+            let _open = open;
+            let Some(progress) = progress else {
+                drop(stream.await);
+                return;
+            };
+            // A stream that is dropped is reset.
+            tokio::select! {
+                _ended = stream => {}
+                waiting = progress.stands_still(limits) => {
+                    metrics.count_limit(direction, limit_label(waiting));
+                }
+            }
+        });
+    }
+}
+
+/// Counts a stream as open until it is dropped.
+struct Open(Arc<Shared>);
+
+impl Open {
+    fn begin(shared: Arc<Shared>) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn limit_label(waiting: Waiting) -> &'static str {
+    match waiting {
+        Waiting::Anybody => "stream_idle",
+        Waiting::Sender => "request_body_idle",
+        Waiting::Reader => "response_unread",
+    }
+}
+
+/// How long requests are still served after an HTTP/2 client was told to go away.
+const GO_AWAY_TIME: Duration = Duration::from_secs(2);
+/// How long a connection that is in use is left alone while memory is short.
+const PRESSURE_PAUSE: Duration = Duration::from_secs(1);
