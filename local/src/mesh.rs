@@ -46,6 +46,8 @@ pub struct MeshConfig {
     pub detach: bool,
     /// Whether there is a mesh in it.
     pub control_plane: ControlPlane,
+    /// More arguments of every `heddle-proxy run`, such as `--body-idle-timeout=1m`.
+    pub proxy_arguments: Vec<String>,
     /// How long [`Mesh::start`] waits for the workloads to be ready.
     pub ready_within: Duration,
 }
@@ -81,6 +83,7 @@ impl MeshConfig {
             trust_domain: DEFAULT_TRUST_DOMAIN.to_owned(),
             detach: false,
             control_plane: ControlPlane::Run,
+            proxy_arguments: Vec::new(),
             ready_within: DEFAULT_READY_WITHIN,
         })
     }

@@ -89,9 +89,18 @@ pub struct Report {
     pub versions: BTreeMap<String, u64>,
     /// How long it took.
     pub seconds: f64,
+    /// How long the answers took.
+    pub latency_ms: Latency,
     /// What the workload's own proxy counts as errors, if anything failed.
     #[serde(skip)]
     pub errors: String,
+}
+
+/// Milliseconds; absent when nothing succeeded.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Latency {
+    /// 99 of 100 stay within this.
+    pub p99: Option<f64>,
 }
 
 impl Report {

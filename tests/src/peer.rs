@@ -51,7 +51,8 @@ impl Presented {
         Ok(Self { chain: file("pem"), key: file("key") })
     }
 
-    fn arguments(&self) -> [String; 4] {
+    /// As the command line of a peer has it.
+    pub fn arguments(&self) -> [String; 4] {
         ["--chain".to_owned(), text(&self.chain), "--key".to_owned(), text(&self.key)]
     }
 }

@@ -23,6 +23,7 @@ pub struct Plan {
     files: Vec<(String, String)>,
     leaf_lifetime: Duration,
     control_plane: ControlPlane,
+    proxy_arguments: Vec<String>,
 }
 
 impl Plan {
@@ -33,6 +34,7 @@ impl Plan {
             files: Vec::new(),
             leaf_lifetime: Duration::from_secs(24 * 60 * 60),
             control_plane: ControlPlane::Run,
+            proxy_arguments: Vec::new(),
         }
     }
 
@@ -47,6 +49,13 @@ impl Plan {
     #[must_use]
     pub fn leaf_lifetime(mut self, lifetime: Duration) -> Self {
         self.leaf_lifetime = lifetime;
+        self
+    }
+
+    /// More arguments of every proxy.
+    #[must_use]
+    pub fn proxies(mut self, arguments: &[&str]) -> Self {
+        self.proxy_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
@@ -75,6 +84,7 @@ impl Plan {
             binaries,
             leaf_lifetime: self.leaf_lifetime,
             control_plane: self.control_plane,
+            proxy_arguments: self.proxy_arguments,
             ..MeshConfig::new(&self.name, &directory)?
         };
         let mut world = World { mesh: None, temporary, name: self.name, _place: place };

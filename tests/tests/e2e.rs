@@ -9,10 +9,13 @@ mod e2e {
     mod control_plane_loss;
     mod demo;
     mod drain;
+    mod floods;
     mod interception;
     mod isolation;
+    mod memory;
     mod protocols;
     mod refusal;
     mod renewal;
+    mod slow_peers;
     mod strict;
 }

@@ -20,7 +20,7 @@ pub fn redirect(settings: &Settings) -> Vec<String> {
 pub fn proxy(settings: &Settings, plan: &PodPlan) -> Vec<String> {
     let state = &settings.state;
     let gateway = Addresses::of_bridge(settings.families).v4;
-    vec![
+    let mut argv = vec![
         settings.binary("heddle-proxy"),
         "run".to_owned(),
         format!("--control-plane={gateway}:{CONTROL_PLANE_PORT}"),
@@ -33,7 +33,9 @@ pub fn proxy(settings: &Settings, plan: &PodPlan) -> Vec<String> {
         format!("--admin-port={ADMIN_PORT}"),
         format!("--mark={PROXY_MARK}"),
         format!("--drain-grace={}s", plan.termination_grace.as_secs()),
-    ]
+    ];
+    argv.extend_from_slice(&settings.config.proxy_arguments);
+    argv
 }
 
 /// The mark of the proxy's own connections, which the redirect leaves alone. Any number that nothing else in a network

@@ -2,7 +2,7 @@
 //! believes whoever answers. The tests show with it that proxies are not like this.
 
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Parser};
+use heddle_tests::believer::{certificate, client_config};
 use heddle_tests::peer::Outcome;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -73,18 +72,8 @@ async fn main() -> Result<()> {
 }
 
 async fn exchange(connect: &Connect, request: &[u8], outcome: &mut Outcome) -> Result<()> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(BelieveAnybody(provider)));
-    let mut config = match (&connect.chain, &connect.key) {
-        (Some(chain), Some(key)) => {
-            let (chain, key) = certificate(chain, key)?;
-            builder.with_client_auth_cert(chain, key)?
-        }
-        (None, _) | (_, None) => builder.with_no_client_auth(),
-    };
+    let presented = connect.chain.as_deref().zip(connect.key.as_deref());
+    let mut config = client_config(presented)?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     let stream = TcpStream::connect(&connect.address).await.context("cannot connect")?;
     let name = ServerName::try_from(connect.server_name.clone())?;
@@ -128,54 +117,6 @@ async fn answer(acceptor: &TlsAcceptor, stream: TcpStream) -> Result<()> {
     }
     stream.write_all(ANSWER).await?;
     Ok(stream.shutdown().await?)
-}
-
-fn certificate(
-    chain: &Path,
-    key: &Path,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<Vec<_>, _>>()?;
-    Ok((chain, PrivateKeyDer::from_pem_file(key)?))
-}
-
-#[derive(Debug)]
-struct BelieveAnybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for BelieveAnybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// What proxies speak with each other about HTTP/1.
