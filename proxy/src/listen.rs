@@ -1,6 +1,7 @@
 //! The two ports: accepts connections within a limit and hands each to outbound.rs or inbound.rs.
 
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::connect::{Dialer, reset_on_close, tune};
+use crate::connect::{Dialer, is_local, reset_on_close, tune};
 use crate::discovery::store::Store;
 use crate::inbound::Inbound;
 use crate::metrics::{Direction, Metrics};
@@ -255,6 +256,7 @@ impl Accepting {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut end = pin!(end);
+        let mut spare = Spare::new();
         loop {
             let accepted = tokio::select! {
                 () = end.as_mut() => return,
@@ -262,17 +264,30 @@ impl Accepting {
             };
             match accepted {
                 Ok((stream, _client)) => self.begin(stream, &serve),
-                // Too many open files, or memory: accepting again at once would only spin. A
-                // connection that was gone before it was accepted is no reason to wait, but none to
-                // tell apart either.
+                // Accepting again at once would only spin. A connection that was gone before it was
+                // accepted is no reason to wait, but none to tell apart either.
                 Err(error) => {
                     self.metrics.count_refused(self.direction, "accept_failed");
                     if self.warnings.is_due() {
                         warn!(direction = self.direction.as_str(), %error, "cannot accept");
                     }
+                    if is_local(&error) && spare.give_up() {
+                        // Whoever waits in the queue is told now, and not when its patience is over.
+                        self.refuse_waiting(&listener).await;
+                        spare = Spare::new();
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Takes the one descriptor that there is, for one connection after the other.
+    async fn refuse_waiting(&self, listener: &TcpListener) {
+        for _connection in 0..BACKLOG {
+            let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+            let Ok(Ok((stream, _client))) = accepted else { return };
+            self.refuse(&stream, "no_descriptors", "no descriptors for more connections");
         }
     }
 
@@ -302,6 +317,21 @@ impl Accepting {
             warn!(direction = self.direction.as_str(), reason, "{message}");
         }
         reset_on_close(stream);
+    }
+}
+
+/// A descriptor that is kept so that there is one when there is none.
+struct Spare(Option<File>);
+
+impl Spare {
+    /// Without one if there is none to keep.
+    fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// True if there is one more descriptor now.
+    fn give_up(&mut self) -> bool {
+        self.0.take().is_some()
     }
 }
 

@@ -125,27 +125,32 @@ async fn pour(kind: Flood, stream: TcpStream, frames: u32, flooded: &mut Flooded
     let mut sent = 0;
     let writing = async {
         if writer.write_all(&kind.opening()).await.is_err() {
-            return;
+            return Writing::Broken;
         }
         while sent < frames {
             let batch: Vec<u8> =
                 (sent..frames.min(sent + BATCH)).flat_map(|number| kind.drop(number)).collect();
             if writer.write_all(&batch).await.is_err() {
-                return;
+                return Writing::Broken;
             }
             sent += BATCH;
         }
-        // All of it is written: the other side has this long to end it.
-        tokio::time::sleep(PATIENCE).await;
+        Writing::Done
     };
-    tokio::select! {
-        is_told = reading => {
-            flooded.ended += 1;
-            flooded.told += u32::from(is_told);
-        }
-        () = writing => {}
-    }
+    // What the other side says last may come before or after writing fails. When all is written it has
+    // this long to end the connection.
+    let reading = async { tokio::time::timeout(PATIENCE, reading).await.ok() };
+    let (is_told, writing) = tokio::join!(reading, writing);
+    flooded.ended += u32::from(is_told.is_some() || writing == Writing::Broken);
+    flooded.told += u32::from(is_told == Some(true));
     flooded.frames += u64::from(sent);
+}
+
+/// How far it came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    Done,
+    Broken,
 }
 
 /// Frames written at once.
