@@ -66,7 +66,7 @@ pub struct DataPathSettings {
     /// How long a caller may take for its handshake.
     pub handshake_timeout: Duration,
     /// How long a client may take to finish its request's body, or to make room for the response's,
-    /// from one piece to the next. See http/progress.rs.
+    /// from one piece to the next. See http/progress.rs and http/gate/timers.rs.
     pub body_idle: Duration,
     /// How long an HTTP/2 stream may stand still while it is nobody's turn in particular.
     pub stream_idle: Duration,
@@ -78,9 +78,6 @@ pub struct DataPathSettings {
     pub outbound_idle: Duration,
     /// How long the head of a request may take, from its first byte, of HTTP/1.
     pub request_head_timeout: Duration,
-    /// How long nothing may come of a request's body that is waited for, and nothing be taken of an
-    /// answer, of HTTP/1.
-    pub request_body_idle: Duration,
     /// How often an HTTP/2 peer is asked whether it is there, while requests are open.
     pub http2_ping_interval: Duration,
     /// How long it may take to answer that.
@@ -107,7 +104,6 @@ impl Default for DataPathSettings {
             inbound_idle: INBOUND_IDLE_TIMEOUT,
             outbound_idle: OUTBOUND_IDLE_TIMEOUT,
             request_head_timeout: REQUEST_HEAD_TIMEOUT,
-            request_body_idle: REQUEST_BODY_IDLE_TIMEOUT,
             http2_ping_interval: HTTP2_PING_INTERVAL,
             http2_ping_timeout: HTTP2_PING_TIMEOUT,
             drain_quiet: DRAIN_QUIET,
@@ -364,8 +360,6 @@ pub const INBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 pub const OUTBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// As long as [`DETECTION_TIMEOUT`]: a head is one packet or two.
 pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Envoy's default for a stream on which nothing moves.
-pub const REQUEST_BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a client may be waited for, in all, for a body whose length it has said; as Apache's
 /// mod_reqtimeout has it, `body=20,MinRate=500`.
 pub const REQUEST_BODY_GRACE: Duration = Duration::from_secs(20);

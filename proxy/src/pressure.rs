@@ -77,10 +77,12 @@ impl Pressure {
         }
     }
 
-    /// Completes when connections that are idle should close; at once, if they should already.
+    /// Completes when connections that are idle should close; soon, if they should already: one that
+    /// was let in has the time to be of use.
     ///
     /// Cancel safe.
     pub async fn critical(&self) {
+        tokio::time::sleep(PRESSURE_PAUSE).await;
         let mut level = self.level.clone();
         let critical = level.wait_for(|level| *level == Level::Critical).await.is_ok();
         if !critical {
@@ -153,6 +155,8 @@ const FULL_UNTIL_PERCENT: u64 = 75;
 const CRITICAL_PERCENT: u64 = 95;
 const CRITICAL_UNTIL_PERCENT: u64 = 85;
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a connection that is new, or in use, is left alone.
+const PRESSURE_PAUSE: Duration = Duration::from_secs(1);
 /// If memory is short with fewer than these, it is not for the connections.
 const CONNECTIONS_ALWAYS: usize = 16;
 

@@ -84,7 +84,7 @@ const fn timer(
     Timer { setting: Setting { flag, variable, value_name, default: None, help }, of }
 }
 
-const TIMERS: [Timer; 10] = [
+const TIMERS: [Timer; 11] = [
     timer(
         "connect-timeout",
         "HEDDLE_CONNECT_TIMEOUT",
@@ -102,6 +102,12 @@ const TIMERS: [Timer; 10] = [
         "HEDDLE_HANDSHAKE_TIMEOUT",
         "How long a caller may take for its handshake; 10s if not set",
         |settings| &mut settings.handshake_timeout,
+    ),
+    timer(
+        "request-head-timeout",
+        "HEDDLE_REQUEST_HEAD_TIMEOUT",
+        "How long a client may take for a request's head, of HTTP/1; 10s if not set",
+        |settings| &mut settings.request_head_timeout,
     ),
     timer(
         "body-idle-timeout",

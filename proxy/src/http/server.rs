@@ -79,13 +79,13 @@ where
     let limits = Limits {
         idle: serving.idle,
         head: dialer.settings.request_head_timeout,
-        body: dialer.settings.request_body_idle,
-        answer: dialer.settings.request_body_idle,
+        body: dialer.settings.body_idle,
+        answer: dialer.settings.body_idle,
     };
     let io = Gated::new(Breakable::new(io, breaker.clone()), exchanges.clone(), limits);
     let answering = Answering {
         service,
-        exchanges,
+        exchanges: exchanges.clone(),
         breaker,
         drain: serving.drain.clone(),
         metrics: Arc::clone(&dialer.metrics),
@@ -110,13 +110,26 @@ where
         // are still idle had time to be found gone by their clients.
         tokio::time::sleep(DRAIN_IDLE).await;
     };
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = drained => {}
-        () = expired(serving.until) => {}
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = drained => None,
+        () = expired(serving.until) => None,
+        () = dialer.pressure.critical() => {
+            dialer.metrics.count_limit(serving.direction, "memory");
+            None
+        }
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Some(limit) = exchanges.limit() {
+        dialer.metrics.count_limit(serving.direction, limit);
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+    ended
 }
 
 /// Answers the requests of one HTTP/1 connection.

@@ -46,7 +46,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     let whole = request.into_body().collect().await;
     let mut body = Bytes::from_static(b"ok");
     if let Some(length) = number("/bytes/") {
-        body = vec![b'x'; usize::try_from(length).unwrap_or_default()].into();
+        let length = usize::try_from(length).unwrap_or_default().min(LARGEST.len());
+        body = Bytes::from_static(LARGEST).slice(..length);
     }
     if let Some(millis) = number("/slow/") {
         tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -74,3 +75,6 @@ async fn hear(mut stream: TcpStream) {
     // The client has closed its side: this one stays open until the connection breaks.
     while stream.ready(tokio::io::Interest::ERROR).await.is_ok_and(|ready| !ready.is_error()) {}
 }
+
+/// Shared by all responses, of which there may be hundreds.
+static LARGEST: &[u8] = &[b'x'; 20_000_000];

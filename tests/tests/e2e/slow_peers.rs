@@ -18,7 +18,8 @@ use heddle_tests::wait;
 use heddle_tests::world::{Plan, World};
 
 /// Short, each different from what it is by default; else as in production.
-const TIMERS: [&str; 8] = [
+const TIMERS: [&str; 9] = [
+    "--request-head-timeout=2s",
     "--detection-timeout=1s",
     "--handshake-timeout=1s",
     "--body-idle-timeout=2s",
@@ -45,7 +46,7 @@ enum Counted {
 type Case = (Shape, &'static str, Counted);
 
 /// Those that run at the same time.
-const WAVES: [&[Case]; 4] = [
+const WAVES: [&[Case]; 7] = [
     &[
         (Shape::Nothing, "server", Counted::Limit("opaque_idle")),
         (Shape::Nothing, "declared", Counted::Limit("silence")),
@@ -65,8 +66,23 @@ const WAVES: [&[Case]; 4] = [
         (Shape::Http2Idle, "server", Counted::Limit("http2_idle")),
     ],
     &[
-        (Shape::Http2HalfBody, "server", Counted::Limit("request_body_idle")),
+        (Shape::Http2HalfBody, "server", Counted::Limit("body_timeout")),
         (Shape::Http2ZeroWindow, "declared", Counted::Limit("response_unread")),
+    ],
+    &[
+        (Shape::OneByte, "server", Counted::Limit("head_timeout")),
+        (Shape::PartialRequestLine, "declared", Counted::Limit("head_timeout")),
+        (Shape::DrippedHead, "server", Counted::Limit("head_timeout")),
+    ],
+    &[
+        (Shape::NoBody, "server", Counted::Limit("body_timeout")),
+        (Shape::KeptAlive, "declared", Counted::Limit("http1_idle")),
+        (Shape::MeshHttp1, "server", Counted::Limit("http1_idle")),
+    ],
+    &[
+        (Shape::Unread, "declared", Counted::Limit("response_unread")),
+        // Its least rate is no setting: heddle_proxy::listen::REQUEST_BODY_GRACE is 20 s.
+        (Shape::DrippedBody, "server", Counted::Limit("body_too_slow")),
     ],
 ];
 

@@ -21,6 +21,8 @@ struct State {
     ended: u64,
     /// The request, by its number, in whose place something else was handed on.
     refused: Option<(u64, Refusal)>,
+    /// The timer that ended the connection, as a metric label.
+    limit: Option<&'static str>,
     /// The last request that asked for a tunnel, by its number.
     asked: u64,
     tunnel: Tunnel,
@@ -92,6 +94,16 @@ impl Exchanges {
         let mut state = self.0.lock();
         state.begun += 1;
         state.refused = Some((state.begun, refusal));
+    }
+
+    /// A timer has run out, which ends the connection.
+    pub(super) fn reach(&self, limit: &'static str) {
+        self.0.lock().limit.get_or_insert(limit);
+    }
+
+    /// The timer that ended the connection, as a metric label.
+    pub fn limit(&self) -> Option<&'static str> {
+        self.0.lock().limit
     }
 
     pub(super) fn tunnel(&self) -> Tunnel {

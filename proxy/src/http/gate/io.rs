@@ -205,7 +205,12 @@ impl<I: AsyncRead + Unpin> Gated<I> {
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.unread.reserve(READ_BYTES);
         // Nothing is lost with the future: it has no state of its own.
-        pin!(self.io.read_buf(&mut self.unread)).poll(context)
+        let polled = pin!(self.io.read_buf(&mut self.unread)).poll(context);
+        if polled.is_pending() && self.unread.is_empty() {
+            // Most connections wait most of the time, and need no room for that.
+            self.unread = BytesMut::new();
+        }
+        polled
     }
 
     /// A tunnel was asked for. What the client sends before the answer might be meant for either
@@ -246,8 +251,14 @@ impl<I: AsyncRead + Unpin> Gated<I> {
             return Poll::Pending;
         }
         Poll::Ready(match overdue {
-            Overdue::Idle => Step::Tell(Ok(())),
-            Overdue::Request(refusal) => self.refuse(refusal, phase),
+            Overdue::Idle => {
+                self.exchanges.reach("http1_idle");
+                Step::Tell(Ok(()))
+            }
+            Overdue::Request(refusal) => {
+                self.exchanges.reach(refusal.reason());
+                self.refuse(refusal, phase)
+            }
         })
     }
 
@@ -294,6 +305,7 @@ impl<I: AsyncWrite + Unpin> Gated<I> {
             self.write_timer.arm(until, context);
             return Poll::Pending;
         }
+        self.exchanges.reach("response_unread");
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

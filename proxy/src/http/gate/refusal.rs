@@ -94,7 +94,7 @@ pub enum Refusal {
     ConnectOfHttp2,
     /// See [`crate::listen::REQUEST_HEAD_TIMEOUT`].
     HeadTimeout,
-    /// See [`crate::listen::REQUEST_BODY_IDLE_TIMEOUT`].
+    /// See [`crate::listen::BODY_IDLE_TIMEOUT`].
     BodyTimeout,
     /// See [`crate::listen::REQUEST_BODY_RATE`].
     BodyTooSlow,

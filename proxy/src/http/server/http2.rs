@@ -190,7 +190,6 @@ impl Streams {
             if self.shared.open.load(Ordering::Relaxed) == 0 {
                 return;
             }
-            tokio::time::sleep(PRESSURE_PAUSE).await;
         }
     }
 
@@ -253,12 +252,10 @@ impl Drop for Open {
 fn limit_label(waiting: Waiting) -> &'static str {
     match waiting {
         Waiting::Anybody => "stream_idle",
-        Waiting::Sender => "request_body_idle",
+        Waiting::Sender => "body_timeout",
         Waiting::Reader => "response_unread",
     }
 }
 
 /// How long requests are still served after an HTTP/2 client was told to go away.
 const GO_AWAY_TIME: Duration = Duration::from_secs(2);
-/// How long a connection that is in use is left alone while memory is short.
-const PRESSURE_PAUSE: Duration = Duration::from_secs(1);

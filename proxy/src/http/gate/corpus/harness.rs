@@ -8,6 +8,8 @@ use heddle_model::route::Timeouts;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::http::frames::Budgets;
+use crate::metrics::Direction;
 use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
 use crate::http::headers::Caller;
@@ -59,6 +61,8 @@ impl Proxied {
     pub(super) async fn connect(&self) -> TcpStream {
         let (near, far) = tcp_pair().await;
         let serving = Serving {
+            direction: Direction::Inbound,
+            budgets: Budgets::PLAINTEXT,
             version: self.version,
             idle: Duration::from_secs(60),
             window_bytes: crate::listen::HTTP2_CONNECTION_WINDOW_BYTES,
