@@ -22,7 +22,7 @@ use crate::http::body::Body;
 use crate::http::breaker::{Breakable, Breaker, Reset};
 use crate::http::frames::Budgets;
 use crate::http::gate::exchanges::{Answer, Exchanges};
-use crate::http::gate::io::Gated;
+use crate::http::gate::io::{Gated, RESPONSE_UNREAD};
 use crate::http::gate::timers::Limits;
 use crate::http::respond::{Asked, ProxyError, respond};
 use crate::http::{HttpService, HttpVersion};
@@ -86,7 +86,7 @@ where
     let answering = Answering {
         service,
         exchanges: exchanges.clone(),
-        breaker,
+        breaker: breaker.clone(),
         drain: serving.drain.clone(),
         metrics: Arc::clone(&dialer.metrics),
     };
@@ -128,6 +128,10 @@ where
     };
     if let Some(limit) = exchanges.limit() {
         dialer.metrics.count_limit(serving.direction, limit);
+        if limit == RESPONSE_UNREAD {
+            // The kernel would keep what nobody takes, and try for minutes.
+            breaker.trip();
+        }
     }
     ended
 }

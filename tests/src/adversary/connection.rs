@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::adversary::frames;
 use crate::adversary::shape::{Cover, Reading, Script, Share};
@@ -78,8 +79,22 @@ pub async fn play(
     ended
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send {}
-impl<S: AsyncRead + AsyncWrite + Send> Stream for S {}
+trait Stream: AsyncRead + AsyncWrite + Send {
+    /// Whether the other side has reset it, which those see too who do not read.
+    fn is_reset(&self) -> bool;
+}
+
+impl Stream for TcpStream {
+    fn is_reset(&self) -> bool {
+        self.take_error().is_ok_and(|error| error.is_some())
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn is_reset(&self) -> bool {
+        self.get_ref().0.is_reset()
+    }
+}
 
 async fn connect(
     script: &Script,
@@ -136,9 +151,7 @@ async fn ended_after(
     if script.closes && stream.shutdown().await.is_err() {
         return Some(begun.elapsed());
     }
-    // Whoever does not read learns of the end when it writes.
-    let drip: &[u8] = if script.reading == Reading::Never { b"G" } else { &script.drip };
-    let mut drops = drip.iter().cycle();
+    let mut drops = script.drip.iter().cycle();
     let mut interval = tokio::time::interval(DRIP_INTERVAL);
     let mut read = [0; 4096];
     let mut received = Vec::new();
@@ -151,7 +164,12 @@ async fn ended_after(
                 let Ok(length @ 1..) = length else { return Some(begun.elapsed()) };
                 answers(script.reading, read.get(..length).unwrap_or_default(), &mut received)
             }
-            _ = interval.tick(), if !drip.is_empty() => drops.next().copied().into_iter().collect(),
+            _ = interval.tick() => {
+                if script.reading == Reading::Never && stream.is_reset() {
+                    return Some(begun.elapsed());
+                }
+                drops.next().copied().into_iter().collect()
+            }
         };
         if !write.is_empty() && (stream.write_all(&write).await.is_err() || stream.flush().await.is_err()) {
             return Some(begun.elapsed());

@@ -305,7 +305,7 @@ impl<I: AsyncWrite + Unpin> Gated<I> {
             self.write_timer.arm(until, context);
             return Poll::Pending;
         }
-        self.exchanges.reach("response_unread");
+        self.exchanges.reach(RESPONSE_UNREAD);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -377,6 +377,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gated<I> {
     }
 }
 
+/// The limit, as a metric label, on a client that does not take its answer.
+pub const RESPONSE_UNREAD: &str = "response_unread";
 /// What hyper gets in the place of a request that does not pass, and server.rs answers. It is known
 /// by its number: a client that sends the same gets it forwarded.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
