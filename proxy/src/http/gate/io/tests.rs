@@ -13,11 +13,13 @@ use tower::util::BoxCloneSyncService;
 use super::*;
 use crate::http::body::Body;
 use crate::http::breaker::Reset;
+use crate::http::frames::Budgets;
 use crate::http::gate::exchanges::Permit;
 use crate::http::gate::refusal::Refusal;
 use crate::http::respond::{Asked, ProxyError, respond};
 use crate::http::server::{Serving, serve};
 use crate::http::{HttpService, HttpVersion};
+use crate::metrics::Direction;
 use crate::testing::{dialer, spawn};
 
 impl Reset for DuplexStream {
@@ -49,8 +51,15 @@ fn connect(service: HttpService) -> DuplexStream {
     spawn(async move {
         let dialer = Arc::clone(&dialer("client"));
         let window_bytes = crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
-        let version = HttpVersion::Http1;
-        let serving = Serving { version, idle: IDLE, window_bytes, drain: None, until: None };
+        let serving = Serving {
+            direction: Direction::Outbound,
+            version: HttpVersion::Http1,
+            idle: IDLE,
+            window_bytes,
+            budgets: Budgets::TRUSTED,
+            drain: None,
+            until: None,
+        };
         let _ = serve(far, service, serving, &dialer).await;
     });
     near
