@@ -24,6 +24,7 @@ use crate::http::frames::Budgets;
 use crate::http::gate::exchanges::{Answer, Exchanges};
 use crate::http::gate::io::{Gated, RESPONSE_UNREAD};
 use crate::http::gate::timers::Limits;
+use crate::http::headers::wants_tunnel;
 use crate::http::respond::{Asked, ProxyError, respond};
 use crate::http::{HttpService, HttpVersion};
 use crate::listen::HEADERS_LIMIT_BYTES;
@@ -153,7 +154,9 @@ impl Answering {
         let is_connect = request.method() == Method::CONNECT;
         let mut request = request.map(Body::from);
         request.extensions_mut().insert(self.breaker.clone());
-        request.extensions_mut().insert(exchange.permit());
+        if wants_tunnel(&request) {
+            request.extensions_mut().insert(exchange.permit());
+        }
         if let Some(refusal) = refusal {
             request.extensions_mut().insert(refusal);
         }

@@ -176,3 +176,77 @@ impl Drop for Exchange {
         self.exchanges.0.lock().ended += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_is_opened_only_to_who_asked_and_waited() {
+        for (case, asks, goes_on, agrees, permit, answer, tunnel) in [
+            ("agreed", true, false, true, Ok(()), Answer::Pass, Tunnel::Agreed),
+            ("declined", true, false, false, Ok(()), Answer::Pass, Tunnel::Declined),
+            (
+                "agreed, and early",
+                true,
+                true,
+                true,
+                Err(Refusal::EarlyBytes),
+                Answer::Unasked,
+                Tunnel::Dropped,
+            ),
+            (
+                "declined, and early",
+                true,
+                true,
+                false,
+                Ok(()),
+                Answer::PassAndClose,
+                Tunnel::Dropped,
+            ),
+            ("not asked for", false, false, true, Ok(()), Answer::Unasked, Tunnel::None),
+            ("a request", false, false, false, Ok(()), Answer::Pass, Tunnel::None),
+        ] {
+            let exchanges = Exchanges::default();
+            exchanges.begin(asks);
+            let (exchange, refusal) = exchanges.call();
+            assert_eq!(refusal, None, "case: {case}");
+            if goes_on {
+                exchanges.go_on();
+            }
+            if agrees {
+                assert_eq!(exchange.permit().agree(), permit, "case: {case}");
+            }
+            assert_eq!(exchange.answer(agrees), answer, "case: {case}");
+            assert_eq!(exchanges.tunnel(), tunnel, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn the_answer_before_a_request_for_a_tunnel_says_nothing_of_it() {
+        let exchanges = Exchanges::default();
+        exchanges.begin(false);
+        exchanges.begin(true);
+        let (first, _none) = exchanges.call();
+        assert_eq!(first.answer(false), Answer::Pass);
+        assert_eq!(exchanges.tunnel(), Tunnel::Asked { is_early: false });
+        let (second, _none) = exchanges.call();
+        assert_eq!(second.answer(false), Answer::Pass);
+        assert_eq!(exchanges.tunnel(), Tunnel::Declined);
+    }
+
+    #[test]
+    fn a_stand_in_is_known_by_its_number() {
+        let exchanges = Exchanges::default();
+        exchanges.begin(false);
+        exchanges.refuse(Refusal::Host);
+        assert!(!exchanges.is_idle());
+        let (first, none) = exchanges.call();
+        let (second, refused) = exchanges.call();
+        assert_eq!((none, refused), (None, Some(Refusal::Host)));
+        drop(first);
+        assert!(!exchanges.is_idle());
+        drop(second);
+        assert!(exchanges.is_idle());
+    }
+}
