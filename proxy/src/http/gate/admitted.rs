@@ -19,7 +19,8 @@ use crate::http::respond::ProxyError;
 pub struct Admitted(Request<Body>);
 
 impl Admitted {
-    /// Lets a request through, or does not. `original` stands in for a host that it does not name.
+    /// Lets a request through, or does not. `original` stands in for a host that a client of HTTP/1.0
+    /// does not name.
     ///
     /// What HTTP/1 clients send was judged beneath hyper (io.rs), which has left its verdict beside
     /// the request. Of HTTP/2 this is the place.
@@ -33,7 +34,7 @@ impl Admitted {
         }
         match version {
             HttpVersion::Http1 => complete_http1(&mut request, original)?,
-            HttpVersion::Http2 => complete_http2(&mut request, original)?,
+            HttpVersion::Http2 => complete_http2(&mut request)?,
         }
         Ok(Self(request))
     }
@@ -65,13 +66,8 @@ fn complete_http1(request: &mut Request<Body>, original: SocketAddr) -> Result<(
     Ok(())
 }
 
-fn complete_http2(request: &mut Request<Body>, original: SocketAddr) -> Result<(), ProxyError> {
+fn complete_http2(request: &mut Request<Body>) -> Result<(), ProxyError> {
     let authority = authority_of(request).map_err(|refusal| ProxyError::BadRequest { refusal })?;
-    let authority = match authority {
-        Some(authority) => authority,
-        None => Authority::try_from(original.to_string())
-            .map_err(|_invalid| ProxyError::Internal { reason: "an address is no authority" })?,
-    };
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.authority = Some(authority);
     parts.scheme = parts.scheme.or(Some(Scheme::HTTP));
@@ -86,8 +82,8 @@ fn complete_http2(request: &mut Request<Body>, original: SocketAddr) -> Result<(
     Ok(())
 }
 
-/// Judges the request; the authority that it is for, if it names one.
-fn authority_of(request: &Request<Body>) -> Result<Option<Authority>, Refusal> {
+/// Judges the request; the authority that it is for.
+fn authority_of(request: &Request<Body>) -> Result<Authority, Refusal> {
     let uri = request.uri();
     let target = Target {
         scheme: uri.scheme_str().map(str::as_bytes),
@@ -98,10 +94,13 @@ fn authority_of(request: &Request<Body>) -> Result<Option<Authority>, Refusal> {
         Line { method: request.method().as_str().as_bytes(), target, version: Version::Http2 };
     let headers = request.headers().iter();
     let headers = headers.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-    match (judge(line, headers)?.host, uri.authority()) {
-        (_, Some(authority)) => Ok(Some(authority.clone())),
-        (Some(host), None) => Authority::try_from(host).map(Some).map_err(|_invalid| Refusal::Host),
-        (None, None) => Ok(None),
+    let meaning = judge(line, headers)?;
+    match uri.authority() {
+        Some(authority) => Ok(authority.clone()),
+        None => {
+            let host = meaning.host.ok_or(Refusal::HostMissing)?;
+            Authority::try_from(host).map_err(|_invalid| Refusal::Host)
+        }
     }
 }
 
@@ -153,7 +152,6 @@ mod tests {
             ("h2", HttpVersion::Http2, "http://api/a", None, "http://api/a", None),
             ("h2 with a host", HttpVersion::Http2, "/a", Some("api"), "http://api/a", None),
             ("both", HttpVersion::Http2, "http://api/a", Some("API:80"), "http://api/a", None),
-            ("h2 without", HttpVersion::Http2, "/a", None, "http://10.0.0.1:80/a", None),
         ] {
             let request = request(target, host.as_slice());
             let admitted = Admitted::new(request, version, ([10, 0, 0, 1], 80).into()).unwrap();

@@ -41,7 +41,7 @@ pub struct Target<'a> {
 /// What was found in a request that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meaning<'a> {
-    /// The one host that it is for; a client of HTTP/1.0, and one of HTTP/2, may name none.
+    /// The one host that it is for; a client of HTTP/1.0 may name none.
     pub host: Option<&'a [u8]>,
     /// In the form that the next hop expects.
     pub path: &'a [u8],
@@ -301,7 +301,7 @@ impl<'a> Found<'a> {
             }
         }
         match (line.version, line.target.authority, self.host) {
-            (Version::Http11, _, None) => Err(Refusal::HostMissing),
+            (Version::Http11, _, None) | (Version::Http2, None, None) => Err(Refusal::HostMissing),
             (Version::Http2, Some(authority), Some(host)) if !names_same(authority, host) => {
                 Err(Refusal::HostConflict)
             }

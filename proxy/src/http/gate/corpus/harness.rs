@@ -8,14 +8,14 @@ use heddle_model::route::Timeouts;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::http::frames::Budgets;
-use crate::metrics::Direction;
 use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
+use crate::http::frames::Budgets;
 use crate::http::headers::Caller;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{InboundCall, OutboundCall, inbound, outbound};
 use crate::http::{HttpService, HttpVersion};
+use crate::metrics::Direction;
 use crate::testing::{balancer, dialer, plain, resolved, tcp_pair};
 
 /// Seen from the workload.
