@@ -30,6 +30,10 @@ pub struct Metrics {
     pub requests_refused: Family<RuleLabels, Counter>,
     /// The series of `errors` for responses that broke off after their head was passed on.
     pub response_broken: Counter,
+    /// `heddle_retries_total`: requests sent again as routes have it, and those that were not.
+    retries: Family<RetryLabels, Counter>,
+    /// `heddle_mirrored_requests_total`: copies of requests, by what became of them.
+    mirrored: Family<MirrorLabels, Counter>,
     /// `heddle_tcp_connections_total`: connections carried as bytes, counted when they are set up.
     pub connections: LeasedFamily<ConnectionLabels, Counter>,
     /// `heddle_tcp_open_connections`: connections accepted and not ended, of any protocol.
@@ -99,6 +103,8 @@ impl Metrics {
             durations: LeasedFamily::new(|| Histogram::new(DURATION_BUCKETS_SECONDS)),
             errors,
             requests_refused: Family::default(),
+            retries: Family::default(),
+            mirrored: Family::default(),
             connections: LeasedFamily::new(Counter::default),
             open: OpenConnections::default(),
             bytes: Family::default(),
@@ -112,7 +118,7 @@ impl Metrics {
     }
 
     /// The registry appends `_total` to the names of counters.
-    fn show(&self, registry: &mut Registry) {
+    pub(crate) fn show(&self, registry: &mut Registry) {
         registry.register("heddle_http_requests", REQUESTS, self.requests.family());
         registry.register(
             "heddle_http_request_duration_seconds",
@@ -128,6 +134,16 @@ impl Metrics {
             "heddle_http_requests_refused",
             "Requests that did not pass the gate, by the rule that they broke",
             self.requests_refused.clone(),
+        );
+        registry.register(
+            "heddle_retries",
+            "Requests sent again as routes have it, and those that were not, by outcome",
+            self.retries.clone(),
+        );
+        registry.register(
+            "heddle_mirrored_requests",
+            "Copies of requests, by what became of them",
+            self.mirrored.clone(),
         );
         registry.register(
             "heddle_tcp_connections",
@@ -196,6 +212,16 @@ impl Metrics {
     /// Counts a request whose client went away before it was answered.
     pub fn count_cancelled(&self) {
         self.errors.get_or_create(&ReasonLabels { reason: CLIENT_CANCELLED }).inc();
+    }
+
+    /// Counts what became of another attempt.
+    pub fn count_retry(&self, outcome: RetryOutcome) {
+        self.retries.get_or_create(&RetryLabels { outcome }).inc();
+    }
+
+    /// Counts what became of a copy.
+    pub fn count_mirrored(&self, outcome: MirrorOutcome) {
+        self.mirrored.get_or_create(&MirrorLabels { outcome }).inc();
     }
 
     /// Counts a connection that was reset.
@@ -295,6 +321,50 @@ words! {
         /// To the side that opened the connection.
         ToClient = "to_client",
     }
+}
+
+words! {
+    /// What became of another attempt at a request.
+    RetryOutcome {
+        /// It gave no reason for yet another.
+        Succeeded = "succeeded",
+        /// It gave one.
+        Failed = "failed",
+        /// It was not made: so many others were.
+        OverBudget = "over_budget",
+        /// It was not made: the body is too long, or had not all been sent.
+        BodyNotKept = "body_not_kept",
+    }
+}
+
+words! {
+    /// What became of a copy of a request.
+    MirrorOutcome {
+        /// Somebody answered, whatever the answer.
+        Answered = "answered",
+        /// Nobody did.
+        Failed = "failed",
+        /// Not within its time.
+        TimedOut = "timed_out",
+        /// It was not sent: the original's body is too long.
+        BodyTooLong = "body_too_long",
+        /// It was not sent: the original's body did not come to its end.
+        BrokenOff = "broken_off",
+        /// It was not sent: so many others are under way.
+        TooMany = "too_many",
+    }
+}
+
+/// Labels of `heddle_retries_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RetryLabels {
+    outcome: RetryOutcome,
+}
+
+/// Labels of `heddle_mirrored_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MirrorLabels {
+    outcome: MirrorOutcome,
 }
 
 /// Labels of `heddle_http_requests_total`.

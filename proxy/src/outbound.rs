@@ -10,19 +10,20 @@ use bytes::BytesMut;
 use heddle_model::names::Protocol;
 use heddle_runtime::logging::Chain;
 use heddle_tls::alpn::InnerProtocol;
+use heddle_tls::hello::{Hello, peek};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::debug;
 
 use crate::balance::balancer::{Balancer, InFlight};
-use crate::balance::weighted;
 use crate::connect::{ConnectError, Dialer, Opened, Transport, reset_on_close};
 use crate::detect::{Verdict, detect, overdue};
 use crate::discovery::resolved::Resolved;
 use crate::discovery::store::{NotDiscovered, Store};
 use crate::http::HttpVersion;
 use crate::http::frames::Budgets;
+use crate::http::mirror::MirrorPlaces;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, OutboundCall, service_label};
 use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
@@ -39,6 +40,7 @@ pub struct Outbound {
     store: Store,
     /// Holds the series of what the mesh does not know.
     unknown: Arc<Balancer>,
+    mirrors: MirrorPlaces,
 }
 
 /// Why a connection of the workload was reset.
@@ -50,8 +52,10 @@ enum Refusal {
     NotDiscovered(#[source] NotDiscovered),
     #[error("the destination is refused: {0}")]
     Refused(String),
-    #[error("no backend has any weight")]
+    #[error("no backend has any weight, or it fell to one that does not exist")]
     NoBackend,
+    #[error("no route is for the server name {0:?}")]
+    NoTlsRoute(Option<String>),
     #[error("{0} has no ready endpoint")]
     NoEndpoint(Arc<str>),
     #[error("{0} has too many connections")]
@@ -82,6 +86,7 @@ impl Refusal {
             Self::NotDiscovered(_) => "not_discovered",
             Self::Refused(_) => "refused",
             Self::NoBackend => "no_backend",
+            Self::NoTlsRoute(_) => "no_tls_route",
             Self::NoEndpoint(_) => "no_endpoint",
             Self::Overloaded(_) => "overloaded",
             Self::Connect(error) => error.reason(),
@@ -96,6 +101,8 @@ impl Refusal {
 enum Spoken {
     Http(HttpVersion),
     Opaque(Option<Backend>),
+    /// Encrypted by the application.
+    Tls(Option<Backend>),
     /// The client left without a word.
     Nothing,
 }
@@ -111,7 +118,8 @@ struct Backend {
 impl Outbound {
     /// Opens connections by `dialer`; asks `store` what addresses mean.
     pub fn new(dialer: Arc<Dialer>, store: Store) -> Arc<Self> {
-        Arc::new(Self { dialer, store, unknown: Balancer::labelled("passthrough".into()) })
+        let unknown = Balancer::labelled("passthrough".into());
+        Arc::new(Self { dialer, store, unknown, mirrors: MirrorPlaces::default() })
     }
 
     #[cfg(test)]
@@ -159,6 +167,7 @@ impl Outbound {
             original,
             version: HttpVersion::Http1,
             service,
+            mirrors: self.mirrors.clone(),
         };
         let mut client = client;
         let mut first_bytes = BytesMut::new();
@@ -170,9 +179,16 @@ impl Outbound {
                 let client = Rewind::new(first_bytes.freeze(), client);
                 self.http(client, OutboundCall { version, ..call }).await;
             }
-            Ok(Spoken::Opaque(backend)) => {
-                let client = Rewind::new(first_bytes.freeze(), client);
-                self.opaque(client, backend, &call).await;
+            Ok(Spoken::Tls(_)) if has_tls_rules(&call) => {
+                let opened = self.open_by_name(&mut client, &mut first_bytes, &call).await;
+                self.opaque(Rewind::new(first_bytes.freeze(), client), opened, &call).await;
+            }
+            Ok(Spoken::Opaque(backend) | Spoken::Tls(backend)) => {
+                let opened = match backend {
+                    Some(backend) => Ok(backend),
+                    None => self.open_backend(&call).await,
+                };
+                self.opaque(Rewind::new(first_bytes.freeze(), client), opened, &call).await;
             }
         }
     }
@@ -189,12 +205,18 @@ impl Outbound {
         match declared {
             Protocol::Http1 => self.find_version(client, first_bytes, HttpVersion::Http1).await,
             Protocol::Http2 => self.find_version(client, first_bytes, HttpVersion::Http2).await,
-            Protocol::Tls | Protocol::Opaque => Ok(Spoken::Opaque(None)),
+            Protocol::Tls => Ok(Spoken::Tls(None)),
+            Protocol::Opaque => Ok(Spoken::Opaque(None)),
             Protocol::Detect => match self.read_opening(client, first_bytes, true).await? {
-                Opening::Silent => {
-                    let backend = self.open_backend(call).await?;
-                    self.first_to_speak(client, first_bytes, backend).await
-                }
+                Opening::Silent => match self.open_backend(call).await {
+                    Ok(backend) => self.first_to_speak(client, first_bytes, backend).await,
+                    // Only what is encrypted has a way to go, and there the client speaks first.
+                    Err(Refusal::NoBackend) if has_tls_rules(call) => {
+                        let opening = self.read_opening(client, first_bytes, false).await?;
+                        Ok(self.judge(opening, first_bytes, None))
+                    }
+                    Err(refusal) => Err(refusal),
+                },
                 opening @ (Opening::Decided(_) | Opening::Undecided | Opening::Ended) => {
                     Ok(self.judge(opening, first_bytes, None))
                 }
@@ -213,7 +235,7 @@ impl Outbound {
         let opening = self.read_opening(client, first_bytes, false).await?;
         Ok(match self.judge(opening, first_bytes, None) {
             Spoken::Opaque(_) if first_bytes.is_empty() => Spoken::Nothing,
-            Spoken::Opaque(_) => Spoken::Http(declared),
+            Spoken::Opaque(_) | Spoken::Tls(_) => Spoken::Http(declared),
             Spoken::Http(_) if opening == Opening::Undecided => Spoken::Http(declared),
             spoken @ (Spoken::Http(_) | Spoken::Nothing) => spoken,
         })
@@ -249,7 +271,8 @@ impl Outbound {
         match verdict {
             Verdict::Http1 => Spoken::Http(HttpVersion::Http1),
             Verdict::Http2 => Spoken::Http(HttpVersion::Http2),
-            Verdict::Tls | Verdict::Opaque | Verdict::NeedMore => Spoken::Opaque(backend),
+            Verdict::Tls => Spoken::Tls(backend),
+            Verdict::Opaque | Verdict::NeedMore => Spoken::Opaque(backend),
         }
     }
 
@@ -300,13 +323,9 @@ impl Outbound {
     async fn opaque(
         &self,
         mut client: Rewind<TcpStream>,
-        backend: Option<Backend>,
+        opened: Result<Backend, Refusal>,
         call: &OutboundCall,
     ) {
-        let opened = match backend {
-            Some(backend) => Ok(backend),
-            None => self.open_backend(call).await,
-        };
         let carried = match opened {
             Ok(Backend { transport, first_bytes, _in_flight }) => {
                 let mut server = Rewind::new(first_bytes.freeze(), transport);
@@ -324,9 +343,45 @@ impl Outbound {
         }
     }
 
-    /// Picks a backend and one of its endpoints, and another if it cannot be connected to.
     async fn open_backend(&self, call: &OutboundCall) -> Result<Backend, Refusal> {
         let balancer = pick_balancer(&call.destination.borrow())?;
+        self.open(call, balancer).await
+    }
+
+    /// Of a service with routes for that: by the server name of the ClientHello.
+    async fn open_by_name(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        call: &OutboundCall,
+    ) -> Result<Backend, Refusal> {
+        let patience = Patience { silence: None, deadline: self.dialer.settings.detection_timeout };
+        let told = |bytes: &[u8]| match peek(bytes) {
+            Hello::NeedMore => None,
+            hello @ (Hello::NotTls | Hello::Client { .. }) => Some(hello),
+        };
+        let opening = opening::read(client, first_bytes, patience, told).await;
+        let balancer = match opening.map_err(Refusal::Opening)? {
+            Opening::Decided(Hello::Client { server_name, .. }) => {
+                pick_by_name(&call.destination.borrow(), server_name)?
+            }
+            // Begins as TLS, and stops before it says whom it is for.
+            Opening::Silent | Opening::Undecided | Opening::Ended
+                if detect(first_bytes) == Verdict::Tls =>
+            {
+                pick_by_name(&call.destination.borrow(), None)?
+            }
+            // Declared to be TLS, and none.
+            Opening::Decided(Hello::NotTls | Hello::NeedMore)
+            | Opening::Silent
+            | Opening::Undecided
+            | Opening::Ended => pick_balancer(&call.destination.borrow())?,
+        };
+        self.open(call, balancer).await
+    }
+
+    /// Picks one of a backend's endpoints, and another if it cannot be connected to.
+    async fn open(&self, call: &OutboundCall, balancer: Arc<Balancer>) -> Result<Backend, Refusal> {
         let mut tried = Vec::new();
         let mut last = None;
         for _attempt in 0..ATTEMPT_LIMIT {
@@ -394,6 +449,7 @@ impl Outbound {
             | Refusal::NotDiscovered(_)
             | Refusal::Refused(_)
             | Refusal::NoBackend
+            | Refusal::NoTlsRoute(_)
             | Refusal::NoEndpoint(_)
             | Refusal::Overloaded(_)
             | Refusal::Connect(_)
@@ -411,17 +467,33 @@ impl Outbound {
 fn pick_balancer(resolved: &Resolved) -> Result<Arc<Balancer>, Refusal> {
     match resolved {
         Resolved::Service(service) => {
-            let weights = service.tcp.iter().map(|(_balancer, weight)| *weight);
-            weighted::pick(weights, &mut rand::rng())
-                .and_then(|index| service.tcp.get(index))
-                .map(|(balancer, _weight)| Arc::clone(balancer))
-                .ok_or(Refusal::NoBackend)
+            let picked = service.connections.pick(&mut rand::rng());
+            picked.cloned().ok_or(Refusal::NoBackend)
         }
         Resolved::Endpoint(endpoint) => Ok(Arc::clone(&endpoint.balancer)),
         // It has changed since the connection was accepted.
         Resolved::PassThrough => Err(Refusal::Refused("no longer in the mesh".to_owned())),
         Resolved::Refused { reason } => Err(Refusal::Refused(reason.clone())),
     }
+}
+
+fn has_tls_rules(call: &OutboundCall) -> bool {
+    match &*call.destination.borrow() {
+        Resolved::Service(service) => !service.tls_rules.is_empty(),
+        Resolved::Endpoint(_) | Resolved::PassThrough | Resolved::Refused { .. } => false,
+    }
+}
+
+/// The backend for a connection that the application encrypts. Where routes for that are gone by
+/// now, it goes where all others go.
+fn pick_by_name(resolved: &Resolved, name: Option<String>) -> Result<Arc<Balancer>, Refusal> {
+    let Resolved::Service(service) = resolved else { return pick_balancer(resolved) };
+    if service.tls_rules.is_empty() {
+        return pick_balancer(resolved);
+    }
+    let rule = service.tls_rules.iter().find(|rule| rule.matches(name.as_deref()));
+    let rule = rule.ok_or(Refusal::NoTlsRoute(name))?;
+    rule.connections.pick(&mut rand::rng()).cloned().ok_or(Refusal::NoBackend)
 }
 
 /// The verdict, once there is one.

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::destination::ServiceDestination;
+use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
 use heddle_model::identity::{PodUid, SpiffeId};
 use heddle_model::names::{Port, Protocol, ServiceName, ServicePort};
-use heddle_model::route::{HttpRule, RuleOrigin, Timeouts};
+use heddle_model::policy::BackendPolicy;
+use heddle_model::route::{ConnectionRule, HttpRule, RuleOrigin, Timeouts, TlsRule};
 use heddle_runtime::clock;
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
@@ -28,7 +30,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::balance::balancer::Balancer;
 use crate::connect::Dialer;
-use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService};
+use crate::discovery::resolved::{
+    Resolved, ResolvedBackend, ResolvedConnections, ResolvedRule, ResolvedService, Resolver,
+};
+use crate::discovery::state::Meaning;
 use crate::http::route::compile;
 use crate::listen::DataPathSettings;
 use crate::metrics::Metrics;
@@ -55,20 +60,54 @@ pub(crate) fn balancer(name: &str, endpoints: Vec<Endpoint>) -> Arc<Balancer> {
 /// A service with one rule for every request.
 pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) -> Resolved {
     let rule = HttpRule { timeouts, ..HttpRule::to(Vec::new(), RuleOrigin::ServiceDefault) };
-    let compiled = compile(&[rule]).unwrap().remove(0);
-    let origin = RuleOrigin::ServiceDefault;
+    let compiled = compile(std::slice::from_ref(&rule)).unwrap().remove(0);
+    let resolve = |(balancer, weight): &(Arc<Balancer>, u32)| ResolvedBackend {
+        balancer: Arc::clone(balancer),
+        weight: *weight,
+        mirrors: Vec::new(),
+    };
     Resolved::Service(Arc::new(ResolvedService {
         service: service("api"),
         protocol: Protocol::Detect,
-        rules: vec![ResolvedRule {
+        rules: vec![Arc::new(ResolvedRule {
             compiled,
-            backends: backends.clone(),
-            missing_weight: 0,
-            timeouts,
-            origin,
-        }],
-        tcp: backends,
+            backends: backends.iter().map(resolve).collect(),
+            missing_weight: rule.missing_weight,
+            mirrors: Vec::new(),
+            timeouts: rule.timeouts,
+            origin: rule.origin,
+        })],
+        tls_rules: Vec::new(),
+        connections: ResolvedConnections { backends, missing_weight: 0 },
     }))
+}
+
+/// A service whose routes are these, with the endpoints of what they refer to.
+pub(crate) fn routed(
+    http_rules: Vec<HttpRule>,
+    tls_rules: Vec<TlsRule>,
+    endpoints: Vec<(&str, Vec<Endpoint>)>,
+) -> Resolved {
+    let compiled = compile(&http_rules).unwrap();
+    let destination = ServiceDestination {
+        service: service("api"),
+        protocol: Protocol::Detect,
+        http_rules,
+        tls_rules,
+        connections: ConnectionRule {
+            backends: Vec::new(),
+            missing_weight: 0,
+            origin: RuleOrigin::ServiceDefault,
+        },
+    };
+    let meaning = Meaning::Service { service: Box::new(destination), compiled };
+    let mut resolver = Resolver::default();
+    let resolved = resolver.resolve(([10, 0, 0, 1], 80).into(), meaning);
+    for (name, endpoints) in endpoints {
+        let set = EndpointSet { endpoints, policy: BackendPolicy::default() };
+        resolver.update(&service(name), set);
+    }
+    resolved
 }
 
 /// Issues certificates.

@@ -204,7 +204,9 @@ async fn discover(proxy: &Proxy, stream: &mut TestStream) -> watch::Receiver<Res
 
 fn protocol_and_endpoints(resolved: &watch::Receiver<Resolved>) -> (Protocol, usize) {
     match &*resolved.borrow() {
-        Resolved::Service(service) => (service.protocol, service.rules[0].backends[0].0.len()),
+        Resolved::Service(service) => {
+            (service.protocol, service.rules[0].backends[0].balancer.len())
+        }
         Resolved::PassThrough | Resolved::Refused { .. } | Resolved::Endpoint(_) => {
             panic!("not a service")
         }

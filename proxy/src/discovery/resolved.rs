@@ -8,11 +8,17 @@ use std::sync::Arc;
 
 use heddle_model::destination::{EndpointDestination, ServiceDestination};
 use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
+use heddle_model::filter::{Fraction, HttpFilter};
 use heddle_model::names::{Port, Protocol, ServiceName, ServicePort};
-use heddle_model::route::{HttpBackend, RuleOrigin, Timeouts, WeightedBackend};
+use heddle_model::route::{
+    ConnectionRule, Hostname, HttpRule, RuleOrigin, Timeouts, WeightedBackend,
+};
+use rand::Rng;
 
 use crate::balance::balancer::Balancer;
+use crate::balance::weighted;
 use crate::discovery::state::Meaning;
+use crate::http::filter::Filters;
 use crate::http::route::CompiledRule;
 
 /// What an address means.
@@ -38,23 +44,104 @@ pub struct ResolvedService {
     /// What is known of the protocol.
     pub protocol: Protocol,
     /// In order of precedence: the first that matches serves the request; none: 404.
-    pub rules: Vec<ResolvedRule>,
-    /// Where connections go that are not HTTP.
-    pub tcp: Vec<WeightedBalancer>,
+    pub rules: Vec<Arc<ResolvedRule>>,
+    /// For what the application encrypts, in order of precedence. Empty: it goes where others go; if
+    /// there are some and none matches, it is reset.
+    pub tls_rules: Vec<ResolvedTlsRule>,
+    /// Where all other connections go that are not HTTP.
+    pub connections: ResolvedConnections,
 }
 
 /// One rule of a route.
+#[derive(Debug)]
 pub struct ResolvedRule {
-    /// Decides whether a request is this rule's.
+    /// Decides whether a request is this rule's, and what is done to it.
     pub compiled: CompiledRule,
     /// Where requests go. Empty, or all weights zero: 500.
-    pub backends: Vec<WeightedBalancer>,
+    pub backends: Vec<ResolvedBackend>,
     /// The share of backends that do not exist: 500.
     pub missing_weight: u32,
+    /// Who gets copies, whichever backend is picked.
+    pub mirrors: Vec<ResolvedMirror>,
     /// Limits on time.
     pub timeouts: Timeouts,
     /// The object it came from.
     pub origin: RuleOrigin,
+}
+
+impl ResolvedRule {
+    /// Whether something is done to responses, at least to those of one backend.
+    pub fn changes_responses(&self) -> bool {
+        let of_backends = &self.compiled.backend_filters;
+        std::iter::once(&self.compiled.filters).chain(of_backends).any(Filters::change_responses)
+    }
+}
+
+/// A backend of requests, its share, and who gets copies of its requests.
+#[derive(Debug)]
+pub struct ResolvedBackend {
+    /// Picks the endpoint.
+    pub balancer: Arc<Balancer>,
+    /// Its part of the sum of all weights.
+    pub weight: u32,
+    /// Who gets copies.
+    pub mirrors: Vec<ResolvedMirror>,
+}
+
+/// Who gets copies of requests.
+#[derive(Debug)]
+pub struct ResolvedMirror {
+    /// Picks the endpoint.
+    pub balancer: Arc<Balancer>,
+    /// Of how many requests.
+    pub fraction: Fraction,
+}
+
+/// A rule for connections that the application encrypts.
+#[derive(Debug)]
+pub struct ResolvedTlsRule {
+    /// Any of these selects the rule; empty: every name, and none at all.
+    pub hostnames: Vec<Hostname>,
+    /// Where its connections go.
+    pub connections: ResolvedConnections,
+}
+
+impl ResolvedTlsRule {
+    /// Whether a connection is this rule's, by the server name of its ClientHello.
+    pub fn matches(&self, server_name: Option<&str>) -> bool {
+        self.hostnames.is_empty()
+            || server_name
+                .is_some_and(|name| self.hostnames.iter().any(|hostname| hostname.matches(name)))
+    }
+}
+
+/// Where connections go that are carried as bytes.
+#[derive(Debug)]
+pub struct ResolvedConnections {
+    /// Empty, or all weights zero: they are reset.
+    pub backends: Vec<WeightedBalancer>,
+    /// The share of backends that do not exist: it is reset.
+    pub missing_weight: u32,
+}
+
+impl ResolvedConnections {
+    /// The backend of the next connection; `None` if it is to be reset.
+    pub fn pick(&self, random: &mut impl Rng) -> Option<&Arc<Balancer>> {
+        let weights = self.backends.iter().map(|(_balancer, weight)| *weight);
+        let index = pick(weights, self.missing_weight, random)?;
+        self.backends.get(index).map(|(balancer, _weight)| balancer)
+    }
+}
+
+/// The index of one of several by weight; `None` for the share that is missing, or if there is none.
+pub fn pick(
+    weights: impl Iterator<Item = u32> + Clone,
+    missing_weight: u32,
+    random: &mut impl Rng,
+) -> Option<usize> {
+    let count = weights.clone().count();
+    let picked = weighted::pick(weights.chain(std::iter::once(missing_weight)), random);
+    picked.filter(|index| *index < count)
 }
 
 /// A balancer and its share.
@@ -126,20 +213,63 @@ impl Resolver {
         destination: ServiceDestination,
         compiled: Vec<CompiledRule>,
     ) -> ResolvedService {
-        let ServiceDestination { service, protocol, http_rules, connections, .. } = destination;
+        let ServiceDestination { service, protocol, http_rules, tls_rules, connections } =
+            destination;
         debug_assert_eq!(http_rules.len(), compiled.len(), "one compiled rule for each");
-        let rules = http_rules
+        let rules = http_rules.into_iter().zip(compiled);
+        let rules = rules.map(|(rule, compiled)| Arc::new(self.rule(rule, compiled))).collect();
+        let tls_rules = tls_rules
             .into_iter()
-            .zip(compiled)
-            .map(|(rule, compiled)| ResolvedRule {
-                compiled,
-                backends: self.weighted_http(&rule.backends),
-                missing_weight: rule.missing_weight,
-                timeouts: rule.timeouts,
-                origin: rule.origin,
+            .map(|rule| ResolvedTlsRule {
+                hostnames: rule.hostnames,
+                connections: self.connections(&rule.connections),
             })
             .collect();
-        ResolvedService { service, protocol, rules, tcp: self.weighted(&connections.backends) }
+        let connections = self.connections(&connections);
+        ResolvedService { service, protocol, rules, tls_rules, connections }
+    }
+
+    fn rule(&mut self, rule: HttpRule, compiled: CompiledRule) -> ResolvedRule {
+        let backends = rule
+            .backends
+            .iter()
+            .map(|backend| ResolvedBackend {
+                balancer: self.balancer(&backend.backend),
+                weight: backend.weight,
+                mirrors: self.mirrors(&backend.filters),
+            })
+            .collect();
+        ResolvedRule {
+            compiled,
+            backends,
+            missing_weight: rule.missing_weight,
+            mirrors: self.mirrors(&rule.filters),
+            timeouts: rule.timeouts,
+            origin: rule.origin,
+        }
+    }
+
+    fn mirrors(&mut self, filters: &[HttpFilter]) -> Vec<ResolvedMirror> {
+        let mut mirrors = Vec::new();
+        for filter in filters {
+            match filter {
+                HttpFilter::Mirror(mirror) => mirrors.push(ResolvedMirror {
+                    balancer: self.balancer(&mirror.backend),
+                    fraction: mirror.fraction,
+                }),
+                HttpFilter::RequestHeaders(_)
+                | HttpFilter::ResponseHeaders(_)
+                | HttpFilter::Redirect(_)
+                | HttpFilter::Rewrite(_)
+                | HttpFilter::Cors(_) => {}
+            }
+        }
+        mirrors
+    }
+
+    fn connections(&mut self, rule: &ConnectionRule) -> ResolvedConnections {
+        let backends = self.weighted(&rule.backends);
+        ResolvedConnections { backends, missing_weight: rule.missing_weight }
     }
 
     fn endpoint(&mut self, address: SocketAddr, destination: EndpointDestination) -> Resolved {
@@ -154,13 +284,6 @@ impl Resolver {
         balancer.update(vec![endpoint]);
         self.pods.insert(address, (backend, Arc::clone(&balancer)));
         Resolved::Endpoint(Arc::new(ResolvedEndpoint { balancer, protocol, service }))
-    }
-
-    fn weighted_http(&mut self, backends: &[HttpBackend]) -> Vec<WeightedBalancer> {
-        backends
-            .iter()
-            .map(|weighted| (self.balancer(&weighted.backend), weighted.weight))
-            .collect()
     }
 
     fn weighted(&mut self, backends: &[WeightedBackend]) -> Vec<WeightedBalancer> {

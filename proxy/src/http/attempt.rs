@@ -289,11 +289,15 @@ fn unsuccessful(
     })
 }
 
-/// RFC 9110, section 9.2.2; and there must be no body, which is not kept.
+/// By its method; and there must be no body, which is not kept.
 fn is_repeatable(request: &Request<Body>) -> bool {
-    http_body::Body::is_end_stream(request.body())
-        && [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
-            .contains(request.method())
+    http_body::Body::is_end_stream(request.body()) && is_idempotent(request.method())
+}
+
+/// Source: RFC 9110, section 9.2.2.
+pub(super) fn is_idempotent(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
+        .contains(method)
 }
 
 fn agrees<B>(response: &Response<B>, is_connect: bool) -> bool {

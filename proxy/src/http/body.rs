@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::http::breaker::Breaker;
 use crate::http::gate::{admitted, exchanges};
+use crate::http::kept::Keeper;
 use crate::http::pool::Exchange;
 use crate::http::progress::Watch;
 
@@ -28,10 +30,14 @@ pub struct Body {
     served: Option<exchanges::Exchange>,
     /// Of the stream that it belongs to, if that is of HTTP/2.
     watch: Option<Watch>,
+    /// Keeps a copy for another attempt, or for a mirror.
+    keeper: Option<Box<Keeper>>,
 }
 
 enum Kind {
     Text(Option<Bytes>),
+    /// Bytes, and what follows them.
+    Whole(Option<Bytes>, Option<HeaderMap>),
     Incoming(Incoming),
 }
 
@@ -57,6 +63,14 @@ impl Body {
         Self::of(Kind::Text(Some(text).filter(|text| !text.is_empty())))
     }
 
+    /// All of a body that was kept.
+    pub fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
+        match trailers {
+            None => Self::text(bytes),
+            Some(_) => Self::of(Kind::Whole(Some(bytes), trailers)),
+        }
+    }
+
     /// A response's body, whose exchange ends with it.
     pub fn of_exchange(incoming: Incoming, exchange: Exchange) -> Self {
         let mut body = Self::from(incoming);
@@ -72,6 +86,7 @@ impl Body {
             breaker: None,
             served: None,
             watch: None,
+            keeper: None,
         }
     }
 
@@ -101,6 +116,30 @@ impl Body {
         self
     }
 
+    /// Shows `keeper` what passes.
+    pub fn keeping(mut self, keeper: Keeper) -> Self {
+        self.keeper = Some(Box::new(keeper));
+        self
+    }
+
+    /// Whoever sends a body of known length does not ask for what follows its last byte.
+    fn show_keeper(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BodyError>>>) {
+        let Some(mut keeper) = self.keeper.take() else { return };
+        match polled {
+            Poll::Pending => self.keeper = Some(keeper),
+            Poll::Ready(Some(Ok(frame))) => {
+                if keeper.saw(frame) {
+                    match http_body::Body::is_end_stream(self) {
+                        true => keeper.end(),
+                        false => self.keeper = Some(keeper),
+                    }
+                }
+            }
+            Poll::Ready(None) => keeper.end(),
+            Poll::Ready(Some(Err(_))) => {}
+        }
+    }
+
     fn poll_kind(
         &mut self,
         context: &mut Context<'_>,
@@ -112,6 +151,13 @@ impl Body {
         }
         match &mut self.kind {
             Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Kind::Whole(bytes, trailers) => Poll::Ready(
+                bytes
+                    .take()
+                    .map(Frame::data)
+                    .or_else(|| trailers.take().map(Frame::trailers))
+                    .map(Ok),
+            ),
             Kind::Incoming(incoming) => {
                 let polled = http_body::Body::poll_frame(Pin::new(incoming), context);
                 polled.map_ok(without_claims).map_err(BodyError::Broken)
@@ -146,6 +192,7 @@ impl http_body::Body for Body {
         if let Some(watch) = &self.watch {
             watch.polled(&polled);
         }
+        self.show_keeper(&polled);
         match &polled {
             Poll::Ready(None) => {
                 if let Some(exchange) = self.exchange.take() {
@@ -169,6 +216,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Text(text) => text.is_none(),
+            Kind::Whole(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Kind::Incoming(incoming) => incoming.is_end_stream(),
         }
     }
@@ -179,6 +227,8 @@ impl http_body::Body for Body {
                 let length = text.as_ref().map_or(0, Bytes::len);
                 SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
+            // With a length there would be no place for trailers in HTTP/1.
+            Kind::Whole(_, _) => SizeHint::default(),
             Kind::Incoming(incoming) => incoming.size_hint(),
         }
     }

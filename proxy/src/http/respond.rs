@@ -85,6 +85,14 @@ pub enum ProxyError {
         /// The backend that was picked.
         backend: String,
     },
+    /// The rule answers so on purpose.
+    #[error("the route answers with a fault, on purpose")]
+    FaultAbort {
+        /// The answer.
+        status: StatusCode,
+        /// The answer to gRPC.
+        grpc_status: u8,
+    },
     /// The request does not pass the gate.
     #[error("the request is not valid: {refusal}")]
     BadRequest {
@@ -129,18 +137,22 @@ enum GrpcStatus {
     Unimplemented,
     Internal,
     Unavailable,
+    /// As a route has it.
+    Given(u8),
 }
 
 impl GrpcStatus {
     fn code(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
+        let code = match self {
+            Self::Given(code) => return HeaderValue::from(u16::from(code)),
             Self::Cancelled => "1",
             Self::DeadlineExceeded => "4",
             Self::ResourceExhausted => "8",
             Self::Unimplemented => "12",
             Self::Internal => "13",
             Self::Unavailable => "14",
-        })
+        };
+        HeaderValue::from_static(code)
     }
 }
 
@@ -175,6 +187,9 @@ impl ProxyError {
             }
             Self::Overloaded { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", GrpcStatus::ResourceExhausted)
+            }
+            Self::FaultAbort { status, grpc_status } => {
+                (*status, "fault_abort", GrpcStatus::Given(*grpc_status))
             }
             Self::BadRequest { refusal } => {
                 (refusal.status(), refusal.reason(), GrpcStatus::Internal)
@@ -211,6 +226,7 @@ impl ProxyError {
             | Self::RequestTimeout { .. }
             | Self::BackendTimeout { .. }
             | Self::Overloaded { .. }
+            | Self::FaultAbort { .. }
             | Self::BadResponse { .. }
             | Self::NotSupported { .. }
             | Self::Internal { .. } => false,
@@ -342,6 +358,12 @@ mod tests {
             (ProxyError::RequestTimeout { limit }, 504, "request_timeout", "4"),
             (ProxyError::BackendTimeout { limit }, 504, "backend_timeout", "4"),
             (ProxyError::Overloaded { backend: backend() }, 503, "overloaded", "8"),
+            (
+                ProxyError::FaultAbort { status: StatusCode::IM_A_TEAPOT, grpc_status: 10 },
+                418,
+                "fault_abort",
+                "10",
+            ),
             (ProxyError::BadRequest { refusal: Refusal::HostMissing }, 400, "bad_request", "13"),
             (ProxyError::BadRequest { refusal: Refusal::HeadTimeout }, 408, "head_timeout", "13"),
             (

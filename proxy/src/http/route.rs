@@ -1,17 +1,36 @@
-//! Which rule of a service's routes a request belongs to. Compiling refuses what a rule cannot mean;
-//! matching is a pure function of the request's head. Source: Gateway API v1, HTTPRouteMatch.
+//! Which rule of a service's routes a request belongs to. Compiling refuses what a rule cannot mean,
+//! its filters included; matching is a pure function of the request's head. Source: Gateway API v1,
+//! HTTPRouteMatch.
 
 mod query;
 
+use std::sync::Arc;
+
 use heddle_model::names::ObjectReference;
-use heddle_model::route::{HttpMatch, HttpRule, NamedMatch, PathMatch, RuleOrigin, ValueMatch};
+use heddle_model::route::{
+    Hostname, HttpMatch, HttpRule, NamedMatch, PathMatch, RuleOrigin, ValueMatch,
+};
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, Request};
 use regex::bytes::{Regex, RegexBuilder};
 
-/// A rule's conditions, ready to be matched.
+use crate::http::fault::CompiledFault;
+use crate::http::filter::{self, Filters, Unservable};
+use crate::http::retry::RetryPolicy;
+
+/// A rule's conditions and all that it does, ready to be used.
 #[derive(Clone, Debug)]
 pub struct CompiledRule {
+    /// What is done whichever backend is picked.
+    pub filters: Filters,
+    /// What is done for each backend only, in their order.
+    pub backend_filters: Vec<Filters>,
+    /// When a request is sent again.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// Failures made on purpose.
+    pub fault: CompiledFault,
+    /// Any of them; empty: every host.
+    hostnames: Vec<Hostname>,
     /// Any of them; empty: every request.
     matches: Vec<CompiledMatch>,
 }
@@ -33,11 +52,35 @@ pub fn compile(rules: &[HttpRule]) -> Result<Vec<CompiledRule>, RouteRefused> {
     rules.iter().enumerate().map(|(index, rule)| compile_rule(index, rule)).collect()
 }
 
-/// Whether a request is of this rule.
 impl CompiledRule {
-    /// True if any of its conditions holds, or if it has none.
+    /// Whether a request is of this rule: it is for one of its hosts, and any of its conditions holds.
     pub fn matches<B>(&self, request: &Request<B>) -> bool {
-        self.matches.is_empty() || self.matches.iter().any(|found| found.matches(request))
+        self.is_for(request)
+            && (self.matches.is_empty() || self.matches.iter().any(|found| found.matches(request)))
+    }
+
+    /// The prefix that filters may replace, if one of them does.
+    pub fn prefix_to_replace<B>(&self, request: &Request<B>) -> Option<&str> {
+        let uses_prefix =
+            self.filters.uses_prefix() || self.backend_filters.iter().any(Filters::uses_prefix);
+        if uses_prefix { self.prefix(request) } else { None }
+    }
+
+    /// The longest prefix by which a request matches, without a slash at its end.
+    fn prefix<B>(&self, request: &Request<B>) -> Option<&str> {
+        if self.matches.is_empty() {
+            return Some("");
+        }
+        let holding = self.matches.iter().filter(|found| found.matches(request));
+        holding.filter_map(CompiledMatch::prefix).max_by_key(|prefix| prefix.len())
+    }
+
+    fn is_for<B>(&self, request: &Request<B>) -> bool {
+        if self.hostnames.is_empty() {
+            return true;
+        }
+        let host = filter::host(request);
+        self.hostnames.iter().any(|hostname| hostname.matches(host))
     }
 }
 
@@ -64,6 +107,15 @@ enum CompiledValue {
 }
 
 impl CompiledMatch {
+    /// A match without a path is one by the prefix that all paths have.
+    fn prefix(&self) -> Option<&str> {
+        match &self.path {
+            None => Some(""),
+            Some(CompiledPath::Prefix(prefix)) => Some(prefix),
+            Some(CompiledPath::Exact(_) | CompiledPath::Regex(_)) => None,
+        }
+    }
+
     fn matches<B>(&self, request: &Request<B>) -> bool {
         self.method.as_ref().is_none_or(|method| method == request.method())
             && self.path.as_ref().is_none_or(|path| path.matches(request.uri().path()))
@@ -133,17 +185,36 @@ impl Place {
         let Self { origin, field } = self;
         RouteRefused { origin: origin.clone(), field: format!("{field}.{part}"), reason }
     }
+
+    fn unservable(&self, Unservable { part, reason }: Unservable) -> RouteRefused {
+        self.refuse(&part, reason)
+    }
 }
 
 fn compile_rule(index: usize, rule: &HttpRule) -> Result<CompiledRule, RouteRefused> {
     let place = Place::of(index, rule);
-    let matches = rule
+    let matches: Vec<CompiledMatch> = rule
         .matches
         .iter()
         .enumerate()
         .map(|(index, found)| compile_match(&place, &format!("matches[{index}]"), found))
         .collect::<Result<_, _>>()?;
-    Ok(CompiledRule { matches })
+    let has_prefixes = matches.iter().all(|found| found.prefix().is_some());
+    let filters = Filters::compile(&rule.filters, has_prefixes)
+        .map_err(|unservable| place.unservable(unservable))?;
+    let mut backend_filters = Vec::with_capacity(rule.backends.len());
+    for (index, backend) in rule.backends.iter().enumerate() {
+        let compiled = Filters::compile(&backend.filters, has_prefixes);
+        backend_filters.push(compiled.map_err(|Unservable { part, reason }| {
+            place.refuse(&format!("backendRefs[{index}].{part}"), reason)
+        })?);
+    }
+    let retry = rule.retry.as_ref().map(RetryPolicy::compile).transpose();
+    let retry = retry.map_err(|unservable| place.unservable(unservable))?.map(Arc::new);
+    let fault =
+        CompiledFault::compile(&rule.fault).map_err(|unservable| place.unservable(unservable))?;
+    let hostnames = rule.hostnames.clone();
+    Ok(CompiledRule { filters, backend_filters, retry, fault, hostnames, matches })
 }
 
 fn compile_match(

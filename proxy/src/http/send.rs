@@ -34,6 +34,8 @@ pub struct Outgoing {
     pub version: HttpVersion,
     /// Where to.
     pub backend: Arc<Balancer>,
+    /// Endpoints that let the request down before; they get it only if there is no other.
+    pub avoid: Vec<SocketAddr>,
     /// How long one attempt may take.
     pub attempt_limit: Option<Duration>,
     /// Seen from the workload.
@@ -60,16 +62,19 @@ pub struct Failure {
     pub backend: Option<Arc<Balancer>>,
     /// Where it was sent last, if it was.
     pub endpoint: Option<Arc<BalancedEndpoint>>,
+    /// The request, if nothing of it was sent to anybody.
+    pub unsent: Option<Box<Request<Body>>>,
 }
 
 impl From<ProxyError> for Failure {
     fn from(error: ProxyError) -> Self {
-        Self { error, backend: None, endpoint: None }
+        Self { error, backend: None, endpoint: None, unsent: None }
     }
 }
 
 /// What a request has already been through.
 struct History {
+    avoid: Vec<SocketAddr>,
     tried: Vec<SocketAddr>,
     /// A connection was found closed: use none that was opened before.
     closed_at: Option<Instant>,
@@ -79,15 +84,15 @@ struct History {
 
 /// The response of an endpoint, or why there is none.
 pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Failure> {
-    let Outgoing { mut request, version, backend, attempt_limit, direction } = outgoing;
+    let Outgoing { mut request, version, backend, avoid, attempt_limit, direction } = outgoing;
     let wants_tunnel = headers::wants_tunnel(&request);
     headers::strip_request(request.headers_mut(), wants_tunnel);
     let breaker = request.extensions_mut().remove::<Breaker>().unwrap_or_default();
     let permit = request.extensions_mut().remove::<Permit>();
     let client = wants_tunnel.then(|| End { upgrade: hyper::upgrade::on(&mut request), breaker });
-    let mut history = History { tried: Vec::new(), closed_at: None, may_repeat: true, last: None };
+    let mut history = History::new(avoid);
     for _attempt in 0..ATTEMPT_LIMIT {
-        let Some(endpoint) = backend.pick(&history.tried, &mut rand::rng()) else { break };
+        let Some(endpoint) = history.pick(&backend) else { break };
         let Some(in_flight) = endpoint.begin(dialer.settings.requests_per_endpoint) else {
             let error = ProxyError::Overloaded { backend: backend.label().to_string() };
             return Err(failure(error, &backend, Some(endpoint)));
@@ -122,7 +127,10 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
         }
     }
     Err(match history.last {
-        Some((error, endpoint)) => failure(error, &backend, Some(endpoint)),
+        Some((error, endpoint)) => {
+            let unsent = Some(Box::new(request));
+            Failure { unsent, ..failure(error, &backend, Some(endpoint)) }
+        }
         None => {
             failure(ProxyError::NoEndpoint { backend: backend.label().to_string() }, &backend, None)
         }
@@ -134,10 +142,23 @@ fn failure(
     backend: &Arc<Balancer>,
     endpoint: Option<Arc<BalancedEndpoint>>,
 ) -> Failure {
-    Failure { error, backend: Some(Arc::clone(backend)), endpoint }
+    Failure { error, backend: Some(Arc::clone(backend)), endpoint, unsent: None }
 }
 
 impl History {
+    fn new(avoid: Vec<SocketAddr>) -> Self {
+        Self { avoid, tried: Vec::new(), closed_at: None, may_repeat: true, last: None }
+    }
+
+    fn pick(&self, backend: &Balancer) -> Option<Arc<BalancedEndpoint>> {
+        let random = &mut rand::rng();
+        let other = match self.avoid.is_empty() {
+            true => None,
+            false => backend.pick(&[&self.avoid[..], &self.tried].concat(), random),
+        };
+        other.or_else(|| backend.pick(&self.tried, random))
+    }
+
     /// The request to try again, or the failure.
     fn learn(
         &mut self,
@@ -200,8 +221,13 @@ impl History {
 
 /// Whether the answer is another proxy's, whose application cannot be connected to. It comes faster
 /// than any answer of an application: by its load alone the endpoint would be the best.
-fn tells_of_dead_application(headers: &HeaderMap) -> bool {
+pub(super) fn tells_of_dead_application(headers: &HeaderMap) -> bool {
     headers.get(ERROR_HEADER).is_some_and(|reason| reason.as_bytes().starts_with(b"connect"))
+}
+
+/// Whether the backend's budget for requests that are sent again has room for one more.
+pub(super) fn may_retry(_backend: &Balancer) -> bool {
+    true
 }
 
 /// Hands the connections of an upgrade to each other, and strips what is for one hop only.

@@ -1,14 +1,17 @@
 //! What wraps a request, in which order: the one file that composes tower layers.
 //!
-//! Outbound: observe (metrics, trace, answer to errors) → gate → route → time limit → send.
+//! Outbound: observe (metrics, trace, answer to errors) → gate → route (rule, filters, backend) → time
+//! limit → deliver (faults, mirrors, retries) → send.
 //! Inbound: observe → gate → caller → send.
 //!
 //! Inside, layers are plain generics; the boxed type is at the seam to server.rs.
 
-use std::future::Future;
+mod deliver;
+mod limit;
+mod routing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use heddle_model::names::ServicePort;
 use http::{Request, Response};
@@ -20,14 +23,17 @@ use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tracing::{debug, trace};
 
 use crate::balance::balancer::Balancer;
-use crate::balance::weighted;
 use crate::connect::Dialer;
-use crate::discovery::resolved::{Resolved, ResolvedService};
+use crate::discovery::resolved::Resolved;
 use crate::http::body::Body;
 use crate::http::gate::admitted::Admitted;
 use crate::http::headers::{self, Caller};
+use crate::http::mirror::MirrorPlaces;
 use crate::http::respond::{Asked, ProxyError, client_closed, respond};
 use crate::http::send::{Answer, Failure, Outgoing, send};
+use crate::http::stack::deliver::deliver;
+use crate::http::stack::limit::limit_time;
+use crate::http::stack::routing::{After, Routed, route};
 use crate::http::{HttpService, HttpVersion};
 use crate::metrics::{Direction, Protection, RequestLabels};
 
@@ -45,6 +51,8 @@ pub struct OutboundCall {
     pub version: HttpVersion,
     /// What was called, for metrics.
     pub service: Arc<str>,
+    /// Bounds the copies of requests, of all connections together.
+    pub mirrors: MirrorPlaces,
 }
 
 /// One HTTP connection to the application.
@@ -71,14 +79,16 @@ pub fn outbound(call: OutboundCall) -> HttpService {
         service: Arc::clone(&call.service),
         inbound_tls: None,
     };
-    let dialer = Arc::clone(&call.dialer);
+    let (dialer, places) = (Arc::clone(&call.dialer), call.mirrors.clone());
     let (version, original) = (call.version, call.original);
     let stack = ServiceBuilder::new()
         .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
         .layer(layer_fn(move |inner| admit(version, original, inner)))
         .layer(layer_fn(move |inner| route(Arc::clone(&call), inner)))
         .layer(layer_fn(limit_time))
-        .service(service_fn(move |routed: Routed| send(Arc::clone(&dialer), routed.outgoing)));
+        .service(service_fn(move |Routed { outgoing, plan, .. }: Routed| {
+            deliver(Arc::clone(&dialer), places.clone(), outgoing, plan)
+        }));
     BoxCloneSyncService::new(stack)
 }
 
@@ -104,10 +114,23 @@ pub fn inbound(call: InboundCall) -> HttpService {
     BoxCloneSyncService::new(stack)
 }
 
-/// A request whose rule is known.
-struct Routed {
-    outgoing: Outgoing,
-    limit: Option<Duration>,
+/// Who answered a request.
+enum Reply {
+    Backend(Answer),
+    /// The proxy, as a filter has it.
+    Own(Response<Body>),
+}
+
+/// A failure, and what is done to the response that tells of it.
+struct Undelivered {
+    failure: Failure,
+    after: Option<Box<After>>,
+}
+
+impl<E: Into<Failure>> From<E> for Undelivered {
+    fn from(error: E) -> Self {
+        Self { failure: error.into(), after: None }
+    }
 }
 
 /// What is the same for all requests of a connection.
@@ -128,7 +151,7 @@ fn observe<S>(
 + Send
 + Sync
 where
-    S: Service<Request<Body>, Response = Answer, Error = Failure, Future: Send>,
+    S: Service<Request<Body>, Response = Reply, Error = Undelivered, Future: Send>,
     S: Clone + Send + Sync + 'static,
 {
     let observer = Arc::new(observer);
@@ -142,8 +165,18 @@ where
             let outcome = inner.oneshot(request).await;
             waiting.end();
             Ok(match outcome {
-                Ok(answer) => observer.answered(answer, start),
-                Err(failure) => observer.failed(&failure, asked, start),
+                Ok(Reply::Backend(answer)) => observer.answered(answer, start),
+                Ok(Reply::Own(response)) => {
+                    observer.count_without_endpoint(None, response.status().as_u16());
+                    response
+                }
+                Err(Undelivered { failure, after }) => {
+                    let response = observer.failed(&failure, asked, start);
+                    match after {
+                        Some(after) => after.dress(response),
+                        None => response,
+                    }
+                }
             })
         }
     })
@@ -182,7 +215,7 @@ impl Observer {
     }
 
     fn failed(&self, failure: &Failure, asked: Asked, start: Instant) -> Response<Body> {
-        let Failure { error, backend, endpoint } = failure;
+        let Failure { error, backend, endpoint, .. } = failure;
         let metrics = &self.dialer.metrics;
         metrics.count_error(error);
         let response = respond(error, asked);
@@ -235,9 +268,9 @@ fn admit<S>(
     version: HttpVersion,
     original: SocketAddr,
     inner: S,
-) -> impl Service<Request<Body>, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
+) -> impl Service<Request<Body>, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
 where
-    S: Service<Admitted, Response = Answer, Error = Failure, Future: Send>,
+    S: Service<Admitted, Response = Reply, Error = Undelivered, Future: Send>,
     S: Clone + Send + Sync + 'static,
 {
     service_fn(move |request: Request<Body>| {
@@ -247,104 +280,10 @@ where
     })
 }
 
-fn route<S>(
-    call: Arc<OutboundCall>,
-    inner: S,
-) -> impl Service<Admitted, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
-where
-    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    service_fn(move |admitted: Admitted| {
-        let inner = inner.clone();
-        // The value is read, and the lock on it released, before anything waits.
-        let routed = route_one(&call, admitted);
-        async move { inner.oneshot(routed?).await }
-    })
-}
-
-fn route_one(call: &OutboundCall, admitted: Admitted) -> Result<Routed, Failure> {
-    let resolved = call.destination.borrow().clone();
-    let (backend, timeouts) = match resolved {
-        Resolved::PassThrough => return Err(ProxyError::DestinationChanged.into()),
-        Resolved::Refused { reason } => return Err(ProxyError::Refused { reason }.into()),
-        Resolved::Endpoint(endpoint) => (Arc::clone(&endpoint.balancer), None),
-        Resolved::Service(service) => {
-            let (backend, timeouts) = pick_backend(&service, admitted.request())?;
-            (backend, Some(timeouts))
-        }
-    };
-    let outgoing = Outgoing {
-        request: admitted.into_request(),
-        version: call.version,
-        backend,
-        attempt_limit: timeouts.and_then(|timeouts| timeouts.backend_request),
-        direction: Direction::Outbound,
-    };
-    Ok(Routed { outgoing, limit: timeouts.and_then(|timeouts| timeouts.request) })
-}
-
-fn pick_backend(
-    service: &ResolvedService,
-    request: &Request<Body>,
-) -> Result<(Arc<Balancer>, heddle_model::route::Timeouts), ProxyError> {
-    let rule = service
-        .rules
-        .iter()
-        .find(|rule| rule.compiled.matches(request))
-        .ok_or_else(|| ProxyError::NoRoute { service: service.service.to_string() })?;
-    let weights = rule.backends.iter().map(|(_backend, weight)| *weight);
-    // The last share is that of no backend.
-    let weights = weights.chain(std::iter::once(rule.missing_weight));
-    weighted::pick(weights, &mut rand::rng())
-        .and_then(|index| rule.backends.get(index))
-        .map(|(backend, _weight)| (Arc::clone(backend), rule.timeouts))
-        .ok_or_else(|| ProxyError::NoBackend { service: service.service.to_string() })
-}
-
-fn limit_time<S>(
-    inner: S,
-) -> impl Service<Routed, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
-where
-    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    service_fn(move |routed: Routed| {
-        let inner = inner.clone();
-        let limit = routed.limit;
-        let backend = Arc::clone(&routed.outgoing.backend);
-        async move {
-            match limit {
-                None => inner.oneshot(routed).await,
-                Some(limit) => within(limit, backend, inner.oneshot(routed)).await,
-            }
-        }
-    })
-}
-
-/// The limit is for the response's body too.
-async fn within(
-    limit: Duration,
-    backend: Arc<Balancer>,
-    answering: impl Future<Output = Result<Answer, Failure>>,
-) -> Result<Answer, Failure> {
-    let deadline = Instant::now() + limit;
-    match tokio::time::timeout_at(deadline, answering).await {
-        Ok(answered) => answered.map(|answer| Answer {
-            response: answer.response.map(|body| body.until(deadline)),
-            ..answer
-        }),
-        Err(_elapsed) => {
-            let error = ProxyError::RequestTimeout { limit };
-            Err(Failure { error, backend: Some(backend), endpoint: None })
-        }
-    }
-}
-
 fn tell_caller<S>(
     call: Arc<InboundCall>,
     inner: S,
-) -> impl Service<Admitted, Response = Answer, Error = Failure, Future: Send> + Clone + Send + Sync
+) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
 where
     S: Service<Outgoing, Response = Answer, Error = Failure, Future: Send>,
     S: Clone + Send + Sync + 'static,
@@ -357,10 +296,11 @@ where
                 request: admitted.into_request(),
                 version: call.version,
                 backend: Arc::clone(&call.application),
+                avoid: Vec::new(),
                 attempt_limit: None,
                 direction: Direction::Inbound,
             };
-            inner.oneshot(outgoing).await
+            Ok(Reply::Backend(inner.oneshot(outgoing).await?))
         }
     })
 }

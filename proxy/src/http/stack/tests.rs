@@ -1,6 +1,10 @@
 //! The whole stack between real clients and real servers, over loopback sockets.
 
 mod breaking;
+mod filters;
+mod mirrors;
+mod recorder;
+mod retries;
 
 use std::time::Duration;
 
@@ -40,6 +44,7 @@ impl Proxy {
             original: ([10, 0, 0, 1], 80).into(),
             version,
             service: "default/api:80".into(),
+            mirrors: MirrorPlaces::default(),
         };
         self.serve(outbound(call), version, None).await
     }
@@ -186,7 +191,7 @@ async fn what_cannot_be_sent_anywhere_is_answered_with_a_reason() {
         panic!("not a service")
     };
     let mut missing = Arc::into_inner(missing).unwrap();
-    missing.rules[0].missing_weight = u32::MAX;
+    Arc::get_mut(&mut missing.rules[0]).unwrap().missing_weight = u32::MAX;
     for (case, destination, status, reason) in [
         ("does not exist", Resolved::Service(Arc::new(missing)), 500, "no_backend"),
         ("no endpoint", resolved(vec![(empty(), 1)], Timeouts::default()), 503, "no_endpoint"),

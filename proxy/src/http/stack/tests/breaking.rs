@@ -22,7 +22,7 @@ pub(super) async fn silent_server() -> SocketAddr {
 }
 
 /// Waits, with a deadline, until something is as it should be.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -189,7 +189,7 @@ async fn http2_server(closes: bool) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, connections)
 }
 
-async fn http2_client(
+pub(super) async fn http2_client(
     proxy: &Proxy,
 ) -> hyper::client::conn::http2::SendRequest<Empty<bytes::Bytes>> {
     let stream = proxy.connection(HttpVersion::Http2).await;

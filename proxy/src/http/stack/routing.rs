@@ -1,0 +1,188 @@
+//! The layer that finds a request's rule, does what its filters say, and picks the backend. Filters
+//! are applied in this order: the rule's, then the backend's; to the response, too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use tower::{Service, ServiceExt, service_fn};
+
+use crate::balance::balancer::Balancer;
+use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService, pick};
+use crate::http::body::Body;
+use crate::http::filter::{self, Found};
+use crate::http::gate::admitted::Admitted;
+use crate::http::respond::ProxyError;
+use crate::http::send::{Answer, Failure, Outgoing};
+use crate::http::stack::deliver::Plan;
+use crate::http::stack::{OutboundCall, Reply, Undelivered};
+use crate::metrics::Direction;
+
+/// A request whose rule is known.
+pub(super) struct Routed {
+    pub(super) outgoing: Outgoing,
+    pub(super) limit: Option<Duration>,
+    pub(super) plan: Plan,
+    after: Option<After>,
+}
+
+/// Why a request is not sent.
+enum Stopped {
+    /// The proxy answers it.
+    Answered(Box<Response<Body>>),
+    Failed(Undelivered),
+}
+
+impl<E: Into<Undelivered>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What is done to a response, whoever gives it.
+#[derive(Debug)]
+pub(super) struct After {
+    rule: Arc<ResolvedRule>,
+    backend: Option<usize>,
+    origin: Option<HeaderValue>,
+}
+
+impl After {
+    fn new(rule: &Arc<ResolvedRule>, request: &Request<Body>) -> Self {
+        let origin = filter::origin(request).cloned();
+        Self { rule: Arc::clone(rule), backend: None, origin }
+    }
+
+    pub(super) fn dress(&self, mut response: Response<Body>) -> Response<Body> {
+        let compiled = &self.rule.compiled;
+        let of_backend = self.backend.and_then(|index| compiled.backend_filters.get(index));
+        for filters in std::iter::once(&compiled.filters).chain(of_backend) {
+            filters.change_response(response.headers_mut(), self.origin.as_ref());
+        }
+        response
+    }
+}
+
+pub(super) fn route<S>(
+    call: Arc<OutboundCall>,
+    inner: S,
+) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    service_fn(move |admitted: Admitted| {
+        let inner = inner.clone();
+        // The value is read, and the lock on it released, before anything waits.
+        let routed = route_one(&call, admitted);
+        async move {
+            let mut routed = match routed {
+                Ok(routed) => routed,
+                Err(Stopped::Answered(response)) => return Ok(Reply::Own(*response)),
+                Err(Stopped::Failed(undelivered)) => return Err(undelivered),
+            };
+            let after = routed.after.take();
+            match (inner.oneshot(routed).await, after) {
+                (Ok(answer), None) => Ok(Reply::Backend(answer)),
+                (Ok(answer), Some(after)) => {
+                    Ok(Reply::Backend(Answer { response: after.dress(answer.response), ..answer }))
+                }
+                (Err(failure), after) => Err(Undelivered { failure, after: after.map(Box::new) }),
+            }
+        }
+    })
+}
+
+fn route_one(call: &OutboundCall, admitted: Admitted) -> Result<Routed, Stopped> {
+    let request = admitted.into_request();
+    let resolved = call.destination.borrow().clone();
+    match resolved {
+        Resolved::PassThrough => Err(ProxyError::DestinationChanged.into()),
+        Resolved::Refused { reason } => Err(ProxyError::Refused { reason }.into()),
+        Resolved::Endpoint(endpoint) => {
+            let backend = Arc::clone(&endpoint.balancer);
+            let outgoing = outgoing(call, request, backend, None);
+            Ok(Routed { outgoing, limit: None, plan: Plan::default(), after: None })
+        }
+        Resolved::Service(service) => {
+            by_rule(call, &service, request)
+        }
+    }
+}
+
+fn by_rule(
+    call: &OutboundCall,
+    service: &ResolvedService,
+    request: Request<Body>,
+) -> Result<Routed, Stopped> {
+    let rule = service.rules.iter().find(|rule| rule.compiled.matches(&request));
+    let rule = rule.ok_or_else(|| ProxyError::NoRoute { service: call.service.to_string() })?;
+    // By the path as it came.
+    let prefix = rule.compiled.prefix_to_replace(&request);
+    let mut after = After::new(rule, &request);
+    let found = Found { port: service.service.port, prefix };
+    match follow(call, rule, found, request, &mut after) {
+        Ok(routed) => Ok(Routed { after: rule.changes_responses().then_some(after), ..routed }),
+        Err(Stopped::Answered(response)) => {
+            Err(Stopped::Answered(Box::new(after.dress(*response))))
+        }
+        Err(Stopped::Failed(Undelivered { failure, .. })) => {
+            Err(Undelivered { failure, after: Some(Box::new(after)) }.into())
+        }
+    }
+}
+
+/// Does what a rule says.
+fn follow(
+    call: &OutboundCall,
+    rule: &ResolvedRule,
+    found: Found<'_>,
+    mut request: Request<Body>,
+    after: &mut After,
+) -> Result<Routed, Stopped> {
+    let filters = &rule.compiled.filters;
+    if let Some(answer) = filters.answer(&request, found) {
+        return Err(Stopped::Answered(Box::new(answer)));
+    }
+    filters.change_request(&mut request, found.prefix)?;
+    let random = &mut rand::rng();
+    let injected = rule.compiled.fault.choose(random);
+    let weights = rule.backends.iter().map(|backend| backend.weight);
+    let picked = pick(weights, rule.missing_weight, random);
+    let backend = picked.and_then(|index| rule.backends.get(index));
+    let Some(backend) = backend else {
+        // A fault comes in place of a backend, also of one that does not exist.
+        return Err(match injected.abort {
+            Some(abort) => ProxyError::from(abort).into(),
+            None => ProxyError::NoBackend { service: call.service.to_string() }.into(),
+        });
+    };
+    after.backend = picked;
+    if let Some(filters) = picked.and_then(|index| rule.compiled.backend_filters.get(index)) {
+        if let Some(answer) = filters.answer(&request, found) {
+            return Err(Stopped::Answered(Box::new(answer)));
+        }
+        filters.change_request(&mut request, found.prefix)?;
+    }
+    let mut plan = Plan { injected, retry: rule.compiled.retry.clone(), mirrors: Vec::new() };
+    plan.choose_mirrors(rule.mirrors.iter().chain(&backend.mirrors));
+    let limit = rule.timeouts.backend_request;
+    let outgoing = outgoing(call, request, Arc::clone(&backend.balancer), limit);
+    Ok(Routed { outgoing, limit: rule.timeouts.request, plan, after: None })
+}
+
+fn outgoing(
+    call: &OutboundCall,
+    request: Request<Body>,
+    backend: Arc<Balancer>,
+    attempt_limit: Option<Duration>,
+) -> Outgoing {
+    Outgoing {
+        request,
+        version: call.version,
+        backend,
+        avoid: Vec::new(),
+        attempt_limit,
+        direction: Direction::Outbound,
+    }
+}
