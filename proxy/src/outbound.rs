@@ -508,3 +508,6 @@ pub(crate) fn decided(bytes: &[u8]) -> Option<Verdict> {
 
 /// Different endpoints that one connection may be tried on.
 const ATTEMPT_LIMIT: usize = 3;
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,8 @@ pub async fn run<T: DeserializeOwned>(
     let mut argv = vec![program()?];
     argv.extend_from_slice(arguments);
     let output = world.run(workload, &argv).await?;
-    serde_json::from_slice(&output.stdout).with_context(|| {
-        format!("{arguments:?}: {}{}", output.stdout_text(), output.stderr_text())
-    })
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{arguments:?}: {}{}", output.stdout_text(), output.stderr_text()))
 }
 
 /// The command line of an application that takes whole requests of both versions, and answers with as

@@ -70,10 +70,18 @@ pub struct ResolvedRule {
 }
 
 impl ResolvedRule {
+    /// Whether something is done to requests, at least to those of one backend.
+    pub fn changes_requests(&self) -> bool {
+        self.all_filters().any(Filters::change_requests)
+    }
+
     /// Whether something is done to responses, at least to those of one backend.
     pub fn changes_responses(&self) -> bool {
-        let of_backends = &self.compiled.backend_filters;
-        std::iter::once(&self.compiled.filters).chain(of_backends).any(Filters::change_responses)
+        self.all_filters().any(Filters::change_responses)
+    }
+
+    fn all_filters(&self) -> impl Iterator<Item = &Filters> {
+        std::iter::once(&self.compiled.filters).chain(&self.compiled.backend_filters)
     }
 }
 

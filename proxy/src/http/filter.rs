@@ -140,7 +140,13 @@ impl Filters {
         self.redirect.as_ref().map(|redirect| redirect.answer(request, found))
     }
 
-    /// Changes what is sent.
+    /// Whether requests are changed.
+    pub fn change_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Changes what is sent. What was for the hop before is to be removed before: a client could have
+    /// named a header that is set here as one of that.
     pub fn change_request<B>(
         &self,
         request: &mut Request<B>,

@@ -171,7 +171,9 @@ async fn ended_after(
                 drops.next().copied().into_iter().collect()
             }
         };
-        if !write.is_empty() && (stream.write_all(&write).await.is_err() || stream.flush().await.is_err()) {
+        if !write.is_empty()
+            && (stream.write_all(&write).await.is_err() || stream.flush().await.is_err())
+        {
             return Some(begun.elapsed());
         }
     }

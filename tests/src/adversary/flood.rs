@@ -72,8 +72,11 @@ impl Flood {
                 let flags = frames::END_HEADERS | frames::END_STREAM;
                 let get = frames::request(Method::Get, "/");
                 let cancel = [0, 0, 0, 8];
-                [frame(frames::HEADERS, flags, stream, &get), frame(frames::RST_STREAM, 0, stream, &cancel)]
-                    .concat()
+                [
+                    frame(frames::HEADERS, flags, stream, &get),
+                    frame(frames::RST_STREAM, 0, stream, &cancel),
+                ]
+                .concat()
             }
             // A header of its own each, without indexing: "x: y".
             Self::Continuation => frame(frames::CONTINUATION, 0, 1, b"\x00\x01x\x01y"),

@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn what_is_sent_can_be_taken() {
-        let mut buffer = [frame(PING, 0, 0, &[7; 8]), frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 11])]
-            .concat();
+        let mut buffer =
+            [frame(PING, 0, 0, &[7; 8]), frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 11])].concat();
         let last = buffer.pop().unwrap();
         let ping = take(&mut buffer).unwrap();
         assert_eq!(answer(&ping), Some(frame(PING, ACK, 0, &[7; 8])));

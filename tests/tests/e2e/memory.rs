@@ -20,8 +20,7 @@ async fn a_thousand_connections_fit_into_64_mib() -> Result<()> {
     let world = world("thousand", &[]).await?;
     // The first requests make what a proxy keeps for ever.
     Load::on("http://server:8080/").requests(100).run(&world, "client").await?.nothing_lost()?;
-    let (client, server) =
-        (Proxy::of(&world, "client").await?, Proxy::of(&world, "server").await?);
+    let (client, server) = (Proxy::of(&world, "client").await?, Proxy::of(&world, "server").await?);
     let groups = limited(&[client, server])?;
     let base = (client.memory()?, server.memory()?);
     eprintln!("without connections: client {:?}, server {:?}", base.0, base.1);
@@ -114,7 +113,11 @@ async fn without_memory_connections_are_refused_and_those_that_are_there_go_on()
     eprintln!("{held:?}");
     // Some are always served: it is not for a few connections that there is no memory.
     ensure!((10..=17).contains(&held.answered), "{held:?}");
-    ensure!(refused("memory").await? > 30.0, "{}", Metrics::of(&world, "server").await?.show("heddle"));
+    ensure!(
+        refused("memory").await? > 30.0,
+        "{}",
+        Metrics::of(&world, "server").await?.show("heddle")
+    );
     // And again, once those are gone.
     wait::until("a connection is served", Duration::from_secs(10), async || {
         world.curl("outside", &[&format!("http://{address}/")]).await.map(drop)

@@ -102,10 +102,14 @@ async fn each_slow_peer_is_ended_by_its_own_timer_and_a_good_client_loses_nothin
 }
 
 async fn world() -> Result<World> {
-    let server = |name: &str| Ok::<_, anyhow::Error>(Pod::new(name).command(&patient(8080)?).port(8080));
+    let server =
+        |name: &str| Ok::<_, anyhow::Error>(Pod::new(name).command(&patient(8080)?).port(8080));
     Plan::new("slow")
         .proxies(&TIMERS)
-        .file("servers.yaml", documents(&[server("server")?, server("declared")?, server("strict")?.strict()]))
+        .file(
+            "servers.yaml",
+            documents(&[server("server")?, server("declared")?, server("strict")?.strict()]),
+        )
         .file("mute.yaml", Pod::new("mute").command(&mute(9000)?).port(9000).to_string())
         .file("clients.yaml", documents(&[Pod::new("client"), Pod::new("outside").unmeshed()]))
         .file(
@@ -166,14 +170,10 @@ async fn counts(world: &World, wave: &[Case]) -> Result<Counts> {
     for (_shape, pod, counted) in wave {
         let metrics = Metrics::of(world, pod).await?;
         let count = match counted {
-            Counted::Limit(limit) => metrics.sum(
-                "heddle_limits_reached_total",
-                &[("direction", "inbound"), ("limit", limit)],
-            ),
-            Counted::Handshake(outcome) => metrics.sum(
-                "heddle_tls_handshakes_total",
-                &[("side", "server"), ("outcome", outcome)],
-            ),
+            Counted::Limit(limit) => metrics
+                .sum("heddle_limits_reached_total", &[("direction", "inbound"), ("limit", limit)]),
+            Counted::Handshake(outcome) => metrics
+                .sum("heddle_tls_handshakes_total", &[("side", "server"), ("outcome", outcome)]),
         };
         counts.insert((*pod, *counted), count);
     }

@@ -28,7 +28,10 @@ type Server = Result<Accepted<DuplexStream>, AcceptError>;
 async fn accepted(server: &Credentials, config: ClientConfig, name: &str) -> (Client, Server) {
     let (near, far) = duplex(PIPE_BYTES);
     let own = server.identity().unwrap().pod_uid;
-    tokio::join!(connect::handshake(near, config, name.to_owned()), accept(far, server, &own, HANDSHAKE_TIMEOUT))
+    tokio::join!(
+        connect::handshake(near, config, name.to_owned()),
+        accept(far, server, &own, HANDSHAKE_TIMEOUT)
+    )
 }
 
 /// Our connect, and any server.
@@ -279,8 +282,10 @@ async fn nothing_is_resumed_even_if_the_client_would() {
     for round in 1..=3 {
         let (near, far) = duplex(PIPE_BYTES);
         let name = ServerName::try_from(API_NAME).unwrap();
-        let (client, server) =
-            tokio::join!(connector.connect(name, near), accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT));
+        let (client, server) = tokio::join!(
+            connector.connect(name, near),
+            accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
+        );
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
         // Tickets, were there any, would come with the first bytes.
         echo(&mut client, &mut server.stream).await;
@@ -370,7 +375,10 @@ async fn a_silent_peer_is_given_up_on() {
     let (_writer, credentials) = mesh.credentials(&api);
     let (_silent, far) = duplex(PIPE_BYTES);
     let began = tokio::time::Instant::now();
-    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await), "timeout");
+    assert_eq!(
+        accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await),
+        "timeout"
+    );
     assert_eq!(began.elapsed(), HANDSHAKE_TIMEOUT);
 
     let (near, _silent) = duplex(PIPE_BYTES);
@@ -385,11 +393,17 @@ async fn bytes_that_are_not_tls_are_refused() {
     let (_writer, credentials) = mesh.credentials(&api);
     let (mut near, far) = duplex(PIPE_BYTES);
     near.write_all(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n").await.unwrap();
-    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await), "protocol");
+    assert_eq!(
+        accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await),
+        "protocol"
+    );
 
     let (near, far) = duplex(PIPE_BYTES);
     drop(near);
-    assert_eq!(accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await), "io");
+    assert_eq!(
+        accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await),
+        "io"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,10 @@
 //! Route matching by table, and against an oracle that is written another way.
 
+use std::time::Duration;
+
+use heddle_model::filter::{Fault, FaultAbort, Fraction, HttpFilter, PathChange, Rewrite};
+use heddle_model::names::{Port, ServiceName, ServicePort};
+use heddle_model::route::{HttpBackend, Retry};
 use proptest::prelude::*;
 
 use super::*;
@@ -96,6 +101,182 @@ fn all_conditions_of_a_match_must_hold_and_one_match_is_enough() {
 }
 
 #[test]
+fn values_match_by_the_whole_of_them() {
+    let regex = |text: &str| ValueMatch::Regex(text.to_owned());
+    let on_parameter = |value| {
+        let query_parameters = vec![NamedMatch { name: "v".to_owned(), value }];
+        HttpMatch { query_parameters, ..HttpMatch::default() }
+    };
+    for (value, found, expected) in [
+        (exact("one"), "one", true),
+        (exact("one"), "One", false),
+        (exact("one"), "ones", false),
+        (regex("o.e"), "one", true),
+        (regex("o.e"), "ones", false),
+        (regex("one|two"), "two", true),
+        (regex("(?i)ONE"), "one", true),
+        (regex(".*"), "", true),
+    ] {
+        let case = format!("{value:?} {found}");
+        let header =
+            is_match(vec![on_header("x", value.clone())], &request("GET", "/", &[("x", found)]));
+        assert_eq!(header, expected, "case: {case}, a header");
+        let target = format!("/?v={found}");
+        let parameter = is_match(vec![on_parameter(value)], &request("GET", &target, &[]));
+        assert_eq!(parameter, expected, "case: {case}, a parameter");
+    }
+}
+
+#[test]
+fn hosts_match_without_their_port_and_in_any_case() {
+    let with =
+        |hostnames: &[Hostname]| HttpRule { hostnames: hostnames.to_vec(), ..rule(Vec::new()) };
+    let exact = || Hostname::Exact("api.example.com".to_owned());
+    let below = || Hostname::Below("example.com".to_owned());
+    for (case, hostnames, host, expected) in [
+        ("none: every host", &[][..], "other", true),
+        ("exact", &[exact()], "api.example.com", true),
+        ("with a port", &[exact()], "api.example.com:8080", true),
+        ("in capitals", &[exact()], "API.Example.com", true),
+        ("another", &[exact()], "web.example.com", false),
+        ("below", &[below()], "a.b.example.com:80", true),
+        ("the parent", &[below()], "example.com", false),
+        ("any of them", &[exact(), below()], "web.example.com", true),
+        ("an address", &[exact()], "[::1]:80", false),
+        ("no host", &[below()], "", false),
+    ] {
+        let compiled = compile(&[with(hostnames)]).unwrap().remove(0);
+        let by_header = compiled.matches(&request("GET", "/", &[("host", host)]));
+        assert_eq!(by_header, expected, "case: {case}");
+        if !host.is_empty() {
+            let by_target = compiled.matches(&request("GET", &format!("http://{host}/"), &[]));
+            assert_eq!(by_target, expected, "case: {case}, in the target");
+        }
+    }
+}
+
+/// The first rule that a request is of.
+fn first(rules: &[HttpRule], request: &Request<()>) -> Option<usize> {
+    compile(rules).unwrap().iter().position(|rule| rule.matches(request))
+}
+
+/// The example of the Gateway API's guide "HTTP routing", in the order that its rules of precedence
+/// make of it, and that of its guide "gRPC routing".
+#[test]
+fn the_examples_of_the_gateway_api_are_routed_as_it_says() {
+    let on_host = |host: &str, matches| HttpRule {
+        hostnames: vec![Hostname::Exact(host.to_owned())],
+        ..rule(matches)
+    };
+    let canary = HttpMatch {
+        headers: vec![NamedMatch { name: "env".to_owned(), value: exact("canary") }],
+        ..on_path(PathMatch::Prefix("/".to_owned()))
+    };
+    let everything = || on_path(PathMatch::Prefix("/".to_owned()));
+    let login = on_path(PathMatch::Prefix("/login".to_owned()));
+    let of_method = |path: &str| HttpMatch {
+        path: Some(PathMatch::Exact(path.to_owned())),
+        method: Some("POST".to_owned()),
+        ..HttpMatch::default()
+    };
+    let rules = [
+        on_host("foo.example.com", vec![login]),
+        on_host("bar.example.com", vec![canary]),
+        on_host("bar.example.com", vec![everything()]),
+        on_host("grpc.example.com", vec![of_method("/com.example.User/Login")]),
+        on_host(
+            "grpc.example.com",
+            vec![HttpMatch {
+                path: Some(PathMatch::Prefix("/com.example.Things".to_owned())),
+                ..HttpMatch::default()
+            }],
+        ),
+    ];
+    for (method, host, path, headers, expected) in [
+        ("GET", "foo.example.com", "/login", &[][..], Some(0)),
+        ("GET", "foo.example.com", "/login/a", &[], Some(0)),
+        ("GET", "foo.example.com", "/", &[], None),
+        ("GET", "bar.example.com", "/a", &[("env", "canary")], Some(1)),
+        ("GET", "bar.example.com", "/a", &[("env", "production")], Some(2)),
+        ("GET", "bar.example.com", "/a", &[], Some(2)),
+        ("GET", "baz.example.com", "/login", &[], None),
+        ("POST", "grpc.example.com", "/com.example.User/Login", &[], Some(3)),
+        ("POST", "grpc.example.com", "/com.example.User/Logout", &[], None),
+        ("POST", "grpc.example.com", "/com.example.Things/DoThing", &[], Some(4)),
+        ("POST", "grpc.example.com", "/com.example.ThingsAndMore/Do", &[], None),
+    ] {
+        let target = format!("http://{host}{path}");
+        let found = first(&rules, &request(method, &target, headers));
+        assert_eq!(found, expected, "case: {method} {target} {headers:?}");
+    }
+}
+
+#[test]
+fn the_longest_prefix_by_which_a_request_matches_is_replaced() {
+    let path = PathChange::Prefix("/x".to_owned());
+    let rewrite = HttpFilter::Rewrite(Rewrite { hostname: None, path: Some(path) });
+    let with = |matches| HttpRule { filters: vec![rewrite.clone()], ..rule(matches) };
+    let prefix = |text: &str| on_path(PathMatch::Prefix(text.to_owned()));
+    let both = || vec![prefix("/a"), prefix("/a/b/")];
+    let on_method = HttpMatch { method: Some("GET".to_owned()), ..HttpMatch::default() };
+    for (case, rule, target, expected) in [
+        ("the longer", with(both()), "/a/b/c", Some("/a/b")),
+        ("the shorter", with(both()), "/a/c", Some("/a")),
+        ("no path", with(vec![on_method.clone()]), "/a", Some("")),
+        ("no match at all", with(Vec::new()), "/a", Some("")),
+        ("nobody asks", HttpRule { filters: Vec::new(), ..with(both()) }, "/a", None),
+    ] {
+        let compiled = compile(&[rule]).unwrap().remove(0);
+        let found = compiled.prefix_to_replace(&request("GET", target, &[]));
+        assert_eq!(found, expected, "case: {case}");
+    }
+}
+
+#[test]
+fn a_refusal_of_a_filter_names_its_field() {
+    let prefix = || {
+        let path = Some(PathChange::Prefix("/x".to_owned()));
+        HttpFilter::Rewrite(Rewrite { hostname: None, path })
+    };
+    let bad = || {
+        let hostname = Some("a b".to_owned());
+        HttpFilter::Rewrite(Rewrite { hostname, path: None })
+    };
+    let backend = |filters| {
+        let service = ServiceName { namespace: "default".to_owned(), name: "api".to_owned() };
+        let backend = ServicePort { service, port: Port::new(80).unwrap() };
+        HttpBackend { backend, weight: 1, filters }
+    };
+    let retry = Retry { codes: vec![1], attempts: 1, backoff: Duration::ZERO };
+    let abort = FaultAbort { status: 1, grpc_status: 1, fraction: Fraction::ALL };
+    let on_exact = || vec![on_path(PathMatch::Exact("/a".to_owned()))];
+    for (rule, field) in [
+        (HttpRule { filters: vec![bad()], ..rule(Vec::new()) }, "filters[0].urlRewrite.hostname"),
+        (HttpRule { filters: vec![prefix()], ..rule(on_exact()) }, "filters[0]"),
+        (
+            HttpRule {
+                backends: vec![backend(Vec::new()), backend(vec![bad()])],
+                ..rule(Vec::new())
+            },
+            "backendRefs[1].filters[0].urlRewrite.hostname",
+        ),
+        (
+            HttpRule { backends: vec![backend(vec![prefix()])], ..rule(on_exact()) },
+            "backendRefs[0].filters[0]",
+        ),
+        (HttpRule { retry: Some(retry), ..rule(Vec::new()) }, "retry.codes[0]"),
+        (
+            HttpRule { fault: Fault { delay: None, abort: Some(abort) }, ..rule(Vec::new()) },
+            "fault.abort.status",
+        ),
+    ] {
+        let refused = compile(&[rule]).unwrap_err();
+        assert_eq!(refused.field, format!("spec.rules[0].{field}"));
+        assert_eq!(refused.origin.unwrap().to_string(), "HTTPRoute default/api");
+    }
+}
+
+#[test]
 fn a_repeated_header_is_one_with_commas() {
     let twice = request("GET", "/", &[("a", "1"), ("a", "2")]);
     assert!(is_match(vec![on_header("A", exact("1,2"))], &twice));
@@ -163,11 +344,51 @@ fn oracle(found: &HttpMatch, request: &Request<()>) -> bool {
         ValueMatch::Exact(exact) => exact.clone(),
         ValueMatch::Regex(_) => unreachable!("not generated"),
     };
+    let parameters: Vec<(&str, &str)> = request
+        .uri()
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .collect();
+    let parameter = |name: &str| {
+        let first = parameters.iter().find(|(found, _value)| *found == name);
+        first.map(|(_name, value)| (*value).to_owned())
+    };
     path_matches
         && found.headers.iter().all(|named| {
             request.headers().get(&named.name).and_then(|found| found.to_str().ok())
                 == Some(&value(&named.value))
         })
+        && found
+            .query_parameters
+            .iter()
+            .all(|named| parameter(&named.name) == Some(value(&named.value)))
+}
+
+/// Labels from the right, compared one by one.
+fn oracle_host(hostnames: &[Hostname], host: &str) -> bool {
+    let labels = |name: &str| name.rsplit('.').map(str::to_lowercase).collect::<Vec<_>>();
+    let found = labels(host.split(':').next().unwrap());
+    hostnames.is_empty()
+        || hostnames.iter().any(|hostname| match hostname {
+            Hostname::Exact(name) => labels(name) == found,
+            Hostname::Below(parent) => {
+                let parent = labels(parent);
+                found.len() > parent.len() && found.starts_with(&parent)
+            }
+        })
+}
+
+fn any_hostname() -> impl Strategy<Value = Hostname> {
+    let name = "[ab](\\.[ab]){0,2}";
+    prop_oneof![name.prop_map(Hostname::Exact), name.prop_map(Hostname::Below)]
+}
+
+fn any_rule() -> impl Strategy<Value = HttpRule> {
+    let hostnames = proptest::collection::vec(any_hostname(), 0..3);
+    let matches = proptest::collection::vec(any_match(), 0..4);
+    (hostnames, matches).prop_map(|(hostnames, matches)| HttpRule { hostnames, ..rule(matches) })
 }
 
 fn any_path() -> impl Strategy<Value = String> {
@@ -183,27 +404,37 @@ fn any_match() -> impl Strategy<Value = HttpMatch> {
     let header = proptest::option::of("[12]").prop_map(|value| {
         value.map(|value| NamedMatch { name: "x".to_owned(), value: exact(&value) })
     });
+    let parameter = proptest::option::weighted(0.3, "[12]").prop_map(|value| {
+        value.map(|value| NamedMatch { name: "q".to_owned(), value: exact(&value) })
+    });
     let method = proptest::option::of("(GET|POST)");
-    (path, header, method).prop_map(|(path, header, method)| HttpMatch {
+    (path, header, parameter, method).prop_map(|(path, header, parameter, method)| HttpMatch {
         path,
         headers: header.into_iter().collect(),
-        query_parameters: Vec::new(),
+        query_parameters: parameter.into_iter().collect(),
         method,
     })
 }
 
 proptest! {
     #[test]
-    fn matching_agrees_with_the_oracle(
-        matches in proptest::collection::vec(any_match(), 0..4),
+    fn the_first_rule_that_matches_is_that_of_the_oracle(
+        rules in proptest::collection::vec(any_rule(), 0..4),
+        host in "[abA](\\.[ab]){0,3}(:80)?",
         path in any_path(),
+        query in "(|\\?q=[12](&q=[12])?)",
         method in "(GET|POST)",
         header in proptest::option::of("[12]"),
     ) {
-        let headers: Vec<(&str, &str)> = header.iter().map(|value| ("x", value.as_str())).collect();
-        let request = request(&method, &path, &headers);
-        let expected = matches.is_empty() || matches.iter().any(|found| oracle(found, &request));
-        prop_assert_eq!(is_match(matches, &request), expected);
+        let mut headers = vec![("host", host.as_str())];
+        headers.extend(header.iter().map(|value| ("x", value.as_str())));
+        let request = request(&method, &format!("{path}{query}"), &headers);
+        let expected = rules.iter().position(|rule| {
+            oracle_host(&rule.hostnames, &host)
+                && (rule.matches.is_empty()
+                    || rule.matches.iter().any(|found| oracle(found, &request)))
+        });
+        prop_assert_eq!(first(&rules, &request), expected);
     }
 
     #[test]

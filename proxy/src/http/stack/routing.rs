@@ -12,6 +12,7 @@ use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService, pick};
 use crate::http::body::Body;
 use crate::http::filter::{self, Found};
 use crate::http::gate::admitted::Admitted;
+use crate::http::headers::{strip_request, wants_tunnel};
 use crate::http::respond::ProxyError;
 use crate::http::send::{Answer, Failure, Outgoing};
 use crate::http::stack::deliver::Plan;
@@ -143,6 +144,10 @@ fn follow(
     let filters = &rule.compiled.filters;
     if let Some(answer) = filters.answer(&request, found) {
         return Err(Stopped::Answered(Box::new(answer)));
+    }
+    if rule.changes_requests() {
+        let tunnel = wants_tunnel(&request);
+        strip_request(request.headers_mut(), tunnel);
     }
     filters.change_request(&mut request, found.prefix)?;
     let random = &mut rand::rng();
