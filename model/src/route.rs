@@ -74,8 +74,9 @@ pub struct HttpBackend {
 
 /// When a request is sent again, beside what is always: a connection that could not be made.
 ///
-/// Only what may be replayed is: by its method (RFC 9110, section 9.2.2) or since nothing of it was
-/// processed, with a body that was kept whole.
+/// Only what may be replayed is, with a body that was kept whole: what was answered with one of these
+/// codes, since who names a code says so; and what was lost or took too long, by its method (RFC 9110,
+/// section 9.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Status codes of responses that are tried again, 400 to 599.

@@ -2,6 +2,7 @@
 //! series of endpoints that are gone are removed. Metrics of discovery are in discovery/metrics.rs.
 
 pub mod leased;
+pub mod routes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::http::respond::ProxyError;
 use crate::metrics::leased::LeasedFamily;
+use crate::metrics::routes::RouteMetrics;
 
 /// Everything the data path counts. Clones of the parts share their values.
 pub struct Metrics {
@@ -30,10 +32,8 @@ pub struct Metrics {
     pub requests_refused: Family<RuleLabels, Counter>,
     /// The series of `errors` for responses that broke off after their head was passed on.
     pub response_broken: Counter,
-    /// `heddle_retries_total`: requests sent again as routes have it, and those that were not.
-    retries: Family<RetryLabels, Counter>,
-    /// `heddle_mirrored_requests_total`: copies of requests, by what became of them.
-    mirrored: Family<MirrorLabels, Counter>,
+    /// Retries and mirrors.
+    pub routes: RouteMetrics,
     /// `heddle_tcp_connections_total`: connections carried as bytes, counted when they are set up.
     pub connections: LeasedFamily<ConnectionLabels, Counter>,
     /// `heddle_tcp_open_connections`: connections accepted and not ended, of any protocol.
@@ -103,8 +103,7 @@ impl Metrics {
             durations: LeasedFamily::new(|| Histogram::new(DURATION_BUCKETS_SECONDS)),
             errors,
             requests_refused: Family::default(),
-            retries: Family::default(),
-            mirrored: Family::default(),
+            routes: RouteMetrics::default(),
             connections: LeasedFamily::new(Counter::default),
             open: OpenConnections::default(),
             bytes: Family::default(),
@@ -118,7 +117,7 @@ impl Metrics {
     }
 
     /// The registry appends `_total` to the names of counters.
-    pub(crate) fn show(&self, registry: &mut Registry) {
+    fn show(&self, registry: &mut Registry) {
         registry.register("heddle_http_requests", REQUESTS, self.requests.family());
         registry.register(
             "heddle_http_request_duration_seconds",
@@ -135,16 +134,7 @@ impl Metrics {
             "Requests that did not pass the gate, by the rule that they broke",
             self.requests_refused.clone(),
         );
-        registry.register(
-            "heddle_retries",
-            "Requests sent again as routes have it, and those that were not, by outcome",
-            self.retries.clone(),
-        );
-        registry.register(
-            "heddle_mirrored_requests",
-            "Copies of requests, by what became of them",
-            self.mirrored.clone(),
-        );
+        self.routes.show(registry);
         registry.register(
             "heddle_tcp_connections",
             "Connections carried as bytes, counted when they are set up",
@@ -214,16 +204,6 @@ impl Metrics {
         self.errors.get_or_create(&ReasonLabels { reason: CLIENT_CANCELLED }).inc();
     }
 
-    /// Counts what became of another attempt.
-    pub fn count_retry(&self, outcome: RetryOutcome) {
-        self.retries.get_or_create(&RetryLabels { outcome }).inc();
-    }
-
-    /// Counts what became of a copy.
-    pub fn count_mirrored(&self, outcome: MirrorOutcome) {
-        self.mirrored.get_or_create(&MirrorLabels { outcome }).inc();
-    }
-
     /// Counts a connection that was reset.
     pub fn count_refused(&self, direction: Direction, reason: &'static str) {
         self.refused.get_or_create(&RefusedLabels { direction, reason }).inc();
@@ -282,6 +262,7 @@ macro_rules! words {
         }
     };
 }
+pub(crate) use words;
 
 words! {
     /// Seen from the workload.
@@ -321,50 +302,6 @@ words! {
         /// To the side that opened the connection.
         ToClient = "to_client",
     }
-}
-
-words! {
-    /// What became of another attempt at a request.
-    RetryOutcome {
-        /// It gave no reason for yet another.
-        Succeeded = "succeeded",
-        /// It gave one.
-        Failed = "failed",
-        /// It was not made: so many others were.
-        OverBudget = "over_budget",
-        /// It was not made: the body is too long, or had not all been sent.
-        BodyNotKept = "body_not_kept",
-    }
-}
-
-words! {
-    /// What became of a copy of a request.
-    MirrorOutcome {
-        /// Somebody answered, whatever the answer.
-        Answered = "answered",
-        /// Nobody did.
-        Failed = "failed",
-        /// Not within its time.
-        TimedOut = "timed_out",
-        /// It was not sent: the original's body is too long.
-        BodyTooLong = "body_too_long",
-        /// It was not sent: the original's body did not come to its end.
-        BrokenOff = "broken_off",
-        /// It was not sent: so many others are under way.
-        TooMany = "too_many",
-    }
-}
-
-/// Labels of `heddle_retries_total`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RetryLabels {
-    outcome: RetryOutcome,
-}
-
-/// Labels of `heddle_mirrored_requests_total`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MirrorLabels {
-    outcome: MirrorOutcome,
 }
 
 /// Labels of `heddle_http_requests_total`.

@@ -15,7 +15,8 @@ use crate::http::HttpVersion;
 use crate::http::body::Body;
 use crate::http::kept::{Kept, NotKept};
 use crate::http::send::{Failure, Outgoing, send};
-use crate::metrics::{Direction, MirrorOutcome};
+use crate::metrics::Direction;
+use crate::metrics::routes::MirrorOutcome;
 
 /// How many copies may be under way. Clones share the places.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ pub fn mirror(
 ) {
     for backend in backends {
         let Some(place) = places.take() else {
-            dialer.metrics.count_mirrored(MirrorOutcome::TooMany);
+            dialer.metrics.routes.count_mirrored(MirrorOutcome::TooMany);
             continue;
         };
         let (dialer, kept) = (Arc::clone(dialer), kept.clone());
@@ -53,7 +54,7 @@ pub fn mirror(
             let outcome = tokio::time::timeout(MIRROR_TIMEOUT, copying).await;
             let outcome = outcome.unwrap_or(MirrorOutcome::TimedOut);
             debug!(backend = %label, outcome = outcome.as_str(), "request mirrored");
-            dialer.metrics.count_mirrored(outcome);
+            dialer.metrics.routes.count_mirrored(outcome);
             drop(place);
         });
     }

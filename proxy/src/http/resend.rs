@@ -9,7 +9,7 @@ use crate::http::mirror::discard;
 use crate::http::respond::ProxyError;
 use crate::http::retry::RetryPolicy;
 use crate::http::send::{Answer, Failure, Outgoing, may_retry, send};
-use crate::metrics::RetryOutcome;
+use crate::metrics::routes::RetryOutcome;
 
 /// The outcome of the last attempt. `kept` is a copy of `outgoing`'s request.
 pub async fn resend(
@@ -20,7 +20,7 @@ pub async fn resend(
 ) -> Result<Answer, Failure> {
     let Outgoing { version, attempt_limit, direction, .. } = outgoing;
     let backend = Arc::clone(&outgoing.backend);
-    let count = |outcome| dialer.metrics.count_retry(outcome);
+    let count = |outcome| dialer.metrics.routes.count_retry(outcome);
     let mut number = 0;
     let mut avoid = Vec::new();
     loop {

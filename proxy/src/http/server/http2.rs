@@ -64,8 +64,8 @@ where
             response.map(|response| response.map(|body| body.watched(watch)))
         }
     });
-    let connection = builder(streams.clone(), &serving, dialer)
-        .serve_connection(TokioIo::new(io), service);
+    let connection =
+        builder(streams.clone(), &serving, dialer).serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         result = connection.as_mut() => Some(result),
@@ -96,11 +96,7 @@ where
     ended
 }
 
-fn builder(
-    streams: Streams,
-    serving: &Serving,
-    dialer: &Dialer,
-) -> http2::Builder<Streams> {
+fn builder(streams: Streams, serving: &Serving, dialer: &Dialer) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -117,12 +113,7 @@ fn builder(
     builder
 }
 
-fn count_end(
-    meter: &Meter,
-    error: Option<&hyper::Error>,
-    direction: Direction,
-    dialer: &Dialer,
-) {
+fn count_end(meter: &Meter, error: Option<&hyper::Error>, direction: Direction, dialer: &Dialer) {
     let Some(error) = error else { return };
     if let Some(excess) = meter.excess() {
         dialer.metrics.count_limit(direction, excess.as_str());

@@ -105,9 +105,7 @@ fn route_one(call: &OutboundCall, admitted: Admitted) -> Result<Routed, Stopped>
             let outgoing = outgoing(call, request, backend, None);
             Ok(Routed { outgoing, limit: None, plan: Plan::default(), after: None })
         }
-        Resolved::Service(service) => {
-            by_rule(call, &service, request)
-        }
+        Resolved::Service(service) => by_rule(call, &service, request),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
 use crate::http::frames::Budgets;
 use crate::http::headers::Caller;
+use crate::http::mirror::MirrorPlaces;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{InboundCall, OutboundCall, inbound, outbound};
 use crate::http::{HttpService, HttpVersion};
@@ -45,6 +46,7 @@ impl Proxied {
                 original: backend,
                 version,
                 service: "default/api:80".into(),
+                mirrors: MirrorPlaces::default(),
             }),
             Way::Inbound => inbound(InboundCall {
                 dialer: Arc::clone(&dialer),

@@ -9,6 +9,7 @@ use super::recorder::{Recorder, backend, rule};
 use super::*;
 use crate::http::kept::KEPT_LIMIT_BYTES;
 use crate::http::mirror::MIRROR_LIMIT;
+use crate::metrics::routes::MirrorOutcome;
 use crate::testing::service;
 
 fn mirror(name: &str, numerator: u32, denominator: u32) -> HttpFilter {
@@ -16,8 +17,8 @@ fn mirror(name: &str, numerator: u32, denominator: u32) -> HttpFilter {
     HttpFilter::Mirror(Mirror { backend: service(name), fraction })
 }
 
-fn mirrored(proxy: &Proxy, outcome: &str) -> u64 {
-    proxy.metric(&format!("heddle_mirrored_requests_total{{outcome=\"{outcome}\"}}"))
+fn mirrored(proxy: &Proxy, outcome: MirrorOutcome) -> u64 {
+    proxy.dialer.metrics.routes.mirrored(outcome)
 }
 
 fn to_one(filters: Vec<HttpFilter>) -> HttpRule {
@@ -47,7 +48,7 @@ async fn every_mirror_gets_its_copy_as_it_was_sent_and_the_client_hears_the_orig
         let answer = proxy.upload(Request::post("/a?b"), body).await;
         assert_eq!((answer.status, answer.text.as_str()), (200, "original"));
     }
-    until("all copies arrive", || mirrored(&proxy, "answered") == 4).await;
+    until("all copies arrive", || mirrored(&proxy, MirrorOutcome::Answered) == 4).await;
     for server in [&original, &first, &second] {
         let mut bodies = Vec::new();
         for seen in server.seen() {
@@ -75,9 +76,9 @@ async fn a_fraction_of_requests_is_copied() {
         client_of_none.get("/").await.unwrap();
         client_of_half.get("/").await.unwrap();
     }
-    assert_eq!(mirrored(&none, "answered"), 0);
+    assert_eq!(mirrored(&none, MirrorOutcome::Answered), 0);
     // All but one in ten thousand million runs.
-    until("half of them arrive", || mirrored(&half, "answered") >= 20).await;
+    until("half of them arrive", || mirrored(&half, MirrorOutcome::Answered) >= 20).await;
     assert!(copies.count() <= 80, "{}", copies.count());
 }
 
@@ -102,7 +103,7 @@ async fn a_mirror_that_is_dead_or_silent_does_not_touch_the_original() {
     };
     // Less than a silent mirror may take.
     tokio::time::timeout(Duration::from_secs(10), asking).await.unwrap();
-    until("the others have failed", || mirrored(&proxy, "failed") == 40).await;
+    until("the others have failed", || mirrored(&proxy, MirrorOutcome::Failed) == 40).await;
 }
 
 #[tokio::test]
@@ -114,7 +115,7 @@ async fn a_body_that_is_too_long_is_not_copied_and_passed_on_whole() {
     let body = Bytes::from(vec![7; KEPT_LIMIT_BYTES + 1]);
     assert_eq!(proxy.upload(Request::post("/"), body.clone()).await.status, 200);
     assert!(original.seen()[0].body == body);
-    until("it is counted", || mirrored(&proxy, "body_too_long") == 1).await;
+    until("it is counted", || mirrored(&proxy, MirrorOutcome::BodyTooLong) == 1).await;
     assert_eq!(copies.count(), 0);
 }
 
@@ -128,5 +129,5 @@ async fn copies_beyond_the_places_are_dropped_and_counted() {
     for _request in 0..MIRROR_LIMIT + 3 {
         assert_eq!(client.get("/").await.unwrap().text, "original");
     }
-    assert_eq!(mirrored(&proxy, "too_many"), 3);
+    assert_eq!(mirrored(&proxy, MirrorOutcome::TooMany), 3);
 }

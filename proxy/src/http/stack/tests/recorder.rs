@@ -123,14 +123,4 @@ impl Proxy {
         let request = request.header("host", "api").body(Full::new(body.into())).unwrap();
         answered(sender.send_request(request).await.unwrap()).await.unwrap()
     }
-
-    /// The value of a metric's line, zero if it is not there.
-    pub(super) fn metric(&self, line: &str) -> u64 {
-        let mut registry = prometheus_client::registry::Registry::default();
-        self.dialer.metrics.show(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let found = text.lines().find_map(|found| found.strip_prefix(line));
-        found.map_or(0, |value| value.trim().parse().unwrap())
-    }
 }

@@ -6,6 +6,7 @@ use heddle_model::route::{HttpRule, Retry};
 use super::recorder::{Recorder, backend, rule};
 use super::*;
 use crate::http::kept::KEPT_LIMIT_BYTES;
+use crate::metrics::routes::RetryOutcome;
 
 fn retrying(attempts: u32, backoff_millis: u64, timeouts: Timeouts) -> HttpRule {
     let backoff = Duration::from_millis(backoff_millis);
@@ -17,8 +18,8 @@ fn proxy(rule: HttpRule, server: &Recorder) -> Proxy {
     Proxy::routing(vec![rule], vec![("api-v1", server.endpoints())])
 }
 
-fn retries(proxy: &Proxy, outcome: &str) -> u64 {
-    proxy.metric(&format!("heddle_retries_total{{outcome=\"{outcome}\"}}"))
+fn retries(proxy: &Proxy, outcome: RetryOutcome) -> u64 {
+    proxy.dialer.metrics.routes.retries(outcome)
 }
 
 #[tokio::test]
@@ -37,7 +38,10 @@ async fn a_code_that_is_named_is_tried_again_with_the_same_body() {
                 (&"1".parse().unwrap(), &"api".parse().unwrap())
             );
         }
-        assert_eq!((retries(&proxy, "succeeded"), retries(&proxy, "failed")), (1, 1));
+        assert_eq!(
+            (retries(&proxy, RetryOutcome::Succeeded), retries(&proxy, RetryOutcome::Failed)),
+            (1, 1)
+        );
         assert_eq!(proxy.count(|_| true, &[labels("api-v1", 200)]), 1, "one request");
     }
 }
@@ -49,7 +53,7 @@ async fn the_last_answer_is_passed_on() {
     let answer = proxy.ask(Request::get("/")).await;
     assert_eq!((answer.status, answer.text.as_str()), (503, "server"));
     assert_eq!(server.count(), 3);
-    assert_eq!(retries(&proxy, "failed"), 2);
+    assert_eq!(retries(&proxy, RetryOutcome::Failed), 2);
 }
 
 #[tokio::test]
@@ -87,7 +91,7 @@ async fn a_body_that_is_too_long_is_passed_on_whole_and_not_sent_again() {
     assert_eq!(proxy.upload(Request::post("/"), body.clone()).await.status, 503);
     assert_eq!(server.count(), 1);
     assert!(server.seen()[0].body == body);
-    assert_eq!(retries(&proxy, "body_not_kept"), 1);
+    assert_eq!(retries(&proxy, RetryOutcome::BodyNotKept), 1);
 }
 
 #[tokio::test]
@@ -123,7 +127,7 @@ async fn what_could_not_be_connected_is_sent_again_whatever_its_body() {
     let body = Bytes::from(vec![7; KEPT_LIMIT_BYTES * 2]);
     let asking = proxy.upload(Request::post("/"), body);
     let serving = async {
-        while retries(&proxy, "failed") == 0 {
+        while retries(&proxy, RetryOutcome::Failed) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         crate::testing::Backend::at(address, "late").await
