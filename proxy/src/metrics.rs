@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::http::grpc::GrpcStatus;
 use crate::http::respond::ProxyError;
 use crate::metrics::leased::LeasedFamily;
 use crate::metrics::routes::RouteMetrics;
@@ -317,6 +318,19 @@ pub struct RequestLabels {
     pub backend_pod: Arc<str>,
     /// The HTTP status.
     pub status: u16,
+    /// How it ended, if it was a call of gRPC.
+    pub grpc_status: GrpcStatus,
+    /// On the hop between proxies.
+    pub tls: Protection,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestOutcome {
+    /// The HTTP status.
+    pub status: u16,
+    /// If it was a call of gRPC.
+    pub grpc_status: GrpcStatus,
     /// On the hop between proxies.
     pub tls: Protection,
 }
@@ -420,6 +434,7 @@ mod tests {
             backend: "default/api-v2:80".into(),
             backend_pod: "api-v2-0".into(),
             status: 200,
+            grpc_status: GrpcStatus::NotGrpc,
             tls: Protection::Mutual,
         };
         let series = metrics.requests.lease(&labels);
@@ -427,7 +442,7 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            r#"heddle_http_requests_total{direction="outbound",service="default/api:80",backend="default/api-v2:80",backend_pod="api-v2-0",status="200",tls="mtls"} 1"#,
+            r#"heddle_http_requests_total{direction="outbound",service="default/api:80",backend="default/api-v2:80",backend_pod="api-v2-0",status="200",grpc_status="",tls="mtls"} 1"#,
             r#"heddle_tcp_open_connections{direction="inbound"} 1"#,
             r#"heddle_connections_refused_total{direction="outbound",reason="limit"} 1"#,
         ] {

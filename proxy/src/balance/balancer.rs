@@ -21,7 +21,7 @@ use crate::balance::p2c;
 use crate::http::pool::Pool;
 use crate::metrics::leased::HeldSeries;
 use crate::metrics::{
-    ConnectionLabels, Direction, DurationLabels, Metrics, Protection, RequestLabels,
+    ConnectionLabels, Direction, DurationLabels, Metrics, RequestLabels, RequestOutcome,
 };
 
 /// The endpoints of one backend. Readers never wait for an update.
@@ -210,10 +210,12 @@ impl BalancedEndpoint {
         metrics: &Metrics,
         direction: Direction,
         service: &Arc<str>,
-        (status, tls): (u16, Protection),
+        outcome: RequestOutcome,
     ) {
+        let RequestOutcome { status, grpc_status, tls } = outcome;
         let is_it = |labels: &RequestLabels| {
             labels.status == status
+                && labels.grpc_status == grpc_status
                 && labels.service == *service
                 && labels.direction == direction
                 && labels.tls == tls
@@ -224,6 +226,7 @@ impl BalancedEndpoint {
             backend: Arc::clone(&self.backend),
             backend_pod: Arc::clone(&self.pod),
             status,
+            grpc_status,
             tls,
         };
         self.requests.metric(&metrics.requests, is_it, make).inc();
@@ -265,6 +268,8 @@ mod tests {
     use rand::rngs::SmallRng;
 
     use super::*;
+    use crate::http::grpc::GrpcStatus;
+    use crate::metrics::Protection;
 
     fn endpoint(number: u8, pod: &str) -> Endpoint {
         Endpoint {
@@ -340,7 +345,11 @@ mod tests {
         for address in [[10, 0, 0, 1], [10, 0, 0, 2]] {
             let others = [endpoint(if address[3] == 1 { 2 } else { 1 }, "").address];
             let chosen = balancer.pick(&others, &mut random()).unwrap();
-            let outcome = (200, Protection::Mutual);
+            let outcome = RequestOutcome {
+                status: 200,
+                grpc_status: GrpcStatus::NotGrpc,
+                tls: Protection::Mutual,
+            };
             chosen.count_request(&metrics, Direction::Outbound, &service, outcome);
             chosen.count_request(&metrics, Direction::Outbound, &service, outcome);
         }
@@ -351,6 +360,7 @@ mod tests {
                 backend: Arc::clone(balancer.label()),
                 backend_pod: pod.into(),
                 status: 200,
+                grpc_status: GrpcStatus::NotGrpc,
                 tls: Protection::Mutual,
             };
             metrics.requests.family().get(&labels).map(|counter| counter.get())

@@ -10,19 +10,21 @@ use heddle_model::endpoint::ExpectedPeer;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use hyper::ext::Protocol;
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::balance::balancer::{BalancedEndpoint, InFlight};
 use crate::connect::{ConnectError, Dialer};
 use crate::http::body::{Body, BodyError};
+use crate::http::breaker::Breaker;
 use crate::http::gate::response::{self, Fault};
 use crate::http::headers::Caller;
 use crate::http::pool::{
     Exchange, HeldConnection, Http1Connection, Http2Connection, IDLE_TIMEOUT, StreamPlace,
 };
-use crate::http::upgrade::End;
-use crate::http::{HttpVersion, client, headers};
+use crate::http::upgrade::{End, Tunnelled};
+use crate::http::{HttpVersion, client, expect, headers};
 use crate::metrics::Protection;
 
 /// One attempt at one endpoint.
@@ -62,6 +64,8 @@ pub(super) enum Unanswered {
     NotAllThere { error: hyper::Error },
     /// What came could be read in two ways.
     Ambiguous { fault: Fault },
+    /// Nothing was sent: the backend does not take extended CONNECT (RFC 8441).
+    NotTaken,
     /// The backend took longer than one attempt may.
     TooLate { limit: Duration },
 }
@@ -102,7 +106,11 @@ impl Attempt<'_> {
         }
     }
 
-    async fn http1(self, request: Request<Body>, in_flight: InFlight) -> Outcome<Response<Body>> {
+    async fn http1(
+        self,
+        mut request: Request<Body>,
+        in_flight: InFlight,
+    ) -> Outcome<Response<Body>> {
         let used = match self.closed_at {
             Some(_) => None,
             None => self.endpoint.pool.take_http1(Instant::now(), self.idle_limit(&request)),
@@ -119,11 +127,13 @@ impl Attempt<'_> {
         let again = self.copy_for_repeating(&request, is_new);
         let is_connect = request.method() == Method::CONNECT;
         let asked = headers::wants_tunnel(&request);
+        expect::ask_backend(&mut request);
         match self.in_time(connection.sender.try_send_request(request)).await? {
             Ok(response) => match response::judge(&response, asked) {
                 Err(fault) => Err(Unanswered::Ambiguous { fault }.into()),
                 Ok(()) if agrees(&response, is_connect) => {
-                    Ok(agreed(response, &connection, in_flight))
+                    let breaker = connection.breaker.clone();
+                    Ok(agreed(response, breaker, Tunnelled::new(in_flight, None)))
                 }
                 Ok(()) => Ok(self.hold(response, in_flight, HeldConnection::Http1(connection))),
             },
@@ -137,8 +147,17 @@ impl Attempt<'_> {
             Ok(found) => found,
             Err(error) => return Err(Unanswered::NotConnected { request, error }.into()),
         };
+        if request.extensions().get::<Protocol>().is_some()
+            && !self.in_time(connection.settings.take_extended_connect()).await?
+        {
+            return Err(Unanswered::NotTaken.into());
+        }
         let again = self.copy_for_repeating(&request, is_new);
+        let is_connect = request.method() == Method::CONNECT;
         match self.in_time(connection.sender.try_send_request(request)).await? {
+            Ok(response) if is_connect && response.status().is_success() => {
+                Ok(agreed(response, Breaker::default(), Tunnelled::new(in_flight, Some(place))))
+            }
             Ok(response) => Ok(self.hold(response, in_flight, HeldConnection::Http2(place))),
             Err(error) => {
                 // If it has ended and that is not known yet, the next attempt on it is not sent.
@@ -307,23 +326,23 @@ fn agrees<B>(response: &Response<B>, is_connect: bool) -> bool {
 
 fn agreed(
     mut response: Response<Incoming>,
-    connection: &Http1Connection,
-    in_flight: InFlight,
+    breaker: Breaker,
+    tunnelled: Tunnelled,
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut response);
-    let server = End { upgrade, breaker: connection.breaker.clone() };
+    let server = End { upgrade, breaker };
     let (mut parts, _no_body) = response.into_parts();
-    parts.extensions.insert(Agreed(Arc::new(parking_lot::Mutex::new(Some((server, in_flight))))));
+    parts.extensions.insert(Agreed(Arc::new(parking_lot::Mutex::new(Some((server, tunnelled))))));
     Response::from_parts(parts, Body::empty())
 }
 
 /// Travels with a response that ends HTTP on its connection. Extensions must be clones, and what
 /// this holds cannot be: it is taken once.
 #[derive(Clone)]
-pub(super) struct Agreed(Arc<parking_lot::Mutex<Option<(End, InFlight)>>>);
+pub(super) struct Agreed(Arc<parking_lot::Mutex<Option<(End, Tunnelled)>>>);
 
 impl Agreed {
-    pub(super) fn take(&self) -> Option<(End, InFlight)> {
+    pub(super) fn take(&self) -> Option<(End, Tunnelled)> {
         self.0.lock().take()
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::http::breaker::Breaker;
+use crate::http::expect::{Consent, Held, Unwanted};
 use crate::http::gate::{admitted, exchanges};
+use crate::http::grpc::Ending;
 use crate::http::kept::Keeper;
 use crate::http::pool::Exchange;
 use crate::http::progress::Watch;
@@ -32,6 +34,22 @@ pub struct Body {
     watch: Option<Watch>,
     /// Keeps a copy for another attempt, or for a mirror.
     keeper: Option<Box<Keeper>>,
+    /// Of the connection that it comes from, which it is not all read of if dropped before its end.
+    unread: Option<Breaker>,
+    /// Whether its last frame was taken.
+    has_ended: bool,
+    /// What only few bodies have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// A request's: it is not asked for yet.
+    held: Option<Held>,
+    /// A response's, to a request whose body may not have been asked for.
+    wait: Option<Consent>,
+    /// A response's, of gRPC.
+    ending: Option<Ending>,
 }
 
 enum Kind {
@@ -50,6 +68,9 @@ pub enum BodyError {
     /// The route's limit was over.
     #[error("the body took longer than the route's limit")]
     TooLate,
+    /// The request was answered without it.
+    #[error("the body was not asked for")]
+    Unwanted,
 }
 
 impl Body {
@@ -87,6 +108,9 @@ impl Body {
             served: None,
             watch: None,
             keeper: None,
+            unread: None,
+            has_ended: false,
+            rare: None,
         }
     }
 
@@ -140,6 +164,47 @@ impl Body {
         }
     }
 
+    /// A request's body, whose connection is told if not all of it is read.
+    pub fn of_connection(incoming: Incoming, breaker: Breaker) -> Self {
+        let mut body = Self::from(incoming);
+        body.unread = Some(breaker);
+        body
+    }
+
+    /// A request's body that waits for consent.
+    pub fn held(mut self, consent: Consent) -> Self {
+        self.rare().held = Some(Held::new(consent));
+        self
+    }
+
+    /// A response's body whose end is the end of waiting for consent.
+    pub fn ending_wait(mut self, consent: Consent) -> Self {
+        self.rare().wait = Some(consent);
+        self
+    }
+
+    /// A response's body whose trailers say how the call ended.
+    pub fn told_by(mut self, ending: Ending) -> Self {
+        self.rare().ending = Some(ending);
+        self
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn take_ending(&mut self) -> Option<Ending> {
+        self.rare.as_mut().and_then(|rare| rare.ending.take())
+    }
+
+    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Some(rare) = &mut self.rare else { return Poll::Ready(Ok(())) };
+        let Some(held) = &mut rare.held else { return Poll::Ready(Ok(())) };
+        let result = ready!(held.poll(context)).map_err(|Unwanted| BodyError::Unwanted);
+        rare.held = None;
+        Poll::Ready(result)
+    }
+
     fn poll_kind(
         &mut self,
         context: &mut Context<'_>,
@@ -148,6 +213,9 @@ impl Body {
             if deadline.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Some(Err(BodyError::TooLate)));
             }
+        }
+        if let Err(unwanted) = ready!(self.poll_held(context)) {
+            return Poll::Ready(Some(Err(unwanted)));
         }
         match &mut self.kind {
             Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
@@ -195,8 +263,12 @@ impl http_body::Body for Body {
         self.show_keeper(&polled);
         match &polled {
             Poll::Ready(None) => {
+                self.has_ended = true;
                 if let Some(exchange) = self.exchange.take() {
                     exchange.complete();
+                }
+                if let Some(ending) = self.take_ending() {
+                    ending.end();
                 }
             }
             // The connection's task aborts the other side, which sees an error and no short body.
@@ -204,11 +276,21 @@ impl http_body::Body for Body {
                 if let Some(exchange) = self.exchange.take() {
                     exchange.fail();
                 }
+                if let Some(ending) = self.take_ending() {
+                    ending.break_off();
+                }
                 if let Some(breaker) = &self.breaker {
                     breaker.trip();
                 }
             }
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref()
+                    && let Some(ending) = self.rare.as_mut().and_then(|rare| rare.ending.as_mut())
+                {
+                    ending.learn(trailers);
+                }
+            }
+            Poll::Pending => {}
         }
         polled
     }
@@ -241,6 +323,15 @@ impl Drop for Body {
             && http_body::Body::is_end_stream(self)
         {
             exchange.complete();
+        }
+        if let Some(wait) = self.rare.as_ref().and_then(|rare| rare.wait.as_ref()) {
+            wait.end();
+        }
+        if !self.has_ended
+            && !http_body::Body::is_end_stream(self)
+            && let Some(breaker) = &self.unread
+        {
+            breaker.leave_unread();
         }
     }
 }

@@ -13,6 +13,7 @@ use tracing::debug;
 use crate::balance::balancer::BalancedEndpoint;
 use crate::connect::{ConnectError, Dialer, Opened};
 use crate::http::breaker::{Breakable, Breaker};
+use crate::http::peer_settings::peer_settings;
 use crate::http::pool::{Http1Connection, Http2Connection, keep};
 use crate::listen::{
     HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_SEND_BUFFER_BYTES,
@@ -31,7 +32,7 @@ pub async fn http1(
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .max_buf_size(HEADERS_LIMIT_BYTES)
-        .handshake(TokioIo::new(Breakable::new(transport, breaker.clone())))
+        .handshake(TokioIo::new(Breakable::to_server(transport, breaker.clone())))
         .await
         .map_err(|source| ConnectError::Http { address, source })?;
     dialer.tasks.spawn_quiet(async move {
@@ -62,13 +63,14 @@ pub async fn http2(
         .handshake(TokioIo::new(transport))
         .await
         .map_err(|source| ConnectError::Http { address, source })?;
+    let (tell, settings) = peer_settings();
     dialer.tasks.spawn_quiet(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = tell.beside(connection).await {
             debug!(%error, backend = %address, "connection ended");
         }
     });
     keep_pool(dialer, endpoint);
-    Ok(Http2Connection::new(sender, retire_at))
+    Ok(Http2Connection::new(sender, retire_at, settings))
 }
 
 fn keep_pool(dialer: &Dialer, endpoint: &Arc<BalancedEndpoint>) {

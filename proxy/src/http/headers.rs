@@ -25,12 +25,11 @@ pub enum Caller {
 }
 
 /// Whether a request that was admitted asks for the connection itself (RFC 9110, sections 7.8 and
-/// 9.3.6): the gate leaves the wish in it only then.
+/// 9.3.6), or for a stream of HTTP/2 (RFC 9113, section 8.5; RFC 8441): the gate leaves the wish in
+/// it only then.
 pub fn wants_tunnel<B>(request: &Request<B>) -> bool {
-    if request.version() >= Version::HTTP_2 {
-        return false;
-    }
-    request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE)
+    request.method() == Method::CONNECT
+        || (request.version() < Version::HTTP_2 && request.headers().contains_key(UPGRADE))
 }
 
 /// Removes what is meant for this hop only from a request; with `tunnel`, the wish to upgrade goes

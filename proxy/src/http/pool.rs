@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::balance::balancer::{BalancedEndpoint, InFlight};
 use crate::http::body::Body;
 use crate::http::breaker::Breaker;
+use crate::http::peer_settings::PeerSettings;
 
 /// The connections to one endpoint.
 #[derive(Default)]
@@ -65,6 +66,8 @@ pub struct Http2Connection {
     pub sender: http2::SendRequest<Body>,
     /// When it is to take no new request; `None`: never.
     pub retire_at: Option<Instant>,
+    /// What the peer takes.
+    pub settings: PeerSettings,
     streams: Arc<AtomicUsize>,
     opened_at: Instant,
     idle_since: Instant,
@@ -76,9 +79,20 @@ pub struct StreamPlace(Arc<AtomicUsize>);
 
 impl Http2Connection {
     /// Without streams yet.
-    pub fn new(sender: http2::SendRequest<Body>, retire_at: Option<Instant>) -> Self {
+    pub fn new(
+        sender: http2::SendRequest<Body>,
+        retire_at: Option<Instant>,
+        settings: PeerSettings,
+    ) -> Self {
         let now = Instant::now();
-        Self { sender, retire_at, streams: Arc::default(), opened_at: now, idle_since: now }
+        Self {
+            sender,
+            retire_at,
+            settings,
+            streams: Arc::default(),
+            opened_at: now,
+            idle_since: now,
+        }
     }
 
     /// Takes a place for one request.

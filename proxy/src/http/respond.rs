@@ -1,16 +1,20 @@
 //! What a client is told when the proxy itself has to answer: one exhaustive match from error to
-//! status, reason and text. The reason is also the metric label and the header `x-heddle-error`.
+//! status, reason and text. The reason is also the metric label and the header `x-heddle-error`; two
+//! more headers say which proxy answers and which pod failed. What each reason means to who reads it
+//! is in docs/errors.md.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, Version};
 
 use crate::connect::ConnectError;
 use crate::http::body::Body;
 use crate::http::gate::refusal::Refusal;
 use crate::http::gate::response::Fault;
+use crate::http::grpc::{Code, is_grpc};
+use crate::metrics::Direction;
 
 /// Why a request was not answered by its backend.
 #[derive(Debug, thiserror::Error)]
@@ -126,88 +130,57 @@ struct Telling {
     status: StatusCode,
     reason: &'static str,
     /// For gRPC, whose clients read no HTTP status. Source: gRPC's "Status codes and their use".
-    grpc: GrpcStatus,
-}
-
-#[derive(Clone, Copy)]
-enum GrpcStatus {
-    Cancelled,
-    DeadlineExceeded,
-    ResourceExhausted,
-    Unimplemented,
-    Internal,
-    Unavailable,
-    /// As a route has it.
-    Given(u8),
-}
-
-impl GrpcStatus {
-    fn code(self) -> HeaderValue {
-        let code = match self {
-            Self::Given(code) => return HeaderValue::from(u16::from(code)),
-            Self::Cancelled => "1",
-            Self::DeadlineExceeded => "4",
-            Self::ResourceExhausted => "8",
-            Self::Unimplemented => "12",
-            Self::Internal => "13",
-            Self::Unavailable => "14",
-        };
-        HeaderValue::from_static(code)
-    }
+    grpc: Code,
 }
 
 impl ProxyError {
     fn telling(&self) -> Telling {
         let (status, reason, grpc) = match self {
-            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route", GrpcStatus::Unimplemented),
+            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route", Code::Unimplemented),
             Self::NoBackend { .. } => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "no_backend", GrpcStatus::Unavailable)
+                (StatusCode::INTERNAL_SERVER_ERROR, "no_backend", Code::Unavailable)
             }
             Self::NoEndpoint { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", GrpcStatus::Unavailable)
+                (StatusCode::SERVICE_UNAVAILABLE, "no_endpoint", Code::Unavailable)
             }
-            Self::Refused { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "refused", GrpcStatus::Unavailable)
-            }
+            Self::Refused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "refused", Code::Unavailable),
             Self::DestinationChanged => {
-                (StatusCode::SERVICE_UNAVAILABLE, "destination_changed", GrpcStatus::Unavailable)
+                (StatusCode::SERVICE_UNAVAILABLE, "destination_changed", Code::Unavailable)
             }
             Self::Connect { source, .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, source.reason(), GrpcStatus::Unavailable)
+                (StatusCode::SERVICE_UNAVAILABLE, source.reason(), Code::Unavailable)
             }
             Self::BackendLost { .. } => {
-                (StatusCode::BAD_GATEWAY, "backend_lost", GrpcStatus::Unavailable)
+                (StatusCode::BAD_GATEWAY, "backend_lost", Code::Unavailable)
             }
-            Self::ClientLost { .. } => (client_closed(), "client_lost", GrpcStatus::Cancelled),
+            Self::ClientLost { .. } => (client_closed(), "client_lost", Code::Cancelled),
             Self::RequestTimeout { .. } => {
-                (StatusCode::GATEWAY_TIMEOUT, "request_timeout", GrpcStatus::DeadlineExceeded)
+                (StatusCode::GATEWAY_TIMEOUT, "request_timeout", Code::DeadlineExceeded)
             }
             Self::BackendTimeout { .. } => {
-                (StatusCode::GATEWAY_TIMEOUT, "backend_timeout", GrpcStatus::DeadlineExceeded)
+                (StatusCode::GATEWAY_TIMEOUT, "backend_timeout", Code::DeadlineExceeded)
             }
             Self::Overloaded { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", GrpcStatus::ResourceExhausted)
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", Code::ResourceExhausted)
             }
             Self::FaultAbort { status, grpc_status } => {
-                (*status, "fault_abort", GrpcStatus::Given(*grpc_status))
+                (*status, "fault_abort", Code::of_number(*grpc_status))
             }
-            Self::BadRequest { refusal } => {
-                (refusal.status(), refusal.reason(), GrpcStatus::Internal)
-            }
+            Self::BadRequest { refusal } => (refusal.status(), refusal.reason(), Code::Internal),
             Self::BadResponse { .. } => {
-                (StatusCode::BAD_GATEWAY, "bad_response", GrpcStatus::Unavailable)
+                (StatusCode::BAD_GATEWAY, "bad_response", Code::Unavailable)
             }
             Self::NotSupported { .. } => {
-                (StatusCode::NOT_IMPLEMENTED, "not_supported", GrpcStatus::Unimplemented)
+                (StatusCode::NOT_IMPLEMENTED, "not_supported", Code::Unimplemented)
             }
             Self::Internal { .. } => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal", GrpcStatus::Internal)
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", Code::Internal)
             }
         };
         Telling { status, reason, grpc }
     }
 
-    /// One word, from a closed set.
+    /// One word, from a closed set; docs/errors.md has them all.
     pub fn reason(&self) -> &'static str {
         self.telling().reason
     }
@@ -244,40 +217,105 @@ pub struct Asked {
 impl Asked {
     /// Reads it from a request's head.
     pub fn new<B>(request: &http::Request<B>) -> Self {
-        let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        Self {
-            version: request.version(),
-            is_grpc: content_type.is_some_and(|value| value.starts_with(b"application/grpc")),
-        }
+        Self { version: request.version(), is_grpc: is_grpc(request.headers()) }
     }
+
+    /// Whether it was a call of gRPC.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
+    /// The gRPC status that the answer to an error has, if it has one.
+    pub fn code(&self, error: &ProxyError) -> Option<Code> {
+        self.is_grpc.then(|| error.telling().grpc)
+    }
+}
+
+/// Who tells of an error, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Teller<'a> {
+    /// Which of the two proxies of a request answers it.
+    pub source: Direction,
+    /// Who hears it.
+    pub audience: Audience,
+    /// The pod that the request was sent to last, if it came to one.
+    pub pod: Option<&'a str>,
+}
+
+impl Teller<'_> {
+    /// Where it is not known who asks.
+    pub fn to_anybody(source: Direction) -> Self {
+        Self { source, audience: Audience::Outsider, pod: None }
+    }
+}
+
+/// Who hears of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The own application, or a peer that is authenticated: learns what failed, by name.
+    Mesh,
+    /// A plain caller, who may be anybody: learns the reason, and no name of a pod or service.
+    Outsider,
 }
 
 /// The response that tells of an error. Only the text of the error itself is told, not its sources:
 /// those hold addresses, which are for the log.
-pub fn respond(error: &ProxyError, asked: Asked) -> Response<Body> {
+pub fn respond(error: &ProxyError, asked: Asked, teller: Teller<'_>) -> Response<Body> {
     let Telling { status, reason, grpc } = error.telling();
+    let text = match (teller.audience, teller.pod) {
+        (Audience::Outsider, _) => format!("the request failed: {reason}"),
+        (Audience::Mesh, None) => error.to_string(),
+        (Audience::Mesh, Some(pod)) => format!("{error} (pod {pod})"),
+    };
     let mut response = if asked.is_grpc {
-        trailers_only(grpc, &error.to_string())
+        trailers_only(grpc, &text)
     } else {
-        let mut response = Response::new(Body::text(Bytes::from(format!("{error}\n"))));
+        let mut response = Response::new(Body::text(Bytes::from(text + "\n")));
         *response.status_mut() = status;
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, plain);
         response
     };
-    response.headers_mut().insert(ERROR_HEADER, HeaderValue::from_static(reason));
+    let headers = response.headers_mut();
+    headers.insert(ERROR_HEADER, HeaderValue::from_static(reason));
+    headers.insert(SOURCE_HEADER, HeaderValue::from_static(teller.source.as_str()));
+    if let (Audience::Mesh, Some(pod)) = (teller.audience, teller.pod) {
+        name_peer(headers, pod);
+    }
     if error.ends_connection() && asked.version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
+/// Says whose proxy it was that told of an error, if the response is one that does.
+pub fn name_peer_of_error(headers: &mut HeaderMap, pod: &str) {
+    if headers.contains_key(ERROR_HEADER) {
+        name_peer(headers, pod);
+    }
+}
+
+fn name_peer(headers: &mut HeaderMap, pod: &str) {
+    // The name of a pod is a DNS name. What is none is not told.
+    if let (false, Ok(pod)) = (pod.is_empty(), HeaderValue::from_str(pod)) {
+        headers.insert(PEER_HEADER, pod);
+    }
+}
+
+/// Removes what tells of an error from the response of somebody who is no proxy of the mesh: an
+/// application that passes on another hop's error does not speak for its own proxy.
+pub fn strip_error(headers: &mut HeaderMap) {
+    for name in [ERROR_HEADER, SOURCE_HEADER, PEER_HEADER] {
+        headers.remove(name);
+    }
+}
+
 /// Source: gRPC over HTTP/2, "Responses": a status without a body is in the headers.
-fn trailers_only(status: GrpcStatus, message: &str) -> Response<Body> {
+fn trailers_only(status: Code, message: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", status.code());
+    headers.insert("grpc-status", HeaderValue::from_static(status.as_str()));
     if let Ok(message) = HeaderValue::from_str(&percent_encode(message)) {
         headers.insert("grpc-message", message);
     }
@@ -307,99 +345,13 @@ pub fn client_closed() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-/// On every answer that is the proxy's own.
+/// On every answer that is a proxy's own: the reason.
 pub const ERROR_HEADER: HeaderName = HeaderName::from_static("x-heddle-error");
+/// Which proxy answers: the caller's (`outbound`) or that of the workload that was called
+/// (`inbound`).
+pub const SOURCE_HEADER: HeaderName = HeaderName::from_static("x-heddle-error-source");
+/// The pod that failed, or whose proxy answers, if it came to one; for callers in the mesh only.
+pub const PEER_HEADER: HeaderName = HeaderName::from_static("x-heddle-error-peer");
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    fn asked(version: Version, content_type: Option<&'static str>) -> Asked {
-        let mut request = http::Request::new(());
-        *request.version_mut() = version;
-        if let Some(content_type) = content_type {
-            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        }
-        Asked::new(&request)
-    }
-
-    fn every_error() -> Vec<(ProxyError, u16, &'static str, &'static str)> {
-        let service = || "default/api:80".to_owned();
-        let limit = Duration::from_secs(1);
-        let backend = service;
-        let address = ([10, 0, 0, 1], 80).into();
-        let io = || io::Error::from(io::ErrorKind::ConnectionRefused);
-        vec![
-            (ProxyError::NoRoute { service: service() }, 404, "no_route", "12"),
-            (ProxyError::NoBackend { service: service() }, 500, "no_backend", "14"),
-            (ProxyError::NoEndpoint { backend: backend() }, 503, "no_endpoint", "14"),
-            (ProxyError::Refused { reason: "no port 81".to_owned() }, 503, "refused", "14"),
-            (ProxyError::DestinationChanged, 503, "destination_changed", "14"),
-            (
-                ProxyError::Connect {
-                    backend: backend(),
-                    source: Box::new(ConnectError::Tcp { address, source: io() }),
-                },
-                503,
-                "connect",
-                "14",
-            ),
-            (
-                ProxyError::Connect {
-                    backend: backend(),
-                    source: Box::new(ConnectError::Timeout { address, limit }),
-                },
-                503,
-                "connect_timeout",
-                "14",
-            ),
-            (ProxyError::RequestTimeout { limit }, 504, "request_timeout", "4"),
-            (ProxyError::BackendTimeout { limit }, 504, "backend_timeout", "4"),
-            (ProxyError::Overloaded { backend: backend() }, 503, "overloaded", "8"),
-            (
-                ProxyError::FaultAbort { status: StatusCode::IM_A_TEAPOT, grpc_status: 10 },
-                418,
-                "fault_abort",
-                "10",
-            ),
-            (ProxyError::BadRequest { refusal: Refusal::HostMissing }, 400, "bad_request", "13"),
-            (ProxyError::BadRequest { refusal: Refusal::HeadTimeout }, 408, "head_timeout", "13"),
-            (
-                ProxyError::BadResponse { backend: backend(), fault: Fault::LengthAndCoding },
-                502,
-                "bad_response",
-                "14",
-            ),
-            (ProxyError::NotSupported { what: "a test" }, 501, "not_supported", "12"),
-            (ProxyError::Internal { reason: "a test" }, 500, "internal", "13"),
-        ]
-    }
-
-    #[test]
-    fn every_error_has_its_status_and_reason() {
-        for (error, status, reason, grpc) in every_error() {
-            let response = respond(&error, asked(Version::HTTP_11, None));
-            assert_eq!(response.status().as_u16(), status, "case: {error:?}");
-            assert_eq!(response.headers()[ERROR_HEADER], reason, "case: {error:?}");
-            let response = respond(&error, asked(Version::HTTP_2, Some("application/grpc+proto")));
-            assert_eq!(response.status(), StatusCode::OK, "case: {error:?}");
-            assert_eq!(response.headers()["grpc-status"], grpc, "case: {error:?}");
-        }
-    }
-
-    #[test]
-    fn a_connection_that_leads_nowhere_is_closed() {
-        let error = ProxyError::Refused { reason: "gone".to_owned() };
-        let response = respond(&error, asked(Version::HTTP_11, None));
-        assert_eq!(response.headers()[CONNECTION], "close");
-        let response = respond(&error, asked(Version::HTTP_2, None));
-        assert!(!response.headers().contains_key(CONNECTION));
-    }
-
-    #[test]
-    fn a_grpc_message_is_percent_encoded() {
-        assert_eq!(percent_encode("50% of\n\u{e9}"), "50%25 of%0A%C3%A9");
-    }
-}
+mod tests;

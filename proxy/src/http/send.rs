@@ -20,7 +20,7 @@ use crate::http::body::Body;
 use crate::http::breaker::Breaker;
 use crate::http::gate::exchanges::Permit;
 use crate::http::gate::refusal::Refusal;
-use crate::http::respond::{ERROR_HEADER, ProxyError};
+use crate::http::respond::{ERROR_HEADER, ProxyError, name_peer_of_error, strip_error};
 use crate::http::upgrade::{End, Ends, tunnel};
 use crate::http::{HttpVersion, headers};
 use crate::metrics::{Direction, Protection};
@@ -120,6 +120,11 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
                     let error = ProxyError::BadRequest { refusal };
                     return Err(failure(error, &backend, Some(endpoint)));
                 }
+                if is_mesh {
+                    name_peer_of_error(response.headers_mut(), &endpoint.endpoint.pod);
+                } else {
+                    strip_error(response.headers_mut());
+                }
                 finish(&dialer, direction, &mut response, client);
                 return Ok(Answer { response, endpoint, backend });
             }
@@ -212,6 +217,10 @@ impl History {
                 let error = ProxyError::BadResponse { backend: label(), fault };
                 Err(failure(error, backend, Some(endpoint)))
             }
+            Unanswered::NotTaken => {
+                let error = ProxyError::NotSupported { what: NO_EXTENDED_CONNECT };
+                Err(failure(error, backend, Some(endpoint)))
+            }
             Unanswered::TooLate { limit } => {
                 Err(failure(ProxyError::BackendTimeout { limit }, backend, Some(endpoint)))
             }
@@ -239,14 +248,9 @@ fn finish(
 ) {
     let agreed = response.extensions_mut().remove::<Agreed>();
     headers::strip_response(response.headers_mut(), agreed.is_some());
-    if direction == Direction::Inbound {
-        // An application that passes on another hop's error does not speak for its own proxy, whose
-        // errors are made after this.
-        response.headers_mut().remove(ERROR_HEADER);
-    }
     let Some(client) = client else { return };
     match agreed.and_then(|agreed| agreed.take()) {
-        Some((server, in_flight)) => tunnel(dialer, direction, Ends { client, server }, in_flight),
+        Some((server, tunnelled)) => tunnel(dialer, direction, Ends { client, server }, tunnelled),
         None => close_after(dialer, client),
     }
 }
@@ -264,6 +268,7 @@ fn close_after(dialer: &Dialer, client: End) {
 
 /// Different endpoints, or connections, that one request may be tried on.
 const ATTEMPT_LIMIT: usize = 3;
+const NO_EXTENDED_CONNECT: &str = "extended CONNECT to a server that does not";
 
 #[cfg(test)]
 mod tests {

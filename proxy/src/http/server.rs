@@ -20,12 +20,13 @@ use tower::Service;
 use crate::connect::Dialer;
 use crate::http::body::Body;
 use crate::http::breaker::{Breakable, Breaker, Reset};
+use crate::http::expect;
 use crate::http::frames::Budgets;
 use crate::http::gate::exchanges::{Answer, Exchanges};
 use crate::http::gate::io::{Gated, RESPONSE_UNREAD};
 use crate::http::gate::timers::Limits;
 use crate::http::headers::wants_tunnel;
-use crate::http::respond::{Asked, ProxyError, respond};
+use crate::http::respond::{Asked, ProxyError, Teller, respond};
 use crate::http::{HttpService, HttpVersion};
 use crate::listen::HEADERS_LIMIT_BYTES;
 use crate::metrics::{Direction, Metrics};
@@ -33,7 +34,7 @@ use crate::metrics::{Direction, Metrics};
 /// How to serve a connection.
 #[derive(Clone, Debug)]
 pub struct Serving {
-    /// Which way it goes, for metrics.
+    /// Which way it goes, for metrics and for answers to errors.
     pub direction: Direction,
     /// What it speaks.
     pub version: HttpVersion,
@@ -88,6 +89,7 @@ where
         service,
         exchanges: exchanges.clone(),
         breaker: breaker.clone(),
+        direction: serving.direction,
         drain: serving.drain.clone(),
         metrics: Arc::clone(&dialer.metrics),
     };
@@ -143,6 +145,7 @@ struct Answering {
     service: HttpService,
     exchanges: Exchanges,
     breaker: Breaker,
+    direction: Direction,
     drain: Option<CancellationToken>,
     metrics: Arc<Metrics>,
 }
@@ -152,7 +155,12 @@ impl Answering {
         let (exchange, refusal) = self.exchanges.call();
         let asked = Asked::new(&request);
         let is_connect = request.method() == Method::CONNECT;
-        let mut request = request.map(Body::from);
+        let breaker = self.breaker.clone();
+        let mut request = request.map(|incoming| Body::of_connection(incoming, breaker));
+        let consent = expect::consent(&mut request);
+        if let Some(consent) = &consent {
+            request = request.map(|body| body.held(consent.clone()));
+        }
         request.extensions_mut().insert(self.breaker.clone());
         if wants_tunnel(&request) {
             request.extensions_mut().insert(exchange.permit());
@@ -169,11 +177,16 @@ impl Answering {
             Answer::Unasked => {
                 let error = ProxyError::Internal { reason: "a tunnel that nobody asked for" };
                 self.metrics.count_error(&error);
-                closing(respond(&error, asked))
+                closing(respond(&error, asked, Teller::to_anybody(self.direction)))
             }
         };
-        let is_draining = self.drain.is_some_and(|drain| drain.is_cancelled());
-        if is_draining && !response.headers().contains_key(CONNECTION) {
+        // A client that was not asked for its body may send it or not: nothing can follow.
+        let mut is_last = self.drain.is_some_and(|drain| drain.is_cancelled());
+        if let Some(consent) = consent {
+            is_last |= consent.is_awaited();
+            response = response.map(|body| body.ending_wait(consent));
+        }
+        if is_last && !response.headers().contains_key(CONNECTION) {
             response = closing(response);
         }
         Ok(response.map(|body| body.breaking(self.breaker).serving(exchange)))

@@ -22,20 +22,21 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tracing::{debug, trace};
 
-use crate::balance::balancer::Balancer;
+use crate::balance::balancer::{BalancedEndpoint, Balancer};
 use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
 use crate::http::body::Body;
 use crate::http::gate::admitted::Admitted;
+use crate::http::grpc::{self, Code, Ending, GrpcStatus};
 use crate::http::headers::{self, Caller};
 use crate::http::mirror::MirrorPlaces;
-use crate::http::respond::{Asked, ProxyError, client_closed, respond};
+use crate::http::respond::{Asked, Audience, ProxyError, Teller, client_closed, respond};
 use crate::http::send::{Answer, Failure, Outgoing, send};
 use crate::http::stack::deliver::deliver;
 use crate::http::stack::limit::limit_time;
 use crate::http::stack::routing::{After, Routed, route};
 use crate::http::{HttpService, HttpVersion};
-use crate::metrics::{Direction, Protection, RequestLabels};
+use crate::metrics::{Direction, Protection, RequestLabels, RequestOutcome};
 
 /// One HTTP connection from the application.
 #[derive(Clone)]
@@ -161,13 +162,16 @@ where
             let start = Instant::now();
             let asked = Asked::new(&request);
             trace!(direction = observer.direction.as_str(), method = %request.method(), "request");
-            let waiting = Waiting { observer: &observer, has_ended: false };
+            let waiting = Waiting { observer: &observer, asked, has_ended: false };
             let outcome = inner.oneshot(request).await;
             waiting.end();
             Ok(match outcome {
-                Ok(Reply::Backend(answer)) => observer.answered(answer, start),
+                Ok(Reply::Backend(answer)) => observer.answered(answer, asked, start),
                 Ok(Reply::Own(response)) => {
-                    observer.count_without_endpoint(None, response.status().as_u16());
+                    let status = response.status().as_u16();
+                    let code = grpc::status_at_head(status, response.headers());
+                    let code = code.filter(|_code| asked.is_grpc());
+                    observer.count_without_endpoint(None, status, code.into());
                     response
                 }
                 Err(Undelivered { failure, after }) => {
@@ -185,6 +189,7 @@ where
 /// Counts a request that nobody waits for any more.
 struct Waiting<'a> {
     observer: &'a Observer,
+    asked: Asked,
     has_ended: bool,
 }
 
@@ -198,34 +203,47 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
             self.observer.dialer.metrics.count_cancelled();
-            self.observer.count_without_endpoint(None, client_closed().as_u16());
+            let grpc = self.asked.is_grpc().then_some(Code::Cancelled).into();
+            self.observer.count_without_endpoint(None, client_closed().as_u16(), grpc);
         }
     }
 }
 
 impl Observer {
-    fn answered(&self, answer: Answer, start: Instant) -> Response<Body> {
+    fn answered(self: &Arc<Self>, answer: Answer, asked: Asked, start: Instant) -> Response<Body> {
         let Answer { response, endpoint, backend } = answer;
-        let metrics = &self.dialer.metrics;
-        let tls = self.protection(&endpoint.endpoint);
-        let status = response.status().as_u16();
-        endpoint.count_request(metrics, self.direction, &self.service, (status, tls));
         self.observe_duration(&backend, start);
-        response
+        let status = response.status().as_u16();
+        if !asked.is_grpc() {
+            self.count(&endpoint, status, GrpcStatus::NotGrpc);
+            return response;
+        }
+        if let Some(code) = grpc::status_at_head(status, response.headers()) {
+            self.count(&endpoint, status, GrpcStatus::Ended(code));
+            return response;
+        }
+        let observer = Arc::clone(self);
+        let ending = Ending::new(move |grpc| observer.count(&endpoint, status, grpc));
+        response.map(|body| body.told_by(ending))
     }
 
     fn failed(&self, failure: &Failure, asked: Asked, start: Instant) -> Response<Body> {
         let Failure { error, backend, endpoint, .. } = failure;
-        let metrics = &self.dialer.metrics;
-        metrics.count_error(error);
-        let response = respond(error, asked);
+        self.dialer.metrics.count_error(error);
+        let teller = Teller {
+            source: self.direction,
+            audience: match (self.direction, self.inbound_tls) {
+                (Direction::Inbound, Some(Protection::Plaintext)) => Audience::Outsider,
+                (Direction::Inbound | Direction::Outbound, _) => Audience::Mesh,
+            },
+            pod: endpoint.as_ref().map(|endpoint| endpoint.endpoint.pod.as_str()),
+        };
+        let response = respond(error, asked, teller);
         let status = response.status().as_u16();
+        let grpc = asked.code(error).into();
         match endpoint {
-            Some(endpoint) => {
-                let tls = self.protection(&endpoint.endpoint);
-                endpoint.count_request(metrics, self.direction, &self.service, (status, tls));
-            }
-            None => self.count_without_endpoint(backend.as_deref(), status),
+            Some(endpoint) => self.count(endpoint, status, grpc),
+            None => self.count_without_endpoint(backend.as_deref(), status, grpc),
         }
         if let Some(backend) = backend {
             self.observe_duration(backend, start);
@@ -240,14 +258,26 @@ impl Observer {
         response
     }
 
+    fn count(&self, endpoint: &BalancedEndpoint, status: u16, grpc_status: GrpcStatus) {
+        let tls = self.protection(&endpoint.endpoint);
+        let outcome = RequestOutcome { status, grpc_status, tls };
+        endpoint.count_request(&self.dialer.metrics, self.direction, &self.service, outcome);
+    }
+
     /// The series is no endpoint's, so that none takes it away; there is one for each backend.
-    fn count_without_endpoint(&self, backend: Option<&Balancer>, status: u16) {
+    fn count_without_endpoint(
+        &self,
+        backend: Option<&Balancer>,
+        status: u16,
+        grpc_status: GrpcStatus,
+    ) {
         let labels = RequestLabels {
             direction: self.direction,
             service: Arc::clone(&self.service),
             backend: backend.map_or_else(|| "".into(), |backend| Arc::clone(backend.label())),
             backend_pod: "".into(),
             status,
+            grpc_status,
             tls: self.inbound_tls.unwrap_or(Protection::Plaintext),
         };
         self.dialer.metrics.requests.family().get_or_create(&labels).inc();

@@ -10,12 +10,13 @@ use tracing::debug;
 use crate::balance::balancer::InFlight;
 use crate::connect::Dialer;
 use crate::http::breaker::Breaker;
+use crate::http::pool::StreamPlace;
 use crate::metrics::Direction;
 use crate::tcp::{self, CopyError};
 
 /// Copies between the two sides as soon as both have let go of HTTP, until both ends close; if one
 /// breaks, or both are silent for as long as connections carried as bytes may be, they are reset.
-pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFlight) {
+pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, tunnelled: Tunnelled) {
     let bytes = dialer.metrics.bytes(direction);
     let open = dialer.metrics.open.begin(direction);
     let (metrics, idle) = (Arc::clone(&dialer.metrics), dialer.settings.opaque_idle);
@@ -36,7 +37,7 @@ pub fn tunnel(dialer: &Dialer, direction: Direction, ends: Ends, in_flight: InFl
             ends.client.breaker.trip();
             ends.server.breaker.trip();
         }
-        drop((open, in_flight));
+        drop((open, tunnelled));
     });
 }
 
@@ -56,4 +57,20 @@ pub struct End {
     pub upgrade: OnUpgrade,
     /// The connection's.
     pub breaker: Breaker,
+}
+
+/// What a tunnel holds until it ends.
+#[derive(Debug)]
+pub struct Tunnelled {
+    /// The load.
+    _in_flight: InFlight,
+    /// Its place on the connection to the server, if others share that.
+    _place: Option<StreamPlace>,
+}
+
+impl Tunnelled {
+    /// Held until dropped.
+    pub fn new(in_flight: InFlight, place: Option<StreamPlace>) -> Self {
+        Self { _in_flight: in_flight, _place: place }
+    }
 }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Uri};
+use http::{HeaderMap, Method, Request, Uri};
+use hyper::ext::Protocol;
 
 use crate::http::HttpVersion;
 use crate::http::body::Body;
@@ -69,9 +70,16 @@ fn complete_http1(request: &mut Request<Body>, original: SocketAddr) -> Result<(
 fn complete_http2(request: &mut Request<Body>) -> Result<(), ProxyError> {
     let authority = authority_of(request).map_err(|refusal| ProxyError::BadRequest { refusal })?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    if request.method() == Method::CONNECT {
+        // The two forms differ in the path, and which it is, in the protocol.
+        if parts.path_and_query.is_some() != request.extensions().get::<Protocol>().is_some() {
+            return Err(ProxyError::BadRequest { refusal: Refusal::ConnectOfHttp2 });
+        }
+    } else {
+        parts.scheme = parts.scheme.or(Some(Scheme::HTTP));
+        parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
+    }
     parts.authority = Some(authority);
-    parts.scheme = parts.scheme.or(Some(Scheme::HTTP));
-    parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
     *request.uri_mut() = Uri::from_parts(parts)
         .map_err(|_invalid| ProxyError::BadRequest { refusal: Refusal::Path })?;
     let headers = request.headers_mut();
@@ -171,6 +179,28 @@ mod tests {
         let admitted = Admitted::new(request, HttpVersion::Http2, original).unwrap();
         let cookies: Vec<_> = admitted.request().headers().get_all(COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn connect_of_http_2_is_for_an_authority_or_has_a_protocol() {
+        for (case, target, protocol, expected) in [
+            ("an authority", "a:80", None, Some("a:80")),
+            ("a protocol", "http://a/chat", Some("websocket"), Some("http://a/chat")),
+            ("a path without a protocol", "http://a/chat", None, None),
+            ("a protocol without a path", "a:80", Some("websocket"), None),
+            ("no authority", "/", Some("websocket"), None),
+            ("no port", "a", None, None),
+        ] {
+            let mut request = request(target, &[]);
+            *request.method_mut() = Method::CONNECT;
+            if let Some(protocol) = protocol {
+                request.extensions_mut().insert(Protocol::from_static(protocol));
+            }
+            let original = ([10, 0, 0, 1], 80).into();
+            let admitted = Admitted::new(request, HttpVersion::Http2, original);
+            let target = admitted.map(|admitted| admitted.request().uri().to_string());
+            assert_eq!(target.ok().as_deref(), expected, "case: {case}");
+        }
     }
 
     #[test]

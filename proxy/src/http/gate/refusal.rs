@@ -90,7 +90,7 @@ pub enum Refusal {
     EarlyBytes,
     /// RFC 9113, section 8.3.1: a path, which begins with a slash.
     Path,
-    /// RFC 9113, section 8.5.
+    /// RFC 9113, section 8.5; RFC 8441, section 4.
     ConnectOfHttp2,
     /// See [`crate::listen::REQUEST_HEAD_TIMEOUT`].
     HeadTimeout,
@@ -193,7 +193,9 @@ impl Refusal {
             Self::Incomplete => (400, "incomplete", "it ended in its head"),
             Self::EarlyBytes => (400, "early_bytes", "it goes on before the upgrade was agreed to"),
             Self::Path => (400, "path", "its path is not valid"),
-            Self::ConnectOfHttp2 => (501, "connect_of_http2", "CONNECT over HTTP/2 is not known"),
+            Self::ConnectOfHttp2 => {
+                (400, "connect_of_http2", "its CONNECT is for no authority, or has no protocol")
+            }
             Self::HeadTimeout => (408, "head_timeout", "its head took too long"),
             Self::BodyTimeout => (408, "body_timeout", "its body stopped coming"),
             Self::BodyTooSlow => (408, "body_too_slow", "its body came too slowly"),

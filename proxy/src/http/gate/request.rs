@@ -83,7 +83,7 @@ pub fn judge<'a>(
     let tunnel = match line.version {
         Version::Http10 => is_connect,
         Version::Http11 => is_connect || found.asks_for_upgrade(),
-        Version::Http2 => false,
+        Version::Http2 => is_connect,
     };
     let expects =
         found.expects
@@ -137,7 +137,15 @@ fn check_target<'a>(line: &Line<'a>) -> Result<&'a [u8], Refusal> {
         Version::Http10 | Version::Http11 => Refusal::Target,
     };
     match (line.method, path) {
-        (b"CONNECT", _) if line.version == Version::Http2 => Err(Refusal::ConnectOfHttp2),
+        // RFC 9113, section 8.5: an authority and nothing else. RFC 8441, section 4: with a protocol,
+        // which admitted.rs looks for, as any other.
+        (b"CONNECT", _) if line.version == Version::Http2 => {
+            match (line.target.authority, scheme, path) {
+                (Some(_), None, []) => Ok(path),
+                (Some(_), Some(_), [b'/', ..]) if is_path_and_query(path) => Ok(path),
+                _ => Err(Refusal::ConnectOfHttp2),
+            }
+        }
         (b"CONNECT", []) | (b"OPTIONS", b"*") => Ok(path),
         // RFC 9113, section 11.6 reserves it: half a preface of HTTP/2.
         (b"PRI", _) => Err(Refusal::Method),
@@ -296,7 +304,7 @@ impl<'a> Found<'a> {
         if let Some(authority) = line.target.authority {
             check_authority(authority)?;
             let has_port = split_port(authority).is_some_and(|(_host, port)| port.is_some());
-            if line.method == b"CONNECT" && !has_port {
+            if line.method == b"CONNECT" && line.target.scheme.is_none() && !has_port {
                 return Err(Refusal::Target);
             }
         }

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task;
 use tokio::time::Instant;
 use tower::Service;
 use tracing::warn;
@@ -104,6 +105,8 @@ fn builder(streams: Streams, serving: &Serving, dialer: &Dialer) -> http2::Build
         .initial_connection_window_size(serving.window_bytes)
         .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
         .max_concurrent_streams(HTTP2_STREAM_LIMIT)
+        // Whether the backend takes it too is found out with the request.
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(HEADERS_LIMIT_BYTES).unwrap_or(u32::MAX))
         // One client's many cancelled requests must not end the connection that it shares.
         .max_pending_accept_reset_streams(HTTP2_RESET_LIMIT)
@@ -147,8 +150,9 @@ struct Streams {
 
 #[derive(Default)]
 struct Shared {
-    /// Of the stream whose task is about to be run: hyper calls the service and the executor in turn.
-    next: Mutex<Option<Arc<Progress>>>,
+    /// Of the stream whose task is about to be run: hyper calls the service and the executor in turn,
+    /// in the connection's task. A stream that becomes a tunnel has a second one run, in its own.
+    next: Mutex<Option<(Option<task::Id>, Arc<Progress>)>>,
     open: AtomicUsize,
     begun: AtomicU64,
 }
@@ -170,7 +174,7 @@ impl Streams {
     fn open(&self) -> Arc<Progress> {
         self.shared.begun.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::begin();
-        *self.shared.next.lock() = Some(Arc::clone(&progress));
+        *self.shared.next.lock() = Some((task::try_id(), Arc::clone(&progress)));
         progress
     }
 
@@ -204,7 +208,8 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let progress = self.shared.next.lock().take();
+        let is_own = |next: &mut (Option<task::Id>, _)| next.0 == task::try_id();
+        let progress = self.shared.next.lock().take_if(is_own).map(|(_task, progress)| progress);
         let open = Open::begin(Arc::clone(&self.shared));
         let (metrics, direction, limits) = (Arc::clone(&self.metrics), self.direction, self.limits);
         self.tasks.spawn_quiet(async move {

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::balance::balancer::BalancedEndpoint;
 use crate::http::frames::Budgets;
+use crate::http::grpc::GrpcStatus;
 use crate::http::pool;
 use crate::http::server::{Serving, serve};
 use crate::testing::{
@@ -89,6 +90,7 @@ fn labels(backend: &str, status: u16) -> RequestLabels {
         backend: format!("default/{backend}:80").into(),
         backend_pod: "pod".into(),
         status,
+        grpc_status: GrpcStatus::NotGrpc,
         tls: Protection::Plaintext,
     }
 }

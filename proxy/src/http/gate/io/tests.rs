@@ -12,18 +12,17 @@ use tower::util::BoxCloneSyncService;
 
 use super::*;
 use crate::http::body::Body;
-use crate::http::breaker::Reset;
 use crate::http::frames::Budgets;
 use crate::http::gate::exchanges::Permit;
 use crate::http::gate::refusal::Refusal;
-use crate::http::respond::{Asked, ProxyError, respond};
+use crate::http::respond::{Asked, ProxyError, Teller, respond};
 use crate::http::server::{Serving, serve};
 use crate::http::{HttpService, HttpVersion};
 use crate::metrics::Direction;
 use crate::testing::{dialer, spawn};
 
-impl Reset for DuplexStream {
-    fn reset(&self) {}
+fn teller() -> Teller<'static> {
+    Teller::to_anybody(Direction::Inbound)
 }
 
 const IDLE: Duration = Duration::from_secs(600);
@@ -34,13 +33,13 @@ fn counting() -> HttpService {
     BoxCloneSyncService::new(tower::service_fn(|mut request: Request<Body>| async move {
         let asked = Asked::new(&request);
         if let Some(refusal) = request.extensions_mut().remove::<Refusal>() {
-            return Ok(respond(&ProxyError::BadRequest { refusal }, asked));
+            return Ok(respond(&ProxyError::BadRequest { refusal }, asked, teller()));
         }
         Ok::<_, ProxyError>(match request.into_body().collect().await {
             Ok(body) => Response::new(Body::text(Bytes::from(body.to_bytes().len().to_string()))),
             Err(error) => {
                 let refusal = Refusal::of(&error).expect("the gate broke it");
-                respond(&ProxyError::BadRequest { refusal }, asked)
+                respond(&ProxyError::BadRequest { refusal }, asked, teller())
             }
         })
     }))
@@ -266,7 +265,7 @@ fn deciding(agrees: bool, answers: Arc<Semaphore>, count: Arc<Semaphore>) -> Htt
                 let answer = Response::builder().status(426).body(Body::empty());
                 return Ok::<_, ProxyError>(answer.unwrap());
             };
-            Ok(respond(&ProxyError::BadRequest { refusal }, asked))
+            Ok(respond(&ProxyError::BadRequest { refusal }, asked, teller()))
         }
     }))
 }
