@@ -1,8 +1,8 @@
 """A TCP server: every line is answered at once, and the end of the client's bytes with their number.
 
-usage: echo_tcp.py PORT [greet]
+usage: echo_tcp.py PORT [greet | farewell]
 
-With `greet` the server speaks first.
+With `greet` the server speaks first; with `farewell` it does that and ends its direction, and then reads.
 """
 import socket
 import socketserver
@@ -15,6 +15,10 @@ class Echo(socketserver.StreamRequestHandler):
     def handle(self):
         if "greet" in sys.argv:
             self.wfile.write(b"220 good day\n")
+        if "farewell" in sys.argv:
+            self.wfile.write(b"221 good night\n")
+            self.connection.shutdown(socket.SHUT_WR)
+            return self.rfile.read()
         received = 0
         for line in self.rfile:
             received += len(line)

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use anyhow::Result;
+
+use crate::program;
 use crate::requirements;
 
 /// An HTTP server that answers with what it was asked, and with `name` in `x-shop-version`.
@@ -24,9 +27,34 @@ pub fn greeter(port: u16) -> Vec<String> {
     python("echo_tcp.py", &[&port.to_string(), "greet"])
 }
 
+/// A server that speaks first, ends its direction, and reads what comes.
+pub fn farewell(port: u16) -> Vec<String> {
+    python("echo_tcp.py", &[&port.to_string(), "farewell"])
+}
+
 /// Sends its standard input and prints the answer.
 pub fn tcp_client(host: &str, port: u16) -> Vec<String> {
     python("tcp_client.py", &[host, &port.to_string()])
+}
+
+/// An HTTP/1 server that does what servers may do, as the path says.
+pub fn odd_http(port: u16) -> Vec<String> {
+    python("odd_http.py", &[&port.to_string()])
+}
+
+/// A client that does what its standard input says; see conversation.rs.
+pub fn converse(host: &str, port: u16) -> Vec<String> {
+    python("converse.py", &[host, &port.to_string()])
+}
+
+/// A server that sends as many bytes as it is told, and takes as many.
+pub fn bulk_server(port: u16) -> Vec<String> {
+    python("bulk_tcp.py", &["serve", &port.to_string()])
+}
+
+/// Its client.
+pub fn bulk_client(host: &str, port: u16, bytes: u64) -> Vec<String> {
+    python("bulk_tcp.py", &["exchange", host, &port.to_string(), &bytes.to_string()])
 }
 
 /// Measures the first byte of a server that speaks first, in milliseconds.
@@ -37,6 +65,22 @@ pub fn first_byte(host: &str, port: u16, attempts: u32) -> Vec<String> {
 /// Writes all packets of its network namespace to a file; needs the right to see them.
 pub fn capture(file: &str) -> Vec<String> {
     python("capture.py", &[file])
+}
+
+/// `heddle-test-grpc`, which Cargo builds with the tests.
+pub fn grpc(arguments: &[&str]) -> Result<Vec<String>> {
+    beside("heddle-test-grpc", arguments)
+}
+
+/// `heddle-test-http2`, which Cargo builds with the tests.
+pub fn http2(arguments: &[&str]) -> Result<Vec<String>> {
+    beside("heddle-test-http2", arguments)
+}
+
+fn beside(program: &str, arguments: &[&str]) -> Result<Vec<String>> {
+    let path = program::binaries()?.path(program).to_string_lossy().into_owned();
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+    Ok(std::iter::once(path).chain(arguments).collect())
 }
 
 /// Python with a program of `tests/applications`.

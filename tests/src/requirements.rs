@@ -12,6 +12,8 @@ use anyhow::{Result, bail};
 pub enum Tool {
     /// An HTTP client.
     Curl,
+    /// A client of HTTP/2 that takes an answer before its request is all sent.
+    Nghttp,
     /// Runs the test applications.
     Python,
     /// A web server.
@@ -30,6 +32,7 @@ impl Tool {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Curl => &["curl"],
+            Self::Nghttp => &["nghttp"],
             Self::Python => &["python3"],
             Self::Nginx => &["nginx"],
             Self::Redis => &["redis-server", "redis-cli"],
@@ -42,6 +45,7 @@ impl Tool {
     fn packages(self) -> &'static str {
         match self {
             Self::Curl => "curl",
+            Self::Nghttp => "nghttp2-client",
             Self::Python => "python3",
             Self::Nginx => "nginx-light",
             Self::Redis => "redis-server",

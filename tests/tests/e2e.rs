@@ -3,19 +3,26 @@
 
 #[cfg(test)]
 mod e2e {
+    mod broken;
+    mod bulk;
     mod canary;
     mod capture;
     mod cleanup;
     mod control_plane_loss;
     mod demo;
     mod drain;
+    mod errors;
     mod floods;
+    mod grpc;
+    mod http1;
     mod interception;
     mod isolation;
     mod memory;
     mod protocols;
     mod refusal;
     mod renewal;
+    mod replacement;
     mod slow_peers;
     mod strict;
+    mod upgrade;
 }
