@@ -8,18 +8,27 @@ use std::collections::BTreeMap;
 use heddle_model::identity::TrustDomain;
 use heddle_model::names::ObjectReference;
 
+use crate::index::splits::UsedSplit;
 use crate::snapshot::Contents;
 use crate::source::{Content, Event, Failure, Object, Place};
+use crate::translate::connection_route::{self, ConnectionRoute};
 use crate::translate::endpoint_slice::{self, EndpointSlice};
 use crate::translate::http_route::{self, HttpRoute};
+use crate::translate::http_route_group::{self, HttpRouteGroup};
+use crate::translate::node::{self, Node};
 use crate::translate::pod::{self, Pod};
+use crate::translate::reference_grant::{self, ReferenceGrant};
 use crate::translate::service::{self, Service};
+use crate::translate::traffic_policy::{self, TrafficPolicy};
 use crate::translate::traffic_split::{self, TrafficSplit};
-use crate::translate::{Reason, Rejected};
+use crate::translate::{Reason, Rejected, grpc_route};
 
 mod assemble;
+mod attach;
+mod backends;
 mod backing;
 mod conditions;
+mod policies;
 mod routes;
 mod splits;
 
@@ -31,11 +40,18 @@ pub struct Index {
     services: Table<Service>,
     slices: Table<EndpointSlice>,
     splits: Table<TrafficSplit>,
-    routes: Table<HttpRoute>,
+    groups: Table<HttpRouteGroup>,
+    http_routes: Table<HttpRoute>,
+    grpc_routes: Table<HttpRoute>,
+    tls_routes: Table<ConnectionRoute>,
+    tcp_routes: Table<ConnectionRoute>,
+    grants: Table<ReferenceGrant>,
+    policies: Table<TrafficPolicy>,
+    nodes: Table<Node>,
     ignored: BTreeMap<ObjectReference, Ignored>,
     failures: BTreeMap<String, Vec<Failure>>,
     /// Splits as they last were when everything they refer to existed.
-    resolved_splits: BTreeMap<ObjectReference, TrafficSplit>,
+    resolved_splits: BTreeMap<ObjectReference, UsedSplit>,
     synced: bool,
 }
 
@@ -67,7 +83,14 @@ impl Index {
             services: Table::new(),
             slices: Table::new(),
             splits: Table::new(),
-            routes: Table::new(),
+            groups: Table::new(),
+            http_routes: Table::new(),
+            grpc_routes: Table::new(),
+            tls_routes: Table::new(),
+            tcp_routes: Table::new(),
+            grants: Table::new(),
+            policies: Table::new(),
+            nodes: Table::new(),
             ignored: BTreeMap::new(),
             failures: BTreeMap::new(),
             resolved_splits: BTreeMap::new(),
@@ -102,30 +125,45 @@ impl Index {
     }
 
     fn apply_object(&mut self, object: Object) {
-        let Object { reference, place, content, .. } = object;
+        let Object { reference: name, place, content, .. } = object;
         match content {
             Content::Pod(pod) => {
-                let result = pod::translate(&pod, &reference, &self.trust_domain);
-                put(&mut self.pods, reference, place, result);
+                put(&mut self.pods, pod::translate(&pod, &name, &self.trust_domain), name, place);
             }
             Content::Service(service) => {
-                let result = service::translate(&service, &reference);
-                put(&mut self.services, reference, place, result);
+                put(&mut self.services, service::translate(&service, &name), name, place);
             }
+            Content::Node(node) => put(&mut self.nodes, Ok(node::translate(&node)), name, place),
             Content::EndpointSlice(slice) => {
-                let result = endpoint_slice::translate(&slice, &reference);
-                put(&mut self.slices, reference, place, result);
+                put(&mut self.slices, endpoint_slice::translate(&slice, &name), name, place);
             }
             Content::TrafficSplit(split) => {
-                let result = traffic_split::translate(&split, &reference);
-                put(&mut self.splits, reference, place, result);
+                put(&mut self.splits, traffic_split::translate(&split, &name), name, place);
+            }
+            Content::HttpRouteGroup(group) => {
+                put(&mut self.groups, http_route_group::translate(&group), name, place);
             }
             Content::HttpRoute(route) => {
-                let result = http_route::translate(&route, &reference);
-                put(&mut self.routes, reference, place, result);
+                put(&mut self.http_routes, http_route::translate(&route, &name), name, place);
+            }
+            Content::GrpcRoute(route) => {
+                put(&mut self.grpc_routes, grpc_route::translate(&route, &name), name, place);
+            }
+            Content::TlsRoute(route) => {
+                put(&mut self.tls_routes, connection_route::of_tls(&route, &name), name, place);
+            }
+            Content::TcpRoute(route) => {
+                put(&mut self.tcp_routes, connection_route::of_tcp(&route, &name), name, place);
+            }
+            Content::ReferenceGrant(grant) => {
+                let grant = reference_grant::translate(&grant, &name);
+                put(&mut self.grants, Ok(grant), name, place);
+            }
+            Content::TrafficPolicy(policy) => {
+                put(&mut self.policies, traffic_policy::translate(&policy, &name), name, place);
             }
             Content::Ignored { api_version } => {
-                self.ignored.insert(reference, Ignored { place, api_version });
+                self.ignored.insert(name, Ignored { place, api_version });
             }
         }
     }
@@ -136,16 +174,23 @@ impl Index {
         self.slices.remove(reference);
         self.splits.remove(reference);
         self.resolved_splits.remove(reference);
-        self.routes.remove(reference);
+        self.groups.remove(reference);
+        self.http_routes.remove(reference);
+        self.grpc_routes.remove(reference);
+        self.tls_routes.remove(reference);
+        self.tcp_routes.remove(reference);
+        self.grants.remove(reference);
+        self.policies.remove(reference);
+        self.nodes.remove(reference);
         self.ignored.remove(reference);
     }
 }
 
 fn put<T>(
     table: &mut Table<T>,
+    result: Result<T, Rejected>,
     reference: ObjectReference,
     place: Place,
-    result: Result<T, Rejected>,
 ) {
     let before = table.remove(&reference).and_then(|entry| entry.good);
     let entry = match result {
@@ -171,6 +216,7 @@ fn reason_word(reason: Reason) -> &'static str {
     match reason {
         Reason::Invalid => "Invalid",
         Reason::UnsupportedValue => "UnsupportedValue",
+        Reason::IncompatibleFilters => "IncompatibleFilters",
     }
 }
 

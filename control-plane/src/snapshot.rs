@@ -96,6 +96,8 @@ pub struct Contents {
     pub ports: BTreeMap<ServiceName, Vec<Port>>,
     /// What the ports of services mean.
     pub destinations: HashMap<ServicePort, Arc<Resource>>,
+    /// What they mean to callers of namespaces that have routes of their own for them, by namespace.
+    pub of_consumers: HashMap<String, HashMap<ServicePort, Arc<Resource>>>,
     /// What stands behind the ports of services.
     pub endpoints: HashMap<ServicePort, Arc<Resource>>,
     /// Meshed pods, for their own proxies.
@@ -120,11 +122,11 @@ pub struct PodPort {
 }
 
 impl Contents {
-    /// Looks a resource up; `None` if a proxy has to wait for it: a workload that is not known yet.
-    pub fn resource(&self, key: &ResourceKey) -> Option<Arc<Resource>> {
+    /// Looks a resource up for a proxy; `None` if it has to wait for it: a workload that is not known yet.
+    pub fn resource(&self, key: &ResourceKey, caller: &PodUid) -> Option<Arc<Resource>> {
         match key {
             ResourceKey::Workload(uid) => self.workloads.get(uid).cloned(),
-            ResourceKey::Destination(address) => Some(self.destination(*address)),
+            ResourceKey::Destination(address) => Some(self.destination(*address, caller)),
             ResourceKey::Endpoints(port) => {
                 Some(self.endpoints.get(port).cloned().unwrap_or_else(|| {
                     Arc::new(Resource::new(Content::Endpoints(EndpointSet::default()), Vec::new()))
@@ -133,13 +135,21 @@ impl Contents {
         }
     }
 
-    fn destination(&self, address: SocketAddr) -> Arc<Resource> {
+    /// The namespace that a pod is in, by which its routes are chosen; `None` if it is not known yet:
+    /// then it is told what everybody is.
+    pub fn namespace(&self, pod: &PodUid) -> Option<&str> {
+        self.pods.get(pod).map(|pod| pod.reference.namespace.as_str())
+    }
+
+    fn destination(&self, address: SocketAddr, caller: &PodUid) -> Arc<Resource> {
         let Some(service) = self.services_by_address.get(&address.ip()) else {
             let (destination, origins) = self.by_pod(address);
             return Arc::new(Resource::new(Content::Destination(destination), origins));
         };
         let known = Port::new(address.port()).and_then(|port| {
-            self.destinations.get(&ServicePort { service: service.clone(), port })
+            let key = ServicePort { service: service.clone(), port };
+            let own = self.namespace(caller).and_then(|name| self.of_consumers.get(name));
+            own.and_then(|own| own.get(&key)).or_else(|| self.destinations.get(&key))
         });
         known.cloned().unwrap_or_else(|| {
             let reason = self.no_port(service, address.port());
@@ -167,8 +177,8 @@ impl Contents {
                     identity: pod.identity.clone(),
                     pod_uid: pod.uid.clone(),
                 },
-                zone: said.map(|said| said.zone.clone()).unwrap_or_default(),
-                node: said.map(|said| said.node.clone()).unwrap_or_default(),
+                zone: said.map_or_else(|| pod.zone.clone(), |said| said.zone.clone()),
+                node: said.map_or_else(|| pod.node.clone(), |said| said.node.clone()),
                 pod: pod.reference.name.clone(),
             },
             protocol,

@@ -4,22 +4,30 @@
 
 use std::fmt;
 
-use gateway_api::httproutes::HttpRouteSpec;
+use gateway_api::experimental::grpcroutes::GrpcRouteSpec;
+use gateway_api::experimental::httproutes::HttpRouteSpec;
+use gateway_api::experimental::referencegrants::ReferenceGrantSpec;
+use gateway_api::experimental::tcproutes::TcpRouteSpec;
+use gateway_api::experimental::tlsroutes::TlsRouteSpec;
 use heddle_model::names::ObjectReference;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::source::http_route_group::HttpRouteGroup;
+use crate::source::traffic_policy::TrafficPolicySpec;
 use crate::source::traffic_split::TrafficSplitSpec;
 
 pub mod directory;
 pub mod document;
 pub mod files;
+pub mod http_route_group;
 pub mod last_good;
 pub mod listing;
 pub mod node;
 pub mod reader;
 pub mod scan;
+pub mod traffic_policy;
 pub mod traffic_split;
 
 /// One thing that a source found out.
@@ -82,6 +90,20 @@ pub enum Content {
     TrafficSplit(Box<Custom<TrafficSplitSpec>>),
     /// `gateway.networking.k8s.io HTTPRoute`.
     HttpRoute(Box<Custom<HttpRouteSpec>>),
+    /// `gateway.networking.k8s.io GRPCRoute`.
+    GrpcRoute(Box<Custom<GrpcRouteSpec>>),
+    /// `gateway.networking.k8s.io TCPRoute`.
+    TcpRoute(Box<Custom<TcpRouteSpec>>),
+    /// `gateway.networking.k8s.io TLSRoute`.
+    TlsRoute(Box<Custom<TlsRouteSpec>>),
+    /// `gateway.networking.k8s.io ReferenceGrant`.
+    ReferenceGrant(Box<Custom<ReferenceGrantSpec>>),
+    /// `specs.smi-spec.io HTTPRouteGroup`.
+    HttpRouteGroup(Box<HttpRouteGroup>),
+    /// `heddle.dev TrafficPolicy`.
+    TrafficPolicy(Box<Custom<TrafficPolicySpec>>),
+    /// `v1 Node`.
+    Node(Box<Node>),
     /// Any other kind: named in the status as ignored, and otherwise not read.
     Ignored {
         /// As it was written.

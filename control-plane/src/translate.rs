@@ -5,12 +5,23 @@ use heddle_model::names::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 pub mod annotations;
+pub mod connection_route;
+pub mod duration;
 pub mod endpoint_slice;
+pub mod fault;
+pub mod grpc_route;
 pub mod http_route;
+pub mod http_route_group;
+pub mod node;
+pub mod number;
 pub mod pod;
 pub mod port_protocol;
 pub mod precedence;
+pub mod reference_grant;
+pub mod route;
 pub mod service;
+pub mod session;
+pub mod traffic_policy;
 pub mod traffic_split;
 pub mod weight;
 
@@ -36,6 +47,8 @@ pub enum Reason {
     Invalid,
     /// Ours: it means something that cannot be done yet.
     UnsupportedValue,
+    /// The object's: it wants things that exclude each other.
+    IncompatibleFilters,
 }
 
 impl Rejected {
@@ -47,6 +60,11 @@ impl Rejected {
     /// The object means something that cannot be done yet.
     pub fn unsupported(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason: Reason::UnsupportedValue, field: field.into(), message: message.into() }
+    }
+
+    /// The object wants things that exclude each other.
+    pub fn incompatible(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: Reason::IncompatibleFilters, field: field.into(), message: message.into() }
     }
 }
 

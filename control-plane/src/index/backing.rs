@@ -10,6 +10,7 @@ use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServiceP
 
 use crate::snapshot::PodPort;
 use crate::translate::endpoint_slice::{EndpointSlice, SliceEndpoint, Target};
+use crate::translate::node::Node;
 use crate::translate::pod::Pod;
 use crate::translate::service::Service;
 
@@ -21,10 +22,20 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    pub(super) fn new<'a>(pods: impl Iterator<Item = &'a Pod>) -> Self {
+    pub(super) fn new<'a>(
+        pods: impl Iterator<Item = &'a Pod>,
+        nodes: impl Iterator<Item = &'a Node>,
+    ) -> Self {
         let mut found = Self::default();
+        let zones: HashMap<&str, &str> =
+            nodes.map(|node| (node.name.as_str(), node.zone.as_str())).collect();
         for pod in pods {
-            let pod = Arc::new(pod.clone());
+            let mut pod = pod.clone();
+            if pod.zone.is_empty() {
+                let zone = zones.get(pod.node.as_str()).copied();
+                pod.zone = zone.unwrap_or_default().to_owned();
+            }
+            let pod = Arc::new(pod);
             for address in &pod.addresses {
                 // An address that was used again belongs to the younger pod, whatever the elder's
                 // object still says.
@@ -106,8 +117,8 @@ pub(super) fn backing(
             };
             debug_assert_eq!(slice.service, service.name, "slices are listed by service");
             let uid = pod.map(|pod| pod.uid.clone());
+            let (zone, node) = topology(endpoint, pod);
             let pod = pod.map(|pod| pod.reference.name.clone()).unwrap_or_default();
-            let (zone, node) = (endpoint.zone.clone(), endpoint.node.clone());
             found.insert(socket, (Endpoint { address: socket, peer, zone, node, pod }, uid));
         }
     }
@@ -116,6 +127,40 @@ pub(super) fn backing(
         slices: slices.iter().map(|slice| slice.reference.clone()).collect(),
         opaque,
     }
+}
+
+/// Zone and node: what the slice says, or else what the pod does.
+fn topology(endpoint: &SliceEndpoint, pod: Option<&Pod>) -> (String, String) {
+    (
+        said_or(&endpoint.zone, pod.map(|pod| &pod.zone)),
+        said_or(&endpoint.node, pod.map(|pod| &pod.node)),
+    )
+}
+
+fn said_or(said: &str, other: Option<&String>) -> String {
+    match said {
+        "" => other.cloned().unwrap_or_default(),
+        said => said.to_owned(),
+    }
+}
+
+/// The pods behind one port of a service, ready or not, each with its own port.
+pub(super) fn pods_behind(
+    port_name: &str,
+    slices: &[&EndpointSlice],
+    pods: &Pods,
+) -> Vec<(PodUid, Port)> {
+    let mut found = Vec::new();
+    for (_, port, endpoint) in listed(slices, port_name) {
+        for address in &endpoint.addresses {
+            if let Some((_, Some(pod))) = pods.peer(endpoint, *address)
+                && !found.contains(&(pod.uid.clone(), port))
+            {
+                found.push((pod.uid.clone(), port));
+            }
+        }
+    }
+    found
 }
 
 /// A pod with addresses of both families is one endpoint, not two with double the share: the one of
@@ -204,7 +249,9 @@ impl PodPorts {
                 false => Protocol::Detect,
             };
             let service = (said.len() == 1).then(|| first.service.clone());
-            let (zone, node) = (first.zone.clone(), first.node.clone());
+            let pod = pods.by_address.get(&address.ip());
+            let zone = said_or(&first.zone, pod.map(|pod| &pod.zone));
+            let node = said_or(&first.node, pod.map(|pod| &pod.node));
             Some((address, PodPort { protocol, service, zone, node }))
         };
         self.0.into_iter().filter_map(settle).collect()

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heddle_model::names::ObjectReference;
+use heddle_model::names::{ObjectReference, ServiceName};
 
-use super::splits::{Services, Splits, Verdict};
-use super::{Entry, Index, Table, reason_word, routes};
+use super::assemble::Decided;
+use super::backends::Referrer;
+use super::policies::Standing;
+use super::splits::{Problem, Verdict};
+use super::{Entry, Index, Table, attach, reason_word};
 use crate::source::Failure;
 use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus};
+use crate::translate::connection_route::ConnectionRoute;
 use crate::translate::http_route::HttpRoute;
 
 /// Where two objects cannot both have their way.
@@ -20,8 +24,7 @@ pub(super) struct Conflicts {
 /// Tells what became of every object, and what could not be told of any.
 pub(super) fn statuses(
     index: &Index,
-    services: &Services<'_>,
-    splits: &Splits,
+    decided: &Decided<'_>,
     conflicts: &Conflicts,
 ) -> (Vec<ObjectStatus>, Vec<Failure>) {
     let mut objects: BTreeMap<ObjectReference, ObjectStatus> = BTreeMap::new();
@@ -32,7 +35,11 @@ pub(super) fn statuses(
         let refused = lost.map(|message| Condition::refused("AddressConflict", message.clone()));
         vec![refused.unwrap_or_else(|| Condition::accepted(service.notes.join("; ")))]
     });
-    let routed: BTreeSet<_> = super::good(&index.routes)
+    plain(&mut objects, &index.nodes, |_, _| vec![Condition::accepted(String::new())]);
+    plain(&mut objects, &index.grants, |_, _| vec![Condition::accepted(String::new())]);
+    plain(&mut objects, &index.groups, |_, _| vec![Condition::accepted(String::new())]);
+    let routed: BTreeSet<&ServiceName> = super::good(&index.http_routes)
+        .chain(super::good(&index.grpc_routes))
         .flat_map(|route| &route.parents)
         .map(|parent| &parent.service)
         .collect();
@@ -41,9 +48,17 @@ pub(super) fn statuses(
             true => "requests follow the service's HTTPRoute; other connections follow this split",
             false => "",
         };
-        split_conditions(splits.verdicts.get(reference), note)
+        split_conditions(decided.splits.verdicts.get(reference), note)
     });
-    plain(&mut objects, &index.routes, |_, route| route_conditions(route, services));
+    for table in [&index.http_routes, &index.grpc_routes] {
+        plain(&mut objects, table, |_, route| of_requests(route, decided));
+    }
+    for table in [&index.tls_routes, &index.tcp_routes] {
+        plain(&mut objects, table, |_, route| of_connections(route, decided));
+    }
+    plain(&mut objects, &index.policies, |reference, _| {
+        policy_conditions(decided.policies.standings.get(reference))
+    });
     for (reference, ignored) in &index.ignored {
         let message = format!("{} {} is not read by the mesh", ignored.api_version, reference.kind);
         let condition = Condition {
@@ -95,25 +110,24 @@ fn put_first(conditions: &mut Vec<Condition>, accepted: Condition) {
 }
 
 fn split_conditions(verdict: Option<&Verdict>, note: &str) -> Vec<Condition> {
-    let missing = "BackendNotFound";
     match verdict {
         None | Some(Verdict::InUse) => {
             vec![Condition::accepted(note.to_owned()), Condition::resolved()]
         }
-        Some(Verdict::InUseUnresolved(problem)) => vec![
+        Some(Verdict::InUseUnresolved(Problem { reason, message })) => vec![
             Condition::accepted(note.to_owned()),
-            Condition::unresolved(missing, format!("{problem}; its share of requests fails")),
+            Condition::unresolved(reason, format!("{message}; {}", effect(reason))),
         ],
-        Some(Verdict::LastGoodInUse(problem)) => vec![
-            Condition::refused(missing, format!("{problem}; {}", what_stays(true))),
-            Condition::unresolved(missing, problem.clone()),
+        Some(Verdict::LastGoodInUse(Problem { reason, message })) => vec![
+            Condition::refused(reason, format!("{message}; {}", what_stays(true))),
+            Condition::unresolved(reason, message.clone()),
         ],
-        Some(Verdict::Unresolved(problem)) => vec![
+        Some(Verdict::Unresolved(Problem { reason, message })) => vec![
             Condition::refused(
-                missing,
-                format!("{problem}; {}: connections go as if it were not there", what_stays(false)),
+                reason,
+                format!("{message}; {}: connections go as if it were not there", what_stays(false)),
             ),
-            Condition::unresolved(missing, problem.clone()),
+            Condition::unresolved(reason, message.clone()),
         ],
         Some(Verdict::Conflicted(message)) => {
             vec![Condition::refused("Conflicted", message.clone()), Condition::resolved()]
@@ -121,8 +135,43 @@ fn split_conditions(verdict: Option<&Verdict>, note: &str) -> Vec<Condition> {
     }
 }
 
-fn route_conditions(route: &HttpRoute, services: &Services<'_>) -> Vec<Condition> {
-    if route.parents.is_empty() {
+/// What becomes of what a split says, when something that it refers to is gone since.
+fn effect(reason: &str) -> &'static str {
+    match reason {
+        "MatchNotFound" => "it goes on with the conditions that it had",
+        _ => "its share of requests fails",
+    }
+}
+
+fn of_requests(route: &HttpRoute, decided: &Decided<'_>) -> Vec<Condition> {
+    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+    let backends = route.rules.iter().flat_map(|rule| &rule.backends);
+    let filters = route.rules.iter().flat_map(|rule| &rule.filters);
+    let unresolved = decided.resolver.problem(backends, filters, referrer);
+    let mut conditions = route_conditions(referrer, unresolved, decided);
+    let unread = attach::unread_ports(&route.parents, decided.resolver.services);
+    if let Some(accepted) = conditions.first_mut()
+        && accepted.state == ConditionState::True
+        && !unread.is_empty()
+    {
+        *accepted = Condition::accepted(unread.join("; "));
+    }
+    conditions
+}
+
+fn of_connections(route: &ConnectionRoute, decided: &Decided<'_>) -> Vec<Condition> {
+    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+    let unresolved = decided.resolver.problem(route.backends.iter(), std::iter::empty(), referrer);
+    route_conditions(referrer, unresolved, decided)
+}
+
+fn route_conditions(
+    referrer: Referrer<'_>,
+    unresolved: Option<(&'static str, String)>,
+    decided: &Decided<'_>,
+) -> Vec<Condition> {
+    let Referrer { route, parents } = referrer;
+    if parents.is_empty() {
         return vec![Condition {
             kind: ConditionKind::Accepted,
             state: ConditionState::Unknown,
@@ -130,15 +179,33 @@ fn route_conditions(route: &HttpRoute, services: &Services<'_>) -> Vec<Condition
             message: "no parent is a Service (kind: Service, group: \"\")".to_owned(),
         }];
     }
-    let problems = routes::parent_problems(route, services);
-    let accepted = match problems.is_empty() {
-        true => Condition::accepted(String::new()),
-        false => Condition::refused("NoMatchingParent", problems.join("; ")),
+    let problems = attach::parent_problems(parents, decided.resolver.services);
+    let standing = decided.attachments.standings.get(route);
+    let gives_way = standing.map(|standing| standing.gives_way.join("; ")).unwrap_or_default();
+    let counts = standing.map_or(0, |standing| standing.counts);
+    let accepted = match (problems.is_empty(), gives_way.is_empty()) {
+        (false, _) => Condition::refused("NoMatchingParent", problems.join("; ")),
+        (true, false) if counts == 0 => Condition::refused("Conflicted", gives_way),
+        (true, _) => Condition::accepted(gives_way),
     };
-    let resolved = routes::backend_problem(route, services)
-        .map_or_else(Condition::resolved, |(reason, message)| {
-            Condition::unresolved(reason, message)
-        });
+    let resolved = unresolved.map_or_else(Condition::resolved, |(reason, message)| {
+        Condition::unresolved(reason, message)
+    });
+    vec![accepted, resolved]
+}
+
+fn policy_conditions(standing: Option<&Standing>) -> Vec<Condition> {
+    let none = Standing::default();
+    let Standing { missing, missing_ports, conflicts, overridden } = standing.unwrap_or(&none);
+    let accepted = match (missing.is_empty(), conflicts.is_empty()) {
+        (false, _) => Condition::refused("TargetNotFound", missing.join("; ")),
+        (true, false) => Condition::refused("Conflicted", conflicts.join("; ")),
+        (true, true) => Condition::accepted(overridden.join("; ")),
+    };
+    let resolved = match missing_ports.is_empty() {
+        true => Condition::resolved(),
+        false => Condition::unresolved("PortNotFound", missing_ports.join("; ")),
+    };
     vec![accepted, resolved]
 }
 

@@ -1,13 +1,17 @@
-//! Which rules a service's port has, from HTTPRoutes, a TrafficSplit, or neither.
+//! Which rules a service's port has, from routes, a TrafficSplit, or neither.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use heddle_model::filter::Fault;
 use heddle_model::names::{ObjectReference, Port, ServiceName, ServicePort};
-use heddle_model::route::{ConnectionRule, HttpBackend, HttpRule, RuleOrigin, WeightedBackend};
+use heddle_model::route::{
+    ConnectionRule, HttpBackend, HttpRule, RuleOrigin, TlsRule, WeightedBackend,
+};
 
-use super::splits::Services;
-use crate::snapshot::no_port;
-use crate::translate::http_route::{Backend, BackendTarget, HttpRoute};
+use super::attach::Attached;
+use super::backends::{Referrer, Resolver};
+use super::splits::UsedSplit;
+use crate::translate::connection_route::ConnectionRoute;
 use crate::translate::precedence::{self, Candidate};
 use crate::translate::traffic_split::TrafficSplit;
 
@@ -15,164 +19,146 @@ use crate::translate::traffic_split::TrafficSplit;
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) http: Vec<HttpRule>,
+    pub(super) tls: Vec<TlsRule>,
     pub(super) connections: ConnectionRule,
     /// The objects that they came from.
     pub(super) origins: BTreeSet<ObjectReference>,
 }
 
-/// Makes the rules of one port. `routes` are those attached to it.
-pub(super) fn rules(
-    port: &ServicePort,
-    routes: &[&HttpRoute],
-    split: Option<&TrafficSplit>,
-    services: &Services<'_>,
-) -> Rules {
+/// What the rules of one port are made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sources<'a> {
+    pub(super) attached: Option<&'a Attached<'a>>,
+    pub(super) split: Option<&'a UsedSplit>,
+    /// Of routes that do not say, and of what has no route.
+    pub(super) fault: Option<&'a Fault>,
+    pub(super) resolver: Resolver<'a>,
+}
+
+/// Makes the rules of one port.
+pub(super) fn rules(port: &ServicePort, sources: Sources<'_>) -> Rules {
+    let none = Attached::default();
+    let attached = sources.attached.unwrap_or(&none);
     let mut origins = BTreeSet::new();
-    let backends = match split {
-        None => vec![WeightedBackend { backend: port.clone(), weight: 1 }],
-        Some(split) => {
-            origins.insert(split.reference.clone());
-            leaves(split, port.port)
-        }
+    let connections = match attached.tcp {
+        Some(route) => connection_rule(route, sources.resolver),
+        None => split_connections(port, sources.split),
     };
-    let origin = split.map_or(RuleOrigin::ServiceDefault, |split| RuleOrigin::Object {
-        object: split.reference.clone(),
-        field: "spec.backends".to_owned(),
-    });
-    let http = if routes.is_empty() {
-        vec![HttpRule::to(backends.iter().map(unfiltered).collect(), origin.clone())]
+    let mut http: Vec<HttpRule> = if !attached.http.is_empty() {
+        origins.extend(attached.http.iter().map(|route| route.reference.clone()));
+        let in_order = precedence::in_order(&attached.http);
+        in_order.into_iter().map(|one| http_rule(&one, sources.resolver)).collect()
+    } else if attached.tcp.is_some() {
+        // Requests are connections too.
+        vec![of_connections(&connections)]
     } else {
-        origins.extend(routes.iter().map(|route| route.reference.clone()));
-        precedence::in_order(routes)
-            .into_iter()
-            .map(|candidate| http_rule(candidate, services))
-            .collect()
+        split_requests(port, sources.split)
     };
-    let connections = ConnectionRule { backends, missing_weight: 0, origin };
-    Rules { http, connections, origins }
+    for rule in &mut http {
+        if let (true, Some(fault)) = (rule.fault == Fault::default(), sources.fault) {
+            rule.fault = fault.clone();
+        }
+    }
+    origins.extend(attached.tcp.iter().chain(&attached.tls).map(|route| route.reference.clone()));
+    let split = sources.split.filter(|_| attached.tcp.is_none());
+    origins.extend(split.map(|used| used.split.reference.clone()));
+    Rules { http, tls: tls_rules(&attached.tls, sources.resolver), connections, origins }
 }
 
-fn unfiltered(weighted: &WeightedBackend) -> HttpBackend {
-    let WeightedBackend { backend, weight } = weighted.clone();
-    HttpBackend { backend, weight, filters: Vec::new() }
+fn own(port: &ServicePort) -> ConnectionRule {
+    ConnectionRule {
+        backends: vec![WeightedBackend { backend: port.clone(), weight: 1 }],
+        missing_weight: 0,
+        origin: RuleOrigin::ServiceDefault,
+    }
 }
 
-fn leaves(split: &TrafficSplit, port: Port) -> Vec<WeightedBackend> {
+fn leaves(split: &TrafficSplit, port: Port) -> ConnectionRule {
     let backend = |service: &ServiceName| ServicePort { service: service.clone(), port };
-    split
-        .leaves
-        .iter()
-        .map(|leaf| WeightedBackend { backend: backend(&leaf.service), weight: leaf.weight })
-        .collect()
+    let leaves = split.leaves.iter();
+    ConnectionRule {
+        backends: leaves
+            .map(|leaf| WeightedBackend { backend: backend(&leaf.service), weight: leaf.weight })
+            .collect(),
+        missing_weight: 0,
+        origin: RuleOrigin::Object {
+            object: split.reference.clone(),
+            field: "spec.backends".to_owned(),
+        },
+    }
 }
 
-fn http_rule(candidate: Candidate<'_>, services: &Services<'_>) -> HttpRule {
-    let Candidate { http_match, rule, route } = candidate;
+/// A split with conditions on requests has nothing to say of connections whose bytes are not read.
+fn split_connections(port: &ServicePort, split: Option<&UsedSplit>) -> ConnectionRule {
+    match split {
+        Some(used) if used.matches.is_empty() => leaves(&used.split, port.port),
+        Some(_) | None => own(port),
+    }
+}
+
+fn split_requests(port: &ServicePort, split: Option<&UsedSplit>) -> Vec<HttpRule> {
+    let Some(used) = split else { return vec![of_connections(&own(port))] };
+    let mut rule = of_connections(&leaves(&used.split, port.port));
+    if used.matches.is_empty() {
+        return vec![rule];
+    }
+    rule.matches.clone_from(&used.matches);
+    // Other requests go to the service that was called, as SMI has it.
+    let mut others = of_connections(&own(port));
+    others.origin = rule.origin.clone();
+    vec![rule, others]
+}
+
+fn of_connections(rule: &ConnectionRule) -> HttpRule {
+    let unfiltered = |weighted: &WeightedBackend| {
+        let WeightedBackend { backend, weight } = weighted.clone();
+        HttpBackend { backend, weight, filters: Vec::new() }
+    };
+    let backends = rule.backends.iter().map(unfiltered).collect();
+    HttpRule { missing_weight: rule.missing_weight, ..HttpRule::to(backends, rule.origin.clone()) }
+}
+
+fn http_rule(candidate: &Candidate<'_>, resolver: Resolver<'_>) -> HttpRule {
+    let Candidate { hostnames, one_match, match_index, rule, route } = candidate;
     // Rules are taken apart into their matches, so that each has its own place in the order; the
     // field still tells which one it was.
-    let field = match rule.matches.iter().position(|one| one == http_match) {
-        Some(index) if rule.matches.len() > 1 => format!("{}.matches[{index}]", rule.field),
-        Some(_) | None => rule.field.clone(),
+    let field = match rule.matches.len() {
+        0 | 1 => rule.field.clone(),
+        _ => format!("{}.matches[{match_index}]", rule.field),
     };
-    let (backends, missing_weight) = backends(&rule.backends, services);
-    let origin = RuleOrigin::Object { object: route.clone(), field };
+    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+    let (backends, missing_weight) = resolver.of_requests(&rule.backends, referrer);
     HttpRule {
-        matches: vec![http_match.clone()],
+        hostnames: hostnames.iter().map(|hostname| (*hostname).clone()).collect(),
+        matches: vec![one_match.condition.clone()],
+        filters: resolver.filters(&rule.filters, referrer),
+        backends,
         missing_weight,
         timeouts: rule.timeouts,
-        ..HttpRule::to(backends, origin)
+        retry: rule.retry.clone(),
+        session: rule.session.clone(),
+        fault: route.fault.clone().unwrap_or_default(),
+        origin: RuleOrigin::Object { object: route.reference.clone(), field },
     }
 }
 
-/// Those that exist, and the share of those that do not: its requests are answered with 500, as the
-/// Gateway API has it.
-fn backends(backends: &[Backend], services: &Services<'_>) -> (Vec<HttpBackend>, u32) {
-    let mut existing = Vec::new();
-    let mut missing_weight: u32 = 0;
-    for backend in backends {
-        match &backend.target {
-            BackendTarget::Service(port) if unresolved(backend, services).is_none() => {
-                let weighted = WeightedBackend { backend: port.clone(), weight: backend.weight };
-                existing.push(unfiltered(&weighted));
-            }
-            BackendTarget::Service(_) | BackendTarget::Unusable { .. } => {
-                missing_weight = missing_weight.saturating_add(backend.weight);
-            }
-        }
-    }
-    (existing, missing_weight)
+fn connection_rule(route: &ConnectionRoute, resolver: Resolver<'_>) -> ConnectionRule {
+    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+    let (backends, missing_weight) = resolver.of_connections(&route.backends, referrer);
+    let origin = RuleOrigin::Object { object: route.reference.clone(), field: route.field.clone() };
+    ConnectionRule { backends, missing_weight, origin }
 }
 
-/// Why requests cannot be sent to a backend: a word and a sentence.
-fn unresolved(backend: &Backend, services: &Services<'_>) -> Option<(&'static str, String)> {
-    match &backend.target {
-        BackendTarget::Unusable { reason, message } => Some((*reason, message.clone())),
-        BackendTarget::Service(port) => {
-            let Some(service) = services.get(&port.service) else {
-                return Some((
-                    "BackendNotFound",
-                    format!("service {} does not exist", port.service),
-                ));
-            };
-            if service.ports.contains_key(&port.port) {
-                return None;
-            }
-            let known: Vec<Port> = service.ports.keys().copied().collect();
-            Some(("BackendNotFound", no_port(&port.service, port.port.number(), &known)))
-        }
-    }
-}
-
-/// What is wrong with a route's parents, each with its field.
-pub(super) fn parent_problems(route: &HttpRoute, services: &Services<'_>) -> Vec<String> {
-    let problem = |parent: &crate::translate::http_route::Parent| {
-        let Some(service) = services.get(&parent.service) else {
-            return Some(format!("{}: service {} does not exist", parent.field, parent.service));
-        };
-        let port = parent.port.filter(|port| !service.ports.contains_key(port))?;
-        let known: Vec<Port> = service.ports.keys().copied().collect();
-        Some(format!("{}.port: {}", parent.field, no_port(&parent.service, port.number(), &known)))
-    };
-    route.parents.iter().filter_map(problem).collect()
-}
-
-/// The first thing that is wrong with a route's backends, and how many more there are.
-pub(super) fn backend_problem(
-    route: &HttpRoute,
-    services: &Services<'_>,
-) -> Option<(&'static str, String)> {
-    let mut problems = route
-        .rules
-        .iter()
-        .flat_map(|rule| &rule.backends)
-        .filter_map(|backend| unresolved(backend, services).zip(Some(&backend.field)));
-    let ((reason, message), field) = problems.next()?;
-    let more = match problems.count() {
-        0 => String::new(),
-        more => format!(" (and {more} more)"),
-    };
-    Some((reason, format!("{field}: {message}{more}; its share of requests fails")))
-}
-
-/// Routes by the ports they are attached to.
-pub(super) fn by_port<'a>(
-    routes: impl Iterator<Item = &'a HttpRoute>,
-    services: &Services<'_>,
-) -> BTreeMap<ServicePort, Vec<&'a HttpRoute>> {
-    let mut found: BTreeMap<ServicePort, Vec<&HttpRoute>> = BTreeMap::new();
+/// In the order of their hostnames' precedence; routes come by age.
+fn tls_rules(routes: &[&ConnectionRoute], resolver: Resolver<'_>) -> Vec<TlsRule> {
+    let mut found = Vec::new();
     for route in routes {
-        for parent in &route.parents {
-            let Some(service) = services.get(&parent.service) else { continue };
-            let ports =
-                service.ports.keys().filter(|port| parent.port.is_none_or(|only| only == **port));
-            for port in ports {
-                let key = ServicePort { service: parent.service.clone(), port: *port };
-                let attached = found.entry(key).or_default();
-                if attached.iter().all(|known| known.reference != route.reference) {
-                    attached.push(route);
-                }
-            }
+        for (rank, hostnames) in precedence::by_rank(&route.hostnames) {
+            let hostnames = hostnames.into_iter().cloned().collect();
+            let connections = connection_rule(route, resolver);
+            found.push((rank, TlsRule { hostnames, connections }));
         }
     }
-    found
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().map(|(_, rule)| rule).collect()
 }

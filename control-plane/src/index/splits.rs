@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use heddle_model::names::{ObjectReference, Port, ServiceName};
+use heddle_model::route::HttpMatch;
 
 use super::{Entry, Table};
 use crate::snapshot::no_port;
+use crate::translate::http_route_group::HttpRouteGroup;
 use crate::translate::service::Service;
 use crate::translate::traffic_split::TrafficSplit;
 
@@ -16,9 +18,24 @@ pub(super) type Services<'a> = BTreeMap<&'a ServiceName, &'a Service>;
 #[derive(Debug, Default)]
 pub(super) struct Splits {
     /// The one that counts, by the service that clients call.
-    pub(super) by_root: BTreeMap<ServiceName, TrafficSplit>,
+    pub(super) by_root: BTreeMap<ServiceName, UsedSplit>,
     /// Of every split.
     pub(super) verdicts: BTreeMap<ObjectReference, Verdict>,
+}
+
+/// A split, with the conditions of the groups that it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UsedSplit {
+    pub(super) split: TrafficSplit,
+    /// Any of these; empty: every request.
+    pub(super) matches: Vec<HttpMatch>,
+}
+
+/// What a split refers to and does not exist: a word and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
 }
 
 /// What became of a split.
@@ -27,73 +44,101 @@ pub(super) enum Verdict {
     /// It counts as it was last written (or was last written so that it meant something).
     InUse,
     /// It counts, and something that it refers to is gone since.
-    InUseUnresolved(String),
+    InUseUnresolved(Problem),
     /// What was written last refers to something that does not exist; what was written before counts.
-    LastGoodInUse(String),
+    LastGoodInUse(Problem),
     /// It never referred to what exists.
-    Unresolved(String),
+    Unresolved(Problem),
     /// Another split of the same service is older.
     Conflicted(String),
+}
+
+/// What splits refer to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Referents<'a> {
+    pub(super) services: &'a Services<'a>,
+    pub(super) groups: &'a Table<HttpRouteGroup>,
 }
 
 /// Decides about every split, and keeps those whose references resolve as last good.
 pub(super) fn decide(
     splits: &Table<TrafficSplit>,
-    services: &Services<'_>,
-    resolved: &mut BTreeMap<ObjectReference, TrafficSplit>,
+    referents: Referents<'_>,
+    resolved: &mut BTreeMap<ObjectReference, UsedSplit>,
 ) -> Splits {
     let mut found = Splits::default();
-    let mut candidates: Vec<TrafficSplit> = Vec::new();
+    let mut candidates: Vec<UsedSplit> = Vec::new();
     for (reference, Entry { good, .. }) in splits {
         let Some(split) = good else { continue };
-        let problem = problem(split, services);
         let last_good = resolved.get(reference);
-        let (verdict, used) = match (problem, last_good) {
-            (None, _) => {
-                resolved.insert(reference.clone(), split.clone());
-                (Verdict::InUse, Some(split.clone()))
+        let (verdict, used) = match (resolve(split, referents), last_good) {
+            (Ok(matches), _) => {
+                let used = UsedSplit { split: split.clone(), matches };
+                resolved.insert(reference.clone(), used.clone());
+                (Verdict::InUse, Some(used))
             }
-            (Some(problem), Some(last)) if last == split => {
-                (Verdict::InUseUnresolved(problem), Some(split.clone()))
+            (Err(problem), Some(last)) if last.split == *split => {
+                (Verdict::InUseUnresolved(problem), Some(last.clone()))
             }
-            (Some(problem), Some(last)) => (Verdict::LastGoodInUse(problem), Some(last.clone())),
-            (Some(problem), None) => (Verdict::Unresolved(problem), None),
+            (Err(problem), Some(last)) => (Verdict::LastGoodInUse(problem), Some(last.clone())),
+            (Err(problem), None) => (Verdict::Unresolved(problem), None),
         };
         found.verdicts.insert(reference.clone(), verdict);
         candidates.extend(used);
     }
-    candidates.sort_by(|left, right| left.seniority.cmp(&right.seniority));
-    for split in candidates {
-        match found.by_root.get(&split.root) {
+    candidates.sort_by(|left, right| left.split.seniority.cmp(&right.split.seniority));
+    for used in candidates {
+        match found.by_root.get(&used.split.root) {
             None => {
-                found.by_root.insert(split.root.clone(), split);
+                found.by_root.insert(used.split.root.clone(), used);
             }
             Some(elder) => {
                 let message = format!(
                     "service {} is split by {} already, which counts; remove one of them",
-                    split.root, elder.reference
+                    used.split.root, elder.split.reference
                 );
-                found.verdicts.insert(split.reference, Verdict::Conflicted(message));
+                found.verdicts.insert(used.split.reference, Verdict::Conflicted(message));
             }
         }
     }
     found
 }
 
-fn problem(split: &TrafficSplit, services: &Services<'_>) -> Option<String> {
+/// The conditions of the groups that a split names, if all that it refers to exists.
+fn resolve(split: &TrafficSplit, referents: Referents<'_>) -> Result<Vec<HttpMatch>, Problem> {
+    let Referents { services, groups } = referents;
     let Some(root) = services.get(&split.root) else {
-        return Some(format!("spec.service: service {} does not exist", split.root));
+        let message = format!("spec.service: service {} does not exist", split.root);
+        return Err(Problem { reason: "BackendNotFound", message });
     };
-    split.leaves.iter().enumerate().find_map(|(index, leaf)| {
+    for (index, leaf) in split.leaves.iter().enumerate() {
         let field = format!("spec.backends[{index}].service");
         let Some(service) = services.get(&leaf.service) else {
-            return Some(format!("{field}: service {} does not exist", leaf.service));
+            let message = format!("{field}: service {} does not exist", leaf.service);
+            return Err(Problem { reason: "BackendNotFound", message });
         };
         // A leaf without a share may lack anything.
         let missing = root.ports.keys().find(|port| !service.ports.contains_key(port));
-        let missing = missing.filter(|_| leaf.weight > 0)?;
-        let known: Vec<Port> = service.ports.keys().copied().collect();
-        let lacks = no_port(&leaf.service, missing.number(), &known);
-        Some(format!("{field}: {lacks}, which service {} has", split.root))
-    })
+        if let Some(missing) = missing.filter(|_| leaf.weight > 0) {
+            let known: Vec<Port> = service.ports.keys().copied().collect();
+            let lacks = no_port(&leaf.service, missing.number(), &known);
+            let message = format!("{field}: {lacks}, which service {} has", split.root);
+            return Err(Problem { reason: "LeafWithoutRootPort", message });
+        }
+    }
+    let mut matches = Vec::new();
+    for group in &split.groups {
+        let reference = ObjectReference {
+            kind: "HTTPRouteGroup".to_owned(),
+            namespace: split.reference.namespace.clone(),
+            name: group.name.clone(),
+        };
+        let known = groups.get(&reference).and_then(|entry| entry.good.as_ref());
+        let known = known.ok_or_else(|| Problem {
+            reason: "MatchNotFound",
+            message: format!("{}.name: {reference} does not exist", group.field),
+        })?;
+        matches.extend(known.matches.iter().cloned());
+    }
+    Ok(matches)
 }

@@ -6,18 +6,28 @@ use heddle_model::destination::Destination;
 use heddle_model::endpoint::ExpectedPeer;
 use heddle_model::names::ServicePort;
 use heddle_model::resource::ResourceKey;
-use heddle_model::route::{PathMatch, RuleOrigin};
+use heddle_model::route::{ConnectionRule, Hostname, PathMatch, RuleOrigin};
 use proptest::prelude::*;
 
 use super::*;
 use crate::snapshot;
+
 use crate::source::document::read_file;
+
+mod examples;
+mod policies;
+mod routing;
 
 fn events(text: &str) -> Vec<Event> {
     let content = read_file("test.yaml", text);
     let failed = Event::Failed { file: "test.yaml".into(), failures: content.failures };
     let applied = content.objects.into_iter().map(|object| Event::Applied(Box::new(object)));
     applied.chain([failed]).collect()
+}
+
+/// A caller that the index does not know.
+fn nobody() -> heddle_model::identity::PodUid {
+    "nobody".parse().unwrap()
 }
 
 fn new_index() -> Index {
@@ -36,8 +46,13 @@ fn contents(text: &str) -> Contents {
 }
 
 fn destination(contents: &Contents, address: &str) -> Destination {
+    destination_for(contents, address, "nobody")
+}
+
+/// What an address means to one caller.
+fn destination_for(contents: &Contents, address: &str, caller: &str) -> Destination {
     let key = ResourceKey::Destination(address.parse().unwrap());
-    match &contents.resource(&key).unwrap().content {
+    match &contents.resource(&key, &caller.parse().unwrap()).unwrap().content {
         snapshot::Content::Destination(destination) => destination.clone(),
         other @ (snapshot::Content::Workload(_) | snapshot::Content::Endpoints(_)) => {
             panic!("{other:?}")
@@ -53,7 +68,11 @@ fn backends<'a>(backends: impl Iterator<Item = (&'a ServicePort, u32)>) -> Strin
 
 /// A destination as a person would write it down.
 fn shown(contents: &Contents, address: &str) -> String {
-    match destination(contents, address) {
+    shown_destination(destination(contents, address))
+}
+
+fn shown_destination(destination: Destination) -> String {
+    match destination {
         Destination::PassThrough => "pass through".to_owned(),
         Destination::Refused { reason } => format!("refused: {reason}"),
         Destination::Endpoint(endpoint) => format!(
@@ -84,14 +103,34 @@ fn shown(contents: &Contents, address: &str) -> String {
                 if rule.missing_weight > 0 {
                     to.push_str(&format!(" missing={}", rule.missing_weight));
                 }
-                text.push_str(&format!("  [{}] -> {to} ({origin})\n", matched.join(", ")));
+                let hosts: Vec<String> = rule.hostnames.iter().map(host).collect();
+                let hosts = if hosts.is_empty() { String::new() } else { hosts.join(" ") + " " };
+                text.push_str(&format!("  {hosts}[{}] -> {to} ({origin})\n", matched.join(", ")));
             }
-            let connections = service.connections.backends.iter();
-            let connections = backends(connections.map(|one| (&one.backend, one.weight)));
-            text.push_str(&format!("  tcp -> {connections}"));
+            for rule in &service.tls_rules {
+                let hosts: Vec<String> = rule.hostnames.iter().map(host).collect();
+                let to = connections(&rule.connections);
+                text.push_str(&format!("  tls {} -> {to}\n", hosts.join(" ")));
+            }
+            text.push_str(&format!("  tcp -> {}", connections(&service.connections)));
             text
         }
     }
+}
+
+fn host(hostname: &Hostname) -> String {
+    match hostname {
+        Hostname::Exact(name) => name.clone(),
+        Hostname::Below(parent) => format!("*.{parent}"),
+    }
+}
+
+fn connections(rule: &ConnectionRule) -> String {
+    let mut to = backends(rule.backends.iter().map(|one| (&one.backend, one.weight)));
+    if rule.missing_weight > 0 {
+        to.push_str(&format!(" missing={}", rule.missing_weight));
+    }
+    to
 }
 
 fn peer(peer: &ExpectedPeer) -> String {
@@ -109,7 +148,7 @@ fn endpoints(contents: &Contents, service: &str, port: u16) -> Vec<String> {
         },
         port: heddle_model::names::Port::new(port).unwrap(),
     };
-    match &contents.resource(&ResourceKey::Endpoints(key)).unwrap().content {
+    match &contents.resource(&ResourceKey::Endpoints(key), &nobody()).unwrap().content {
         snapshot::Content::Endpoints(set) => set
             .endpoints
             .iter()
@@ -373,7 +412,8 @@ fn an_opaque_port_is_opaque_at_both_ends() {
     let contents = contents(&text);
     assert!(shown(&contents, "10.43.0.3:80").starts_with("shop/v2:80 Opaque"));
     assert!(shown(&contents, "10.42.0.3:8080").contains("Opaque"));
-    let workload = contents.resource(&ResourceKey::Workload("c-uid".parse().unwrap())).unwrap();
+    let key = ResourceKey::Workload("c-uid".parse().unwrap());
+    let workload = contents.resource(&key, &nobody()).unwrap();
     insta::assert_snapshot!(format!("{:?}", workload.content));
 }
 
@@ -415,7 +455,7 @@ fn everything(contents: &Contents) -> String {
         "10.43.0.9:80",
     ] {
         let address: SocketAddr = address.parse().unwrap();
-        let resource = contents.resource(&ResourceKey::Destination(address)).unwrap();
+        let resource = contents.resource(&ResourceKey::Destination(address), &nobody()).unwrap();
         lines.push(format!("{address} {:x} {:?}", resource.digest, resource.origins));
     }
     for name in ["api", "v1", "v2", "web"] {
@@ -423,7 +463,10 @@ fn everything(contents: &Contents) -> String {
     }
     for uid in ["a-uid", "b-uid"] {
         let key = ResourceKey::Workload(uid.parse().unwrap());
-        lines.push(format!("{:?}", contents.resource(&key).map(|resource| resource.digest)));
+        lines.push(format!(
+            "{:?}",
+            contents.resource(&key, &nobody()).map(|resource| resource.digest)
+        ));
     }
     lines.push(format!("{:#?}", contents.objects));
     lines.join("\n")

@@ -164,7 +164,7 @@ impl Ledger {
         let mut needed: BTreeSet<ServicePort> = BTreeSet::new();
         let mut all_is_known = true;
         for key in &self.subscriptions {
-            let current = snapshot.contents.resource(key);
+            let current = snapshot.contents.resource(key, &self.own);
             if let (Some(held), Some(current)) = (self.held.get_mut(key), &current) {
                 held.recognise(current);
             }
@@ -222,7 +222,7 @@ impl Ledger {
                 resource: Some(wire::update::Resource::Removed(wire::Removed {})),
             });
         }
-        let resource = snapshot.contents.resource(&key)?;
+        let resource = snapshot.contents.resource(&key, &self.own)?;
         if let Some(held) = self.held.get_mut(&key) {
             held.recognise(&resource);
         }
@@ -333,6 +333,11 @@ impl Ledger {
     /// What is subscribed to.
     pub fn subscriptions(&self) -> &BTreeSet<ResourceKey> {
         &self.subscriptions
+    }
+
+    /// Whose it is.
+    pub fn own(&self) -> &PodUid {
+        &self.own
     }
 
     /// What was answered so far.

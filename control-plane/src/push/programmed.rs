@@ -40,7 +40,7 @@ impl Board {
     pub fn add(&mut self, (proxy, link): (&str, Link), ledger: &Ledger, snapshot: &Snapshot) {
         let mut of_proxy: BTreeMap<ObjectReference, (bool, Option<String>)> = BTreeMap::new();
         for (key, held) in ledger.held() {
-            let Some(current) = snapshot.contents.resource(key) else { continue };
+            let Some(current) = snapshot.contents.resource(key, ledger.own()) else { continue };
             let newest = held.digest == current.digest;
             let refusal = match &held.answer {
                 Answer::Refused(refusal) if newest => Some(refusal),
@@ -66,7 +66,8 @@ impl Board {
         }
         // A subscription that was not answered yet is not done either.
         let unanswered = ledger.subscriptions().iter().filter(|key| !ledger.holds(key));
-        for resource in unanswered.filter_map(|key| snapshot.contents.resource(key)) {
+        let resource = |key| snapshot.contents.resource(key, ledger.own());
+        for resource in unanswered.filter_map(resource) {
             for origin in &resource.origins {
                 of_proxy.entry(origin.clone()).or_insert((false, None)).0 = false;
             }

@@ -106,14 +106,20 @@ impl Proxies {
     }
 
     /// The newest meaning of a service's address that some proxy took, other than what was refused.
-    /// What a disconnected proxy took may be of a service that had the address before.
-    pub fn taken(&self, key: &ResourceKey, refused_digest: u64) -> Option<Arc<Resource>> {
+    /// What a disconnected proxy took may be of a service that had the address before, and what one of
+    /// another namespace took may be of that namespace's routes: `is_alike` tells which may stand in.
+    pub fn taken(
+        &self,
+        key: &ResourceKey,
+        refused_digest: u64,
+        is_alike: impl Fn(&PodUid) -> bool,
+    ) -> Option<Arc<Resource>> {
         let ledgers: Vec<SharedLedger> = self
             .lock()
             .records
-            .values()
-            .filter(|record| record.connected)
-            .map(|record| record.ledger.clone())
+            .iter()
+            .filter(|(uid, record)| record.connected && is_alike(uid))
+            .map(|(_, record)| record.ledger.clone())
             .collect();
         let is_service = |resource: &Resource| {
             matches!(&resource.content, Content::Destination(Destination::Service(_)))

@@ -275,7 +275,11 @@ impl Stream {
         let lacks_all_but = ledger.lacks_all_but(&key);
         // Two streams that look at each other's ledgers must not hold their own.
         drop(ledger);
-        let stand_in = lacks_all_but.and_then(|refused| self.proxies.taken(&key, refused));
+        let stand_in = lacks_all_but.and_then(|refused| {
+            let contents = &self.snapshot.as_ref()?.contents;
+            let namespace = contents.namespace(&self.own);
+            self.proxies.taken(&key, refused, |other| contents.namespace(other) == namespace)
+        });
         let Some(stand_in) = stand_in else { return Ok(send_again) };
         info!(src = %self.own, resource = %key, "it had nothing, and gets what another proxy acts on");
         self.ledger.lock().stand_in(&key, stand_in);

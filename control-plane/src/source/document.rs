@@ -97,6 +97,13 @@ enum Kind {
     EndpointSlice,
     TrafficSplit,
     HttpRoute,
+    GrpcRoute,
+    TcpRoute,
+    TlsRoute,
+    ReferenceGrant,
+    HttpRouteGroup,
+    TrafficPolicy,
+    Node,
     Other,
 }
 
@@ -154,36 +161,34 @@ impl<'a> Header<'a> {
 
     fn content(&self, node: &Node) -> Result<Content, Misread> {
         match self.kind {
-            Kind::Pod => {
-                self.check_version(&["v1"])?;
-                Ok(Content::Pod(Box::new(reader::read(node)?)))
-            }
-            Kind::Service => {
-                self.check_version(&["v1"])?;
-                Ok(Content::Service(Box::new(reader::read(node)?)))
-            }
+            Kind::Pod => self.typed(node, &["v1"], Content::Pod),
+            Kind::Service => self.typed(node, &["v1"], Content::Service),
+            Kind::Node => self.typed(node, &["v1"], Content::Node),
             Kind::EndpointSlice => {
-                self.check_version(&["discovery.k8s.io/v1"])?;
-                Ok(Content::EndpointSlice(Box::new(reader::read(node)?)))
+                self.typed(node, &["discovery.k8s.io/v1"], Content::EndpointSlice)
             }
-            Kind::TrafficSplit => {
-                self.check_version(&[
-                    "split.smi-spec.io/v1alpha1",
-                    "split.smi-spec.io/v1alpha2",
-                    "split.smi-spec.io/v1alpha3",
-                    "split.smi-spec.io/v1alpha4",
-                ])?;
-                Ok(Content::TrafficSplit(Box::new(reader::read(node)?)))
-            }
-            Kind::HttpRoute => {
-                self.check_version(&[
-                    "gateway.networking.k8s.io/v1",
-                    "gateway.networking.k8s.io/v1beta1",
-                ])?;
-                Ok(Content::HttpRoute(Box::new(reader::read(node)?)))
+            Kind::TrafficSplit => self.typed(node, &TRAFFIC_SPLIT, Content::TrafficSplit),
+            Kind::HttpRouteGroup => self.typed(node, &HTTP_ROUTE_GROUP, Content::HttpRouteGroup),
+            Kind::HttpRoute => self.typed(node, &HTTP_ROUTE, Content::HttpRoute),
+            Kind::GrpcRoute => self.typed(node, &GRPC_ROUTE, Content::GrpcRoute),
+            Kind::TcpRoute => self.typed(node, &TCP_ROUTE, Content::TcpRoute),
+            Kind::TlsRoute => self.typed(node, &TLS_ROUTE, Content::TlsRoute),
+            Kind::ReferenceGrant => self.typed(node, &REFERENCE_GRANT, Content::ReferenceGrant),
+            Kind::TrafficPolicy => {
+                self.typed(node, &["heddle.dev/v1alpha1"], Content::TrafficPolicy)
             }
             Kind::Other => Ok(Content::Ignored { api_version: self.api_version.to_owned() }),
         }
+    }
+
+    fn typed<'n, T: serde::Deserialize<'n>>(
+        &self,
+        node: &'n Node,
+        versions: &[&str],
+        content: impl FnOnce(Box<T>) -> Content,
+    ) -> Result<Content, Misread> {
+        self.check_version(versions)?;
+        Ok(content(Box::new(reader::read(node)?)))
     }
 
     fn check_version(&self, known: &[&str]) -> Result<(), Misread> {
@@ -203,7 +208,14 @@ fn known_kind(group: &str, kind: &str) -> Kind {
         ("", "Service") => Kind::Service,
         ("discovery.k8s.io", "EndpointSlice") => Kind::EndpointSlice,
         ("split.smi-spec.io", "TrafficSplit") => Kind::TrafficSplit,
+        ("specs.smi-spec.io", "HTTPRouteGroup") => Kind::HttpRouteGroup,
         ("gateway.networking.k8s.io", "HTTPRoute") => Kind::HttpRoute,
+        ("gateway.networking.k8s.io", "GRPCRoute") => Kind::GrpcRoute,
+        ("gateway.networking.k8s.io", "TCPRoute") => Kind::TcpRoute,
+        ("gateway.networking.k8s.io", "TLSRoute") => Kind::TlsRoute,
+        ("gateway.networking.k8s.io", "ReferenceGrant") => Kind::ReferenceGrant,
+        ("heddle.dev", "TrafficPolicy") => Kind::TrafficPolicy,
+        ("", "Node") => Kind::Node,
         _ => Kind::Other,
     }
 }
@@ -292,6 +304,32 @@ fn guess_reference(text: &str) -> Option<ObjectReference> {
 
 /// Where an object is that names no namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
+const TRAFFIC_SPLIT: [&str; 4] = [
+    "split.smi-spec.io/v1alpha1",
+    "split.smi-spec.io/v1alpha2",
+    "split.smi-spec.io/v1alpha3",
+    "split.smi-spec.io/v1alpha4",
+];
+const HTTP_ROUTE_GROUP: [&str; 4] = [
+    "specs.smi-spec.io/v1alpha1",
+    "specs.smi-spec.io/v1alpha2",
+    "specs.smi-spec.io/v1alpha3",
+    "specs.smi-spec.io/v1alpha4",
+];
+const HTTP_ROUTE: [&str; 2] = ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
+const GRPC_ROUTE: [&str; 2] =
+    ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"];
+const TCP_ROUTE: [&str; 2] = ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"];
+const TLS_ROUTE: [&str; 3] = [
+    "gateway.networking.k8s.io/v1",
+    "gateway.networking.k8s.io/v1alpha3",
+    "gateway.networking.k8s.io/v1alpha2",
+];
+const REFERENCE_GRANT: [&str; 3] = [
+    "gateway.networking.k8s.io/v1",
+    "gateway.networking.k8s.io/v1beta1",
+    "gateway.networking.k8s.io/v1alpha2",
+];
 /// RFC 1123, as Kubernetes has it.
 const NAME_LIMIT_BYTES: usize = 253;
 

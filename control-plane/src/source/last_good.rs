@@ -14,7 +14,10 @@ use tracing::warn;
 
 use crate::source::listing::Listing;
 use crate::source::{Content, Object};
-use crate::translate::{endpoint_slice, http_route, pod, service, traffic_split};
+use crate::translate::{
+    connection_route, endpoint_slice, grpc_route, http_route, http_route_group, pod, service,
+    traffic_policy, traffic_split,
+};
 
 /// Copies of good texts, in a directory of their own, each at the relative path of its file.
 #[derive(Debug)]
@@ -122,7 +125,12 @@ fn means_something(object: &Object, trust_domain: &TrustDomain) -> bool {
         Content::EndpointSlice(slice) => endpoint_slice::translate(slice, reference).is_ok(),
         Content::TrafficSplit(split) => traffic_split::translate(split, reference).is_ok(),
         Content::HttpRoute(route) => http_route::translate(route, reference).is_ok(),
-        Content::Ignored { .. } => true,
+        Content::GrpcRoute(route) => grpc_route::translate(route, reference).is_ok(),
+        Content::TcpRoute(route) => connection_route::of_tcp(route, reference).is_ok(),
+        Content::TlsRoute(route) => connection_route::of_tls(route, reference).is_ok(),
+        Content::HttpRouteGroup(group) => http_route_group::translate(group).is_ok(),
+        Content::TrafficPolicy(policy) => traffic_policy::translate(policy, reference).is_ok(),
+        Content::ReferenceGrant(_) | Content::Node(_) | Content::Ignored { .. } => true,
     }
 }
 

@@ -50,7 +50,8 @@ pub fn opaque_ports(annotations: &Annotations) -> Result<BTreeSet<Port>, Rejecte
         .collect()
 }
 
-fn value<'a>(annotations: &'a Annotations, name: &str) -> Option<&'a str> {
+/// What one says.
+pub fn value<'a>(annotations: &'a Annotations, name: &str) -> Option<&'a str> {
     annotations.as_ref()?.get(name).map(String::as_str)
 }
 

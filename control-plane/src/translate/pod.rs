@@ -9,7 +9,7 @@ use heddle_model::workload::InboundMode;
 use k8s_openapi::api::core::v1 as api;
 
 use crate::translate::port_protocol::{self, Declared};
-use crate::translate::{Rejected, Seniority, annotations};
+use crate::translate::{Rejected, Seniority, annotations, node};
 
 /// What the mesh knows of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub struct Pod {
     pub meshed: bool,
     /// Whether plain connections are served.
     pub inbound_mode: InboundMode,
+    /// The node it runs on; empty if not known.
+    pub node: String,
+    /// Its topology zone; empty if it does not say.
+    pub zone: String,
     /// Ports whose bytes the mesh does not read.
     pub opaque_ports: BTreeSet<Port>,
     /// What its containers declare to listen on, over TCP.
@@ -83,6 +87,10 @@ pub fn translate(
         live: !finished,
         meshed: annotations::injected(&metadata.annotations)? && !on_host,
         inbound_mode: annotations::inbound_mode(&metadata.annotations)?,
+        node: spec.node_name.clone().unwrap_or_default(),
+        zone: node::zone(metadata.labels.as_ref())
+            .or_else(|| node::zone(metadata.annotations.as_ref()))
+            .unwrap_or_default(),
         opaque_ports: annotations::opaque_ports(&metadata.annotations)?,
         ports: ports(&spec)?,
     })

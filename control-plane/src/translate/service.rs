@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use heddle_model::filter::Fault;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName};
+use heddle_model::policy::Preference;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::translate::port_protocol::{self, Declared};
-use crate::translate::{Rejected, Seniority, annotations};
+use crate::translate::{Rejected, Seniority, annotations, fault};
 
 /// What the mesh knows of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its TCP ports.
     pub ports: BTreeMap<Port, ServicePort>,
+    /// Which of its endpoints are close, unless a policy says.
+    pub preference: Preference,
+    /// Failures made on purpose, unless a route or a policy says.
+    pub fault: Option<Fault>,
     /// What was not understood, and does no harm.
     pub notes: Vec<String>,
 }
@@ -68,13 +74,41 @@ pub fn translate(service: &api::Service, reference: &ObjectReference) -> Result<
             ));
         }
     }
+    let (preference, note) = preference(&spec, &service.metadata.annotations);
+    notes.extend(note);
     Ok(Service {
+        preference,
+        fault: fault::of_annotations(&service.metadata.annotations)?,
         name: ServiceName { namespace: reference.namespace.clone(), name: reference.name.clone() },
         seniority: Seniority::new(&service.metadata, reference),
         addresses: addresses(&spec)?,
         ports,
         notes,
     })
+}
+
+/// Which endpoints are close, as Kubernetes has it, and what was not understood.
+fn preference(
+    spec: &api::ServiceSpec,
+    annotations: &annotations::Annotations,
+) -> (Preference, Option<String>) {
+    match spec.traffic_distribution.as_deref() {
+        Some("PreferClose" | "PreferSameZone") => return (Preference::SameZone, None),
+        Some("PreferSameNode") => return (Preference::SameNode, None),
+        // Kubernetes leaves words that it does not know to implementations, too.
+        Some(other) if !other.is_empty() => {
+            let note = format!(
+                "spec.trafficDistribution: {other:?} is not known (known: PreferClose, \
+                 PreferSameZone, PreferSameNode); every endpoint is as close"
+            );
+            return (Preference::None, Some(note));
+        }
+        Some(_) | None => {}
+    }
+    match annotations::value(annotations, TOPOLOGY_MODE) {
+        Some("Auto" | "auto") => (Preference::SameZone, None),
+        Some(_) | None => (Preference::None, None),
+    }
 }
 
 fn addresses(spec: &api::ServiceSpec) -> Result<Vec<IpAddr>, Rejected> {
@@ -102,6 +136,8 @@ fn checked(number: i32, field: &str) -> Result<Port, Rejected> {
         .ok_or_else(|| Rejected::invalid(field, format!("{number} is not a port (want 1-65535)")))
 }
 
+/// What trafficDistribution replaced.
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 /// What `clusterIP` says of a service without a virtual address.
 const HEADLESS: &str = "None";
 
@@ -128,6 +164,28 @@ mod tests {
         let protocols: Vec<(u16, Protocol)> =
             service.ports.iter().map(|(port, spec)| (port.number(), spec.protocol)).collect();
         assert_eq!(protocols, [(80, Protocol::Http1), (7000, Protocol::Opaque)]);
+    }
+
+    #[test]
+    fn what_a_service_says_of_close_endpoints_is_read() {
+        for (spec, expected, notes) in [
+            ("{}", Preference::None, 0),
+            ("{trafficDistribution: PreferClose}", Preference::SameZone, 0),
+            ("{trafficDistribution: PreferSameZone}", Preference::SameZone, 0),
+            ("{trafficDistribution: PreferSameNode}", Preference::SameNode, 0),
+            ("{trafficDistribution: PreferFar}", Preference::None, 1),
+        ] {
+            let service = check(spec).unwrap();
+            assert_eq!(
+                (service.preference, service.notes.len()),
+                (expected, notes),
+                "case: {spec}"
+            );
+        }
+        let text = "apiVersion: v1\nkind: Service\nmetadata: {name: api, annotations: \
+                    {service.kubernetes.io/topology-mode: Auto}}\nspec: {}\n";
+        let (reference, service) = read::<api::Service>(text);
+        assert_eq!(translate(&service, &reference).unwrap().preference, Preference::SameZone);
     }
 
     #[test]

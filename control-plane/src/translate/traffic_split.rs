@@ -17,6 +17,17 @@ pub struct TrafficSplit {
     pub root: ServiceName,
     /// In the order they were written; at least one has a share.
     pub leaves: Vec<Leaf>,
+    /// Only the requests that one of these is about are split; empty: all.
+    pub groups: Vec<GroupReference>,
+}
+
+/// A reference to an HTTPRouteGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupReference {
+    /// Where it is written: `spec.matches[0]`.
+    pub field: String,
+    /// The group's name; it is in the split's namespace.
+    pub name: String,
 }
 
 /// One backend of a split.
@@ -34,12 +45,6 @@ pub fn translate(
     reference: &ObjectReference,
 ) -> Result<TrafficSplit, Rejected> {
     let spec = &split.spec;
-    if !spec.matches.is_empty() {
-        return Err(Rejected::unsupported(
-            "spec.matches",
-            "cannot be served yet; an HTTPRoute with matches does the same",
-        ));
-    }
     let in_namespace = |name: &str, field: String| {
         if is_service_name(name) {
             Ok(ServiceName { namespace: reference.namespace.clone(), name: name.to_owned() })
@@ -77,9 +82,32 @@ pub fn translate(
         reference: reference.clone(),
         seniority: Seniority::new(&split.metadata, reference),
         root,
+        groups: groups(spec)?,
         leaves: leaves.map(|(service, weight)| Leaf { service, weight }).collect(),
     })
 }
+
+fn groups(spec: &TrafficSplitSpec) -> Result<Vec<GroupReference>, Rejected> {
+    if spec.matches.len() > GROUPS_LIMIT {
+        return Err(Rejected::invalid("spec.matches", format!("are more than {GROUPS_LIMIT}")));
+    }
+    let mut found = Vec::new();
+    for (index, one) in spec.matches.iter().enumerate() {
+        let field = format!("spec.matches[{index}]");
+        let group = one.api_group.as_deref().unwrap_or(GROUP);
+        if one.kind != "HTTPRouteGroup" || group != GROUP {
+            let message = format!("{:?} cannot be served (want HTTPRouteGroup)", one.kind);
+            return Err(Rejected::unsupported(format!("{field}.kind"), message));
+        }
+        found.push(GroupReference { field, name: one.name.clone() });
+    }
+    Ok(found)
+}
+
+/// Where HTTPRouteGroup is.
+const GROUP: &str = "specs.smi-spec.io";
+/// As many rules as a Gateway API route may have.
+const GROUPS_LIMIT: usize = 16;
 
 /// RFC 1035 labels, as Kubernetes has it for services, and a little more.
 fn is_service_name(name: &str) -> bool {
@@ -130,7 +158,7 @@ mod tests {
             "{service: api, backends: [{service: a, weight: 1}, {service: a, weight: 1}]}",
             "{service: api, backends: [{service: A.b, weight: 1}]}",
             "{service: api, backends: [{service: a, weight: 1Gi}]}",
-            "{service: api, backends: [{service: a, weight: 1}], matches: [{kind: HTTPRouteGroup, name: g}]}",
+            "{service: api, backends: [{service: a, weight: 1}], matches: [{kind: TCPRoute, name: g}]}",
         ];
         let shown: Vec<String> =
             rows.iter().map(|spec| check("v1alpha4", spec).unwrap_err()).collect();

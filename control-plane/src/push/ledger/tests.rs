@@ -216,7 +216,7 @@ impl Run {
             let again = self.ledger.refuse(&key, Version(update.version), refusal);
             let lacks_all_but = self.ledger.lacks_all_but(&key);
             let stand_in = lacks_all_but.and_then(|refused| {
-                let known = self.known_to_others.contents.resource(&key);
+                let known = self.known_to_others.contents.resource(&key, &uid());
                 known.filter(|known| known.digest != refused)
             });
             if let Some(stand_in) = &stand_in {
@@ -233,7 +233,7 @@ impl Run {
     fn check_what_is_acted_on(&mut self) {
         for needed in self.proxy.needs.values().flatten() {
             let (_, digest, _) = &self.proxy.endpoints[needed];
-            assert_eq!(*digest, self.snapshot.contents.resource(needed).unwrap().digest);
+            assert_eq!(*digest, self.snapshot.contents.resource(needed, &uid()).unwrap().digest);
         }
         let destinations = self.proxy.destinations.iter();
         let standing = destinations.filter(|(key, _)| !self.proxy.refused.contains(key));
@@ -297,12 +297,12 @@ proptest! {
         run.read(1000, 0);
         let mut fold = 0;
         for service in &run.wanted {
-            let wished = run.snapshot.contents.resource(&key(*service)).unwrap();
+            let wished = run.snapshot.contents.resource(&key(*service), &uid()).unwrap();
             prop_assert_eq!(run.proxy.destinations[&key(*service)].1, wished.digest);
             fold ^= wished.digest;
             for port in wished.needs() {
                 let key = ResourceKey::Endpoints(port.clone());
-                let wished = run.snapshot.contents.resource(&key).unwrap();
+                let wished = run.snapshot.contents.resource(&key, &uid()).unwrap();
                 let (_, digest, held) = &run.proxy.endpoints[&key];
                 prop_assert_eq!(*digest, wished.digest);
                 let Content::Endpoints(EndpointSet { endpoints, .. }) = &wished.content else {
@@ -370,8 +370,8 @@ fn what_a_proxy_goes_on_with_keeps_its_endpoints_and_they_stay_current() {
 fn a_resource_that_is_known_is_not_sent_again() {
     let world = World { backends: vec![vec![0]], endpoints: vec![vec![1]] };
     let snapshot = world.snapshot(5);
-    let wished = snapshot.contents.resource(&key(0)).unwrap();
-    let behind = snapshot.contents.resource(&ResourceKey::Endpoints(port(0))).unwrap();
+    let wished = snapshot.contents.resource(&key(0), &uid()).unwrap();
+    let behind = snapshot.contents.resource(&ResourceKey::Endpoints(port(0)), &uid()).unwrap();
     let mut ledger = Ledger::new(uid(), Version(0));
     let known = |digest| Known { version: Version(3), digest };
     ledger.subscribe(ResourceKey::Endpoints(port(0)), known(behind.digest)).unwrap();
@@ -492,12 +492,12 @@ fn what_stands_in_for_what_a_new_proxy_refused_is_held_beside_the_refusal() {
     ledger.acknowledge(&endpoints(2), Version(2));
     assert_eq!(ledger.lacks_all_but(&key(0)), None, "there is no answer yet");
     ledger.refuse(&key(0), Version(2), refusal());
-    let wished = good.contents.resource(&key(0)).unwrap();
-    let refused = bad.contents.resource(&key(0)).unwrap();
+    let wished = good.contents.resource(&key(0), &uid()).unwrap();
+    let refused = bad.contents.resource(&key(0), &uid()).unwrap();
     assert_eq!(ledger.lacks_all_but(&key(0)), Some(refused.digest));
 
     ledger.stand_in(&key(0), Arc::clone(&wished));
-    let behind = bad.contents.resource(&endpoints(1)).unwrap().digest;
+    let behind = bad.contents.resource(&endpoints(1), &uid()).unwrap().digest;
     let updates = sent(&mut ledger, &bad);
     assert_eq!(updates, [(endpoints(1), behind), (key(0), wished.digest)]);
     ledger.acknowledge(&endpoints(1), Version(2));
@@ -531,7 +531,7 @@ fn a_stand_in_that_is_refused_too_is_not_sent_again() {
     while ledger.next_update(&snapshot).is_some() {}
     ledger.acknowledge(&ResourceKey::Endpoints(port(0)), Version(2));
     ledger.refuse(&key(0), Version(2), refusal());
-    ledger.stand_in(&key(0), other.contents.resource(&key(0)).unwrap());
+    ledger.stand_in(&key(0), other.contents.resource(&key(0), &uid()).unwrap());
     ledger.plan(&snapshot);
     assert!(ledger.next_update(&snapshot).is_some());
     assert!(ledger.refuse(&key(0), Version(2), refusal()));

@@ -1,0 +1,212 @@
+//! Which routes count for a service's port, and for whom.
+//!
+//! A route in the service's own namespace (of the producer) is for every caller; one of another namespace
+//! (of a consumer) is for callers of that namespace only, who then do not follow the producer's. Routes of
+//! one kind are merged; of several kinds only the most special counts. Source: Gateway API, GEP-1426.
+
+use std::collections::BTreeMap;
+
+use heddle_model::names::{ObjectReference, Protocol, ServicePort};
+
+use super::splits::Services;
+use super::{Index, good};
+use crate::snapshot::no_port;
+use crate::translate::connection_route::ConnectionRoute;
+use crate::translate::http_route::HttpRoute;
+use crate::translate::route::Parent;
+use crate::translate::service::Service;
+
+/// The routes of one port, for one group of callers: of one kind only.
+#[derive(Debug, Default)]
+pub(super) struct Attached<'a> {
+    /// All HTTPRoutes, or all GRPCRoutes.
+    pub(super) http: Vec<&'a HttpRoute>,
+    pub(super) tls: Vec<&'a ConnectionRoute>,
+    pub(super) tcp: Option<&'a ConnectionRoute>,
+}
+
+/// The routes of all ports.
+#[derive(Debug, Default)]
+pub(super) struct Attachments<'a> {
+    /// For every caller, but for those that have some of their own.
+    pub(super) producers: BTreeMap<ServicePort, Attached<'a>>,
+    /// For callers of one namespace.
+    pub(super) consumers: BTreeMap<(&'a str, ServicePort), Attached<'a>>,
+    /// Of every route that is attached somewhere.
+    pub(super) standings: BTreeMap<&'a ObjectReference, Standing>,
+}
+
+/// How a route fares at the ports that it is attached to.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// At how many it counts.
+    pub(super) counts: usize,
+    /// Where it gives way, and to which.
+    pub(super) gives_way: Vec<String>,
+}
+
+/// Routes of all kinds that are attached to one port, for one group of callers.
+#[derive(Default)]
+struct Rivals<'a> {
+    grpc: Vec<&'a HttpRoute>,
+    http: Vec<&'a HttpRoute>,
+    tls: Vec<&'a ConnectionRoute>,
+    tcp: Vec<&'a ConnectionRoute>,
+}
+
+/// `None`: every caller.
+type Group<'a> = (Option<&'a str>, ServicePort);
+
+/// Finds out for every port which routes count.
+pub(super) fn attachments<'a>(index: &'a Index, services: &Services<'_>) -> Attachments<'a> {
+    let mut rivals: BTreeMap<Group<'a>, Rivals<'a>> = BTreeMap::new();
+    for route in good(&index.grpc_routes) {
+        for group in groups(&route.reference, &route.parents, services) {
+            rivals.entry(group).or_default().grpc.push(route);
+        }
+    }
+    for route in good(&index.http_routes) {
+        for group in groups(&route.reference, &route.parents, services) {
+            rivals.entry(group).or_default().http.push(route);
+        }
+    }
+    for route in good(&index.tls_routes) {
+        for group in groups(&route.reference, &route.parents, services) {
+            rivals.entry(group).or_default().tls.push(route);
+        }
+    }
+    for route in good(&index.tcp_routes) {
+        for group in groups(&route.reference, &route.parents, services) {
+            rivals.entry(group).or_default().tcp.push(route);
+        }
+    }
+    let mut found = Attachments::default();
+    for ((caller, port), rivals) in rivals {
+        let attached = settle(rivals, &port, &mut found.standings);
+        match caller {
+            None => drop(found.producers.insert(port, attached)),
+            Some(namespace) => drop(found.consumers.insert((namespace, port), attached)),
+        }
+    }
+    found
+}
+
+/// The ports that a route is attached to, each once.
+fn groups<'a>(
+    route: &'a ObjectReference,
+    parents: &[Parent],
+    services: &Services<'_>,
+) -> Vec<Group<'a>> {
+    let mut found: Vec<Group<'a>> = Vec::new();
+    for parent in parents {
+        let caller =
+            (parent.service.namespace != route.namespace).then_some(route.namespace.as_str());
+        let Some(service) = services.get(&parent.service) else { continue };
+        for (number, port) in &service.ports {
+            let key = ServicePort { service: parent.service.clone(), port: *number };
+            if parent.means(*number, port) && !found.contains(&(caller, key.clone())) {
+                found.push((caller, key));
+            }
+        }
+    }
+    found
+}
+
+fn settle<'a>(
+    rivals: Rivals<'a>,
+    port: &ServicePort,
+    standings: &mut BTreeMap<&'a ObjectReference, Standing>,
+) -> Attached<'a> {
+    let Rivals { grpc, http, mut tls, mut tcp } = rivals;
+    tls.sort_by(|left, right| left.seniority.cmp(&right.seniority));
+    tcp.sort_by(|left, right| left.seniority.cmp(&right.seniority));
+    let reference_of_http = |route: &&'a HttpRoute| &route.reference;
+    let reference = |route: &&'a ConnectionRoute| &route.reference;
+    let kinds: [Vec<&'a ObjectReference>; 4] = [
+        grpc.iter().map(reference_of_http).collect(),
+        http.iter().map(reference_of_http).collect(),
+        tls.iter().map(reference).collect(),
+        // Their rules have no conditions: the first is the only one that could ever count.
+        tcp.iter().map(reference).take(1).collect(),
+    ];
+    let winners = kinds.iter().find(|kind| !kind.is_empty()).cloned().unwrap_or_default();
+    let all = kinds.iter().flatten().copied().chain(tcp.iter().map(reference).skip(1));
+    for route in all {
+        let standing = standings.entry(route).or_default();
+        match winners.first() {
+            Some(first) if !winners.contains(&route) => {
+                standing.gives_way.push(format!("service {port} follows {first}"));
+            }
+            Some(_) | None => standing.counts += 1,
+        }
+    }
+    match (grpc.is_empty(), http.is_empty(), tls.is_empty()) {
+        (false, _, _) => Attached { http: grpc, ..Attached::default() },
+        (true, false, _) => Attached { http, ..Attached::default() },
+        (true, true, false) => Attached { tls, ..Attached::default() },
+        (true, true, true) => Attached { tcp: tcp.first().copied(), ..Attached::default() },
+    }
+}
+
+/// The names of a service's ports, for people.
+pub(super) fn port_names(service: &Service) -> String {
+    let names = service.ports.values().map(|port| port.name.as_str());
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() { "none with a name".to_owned() } else { names.join(", ") }
+}
+
+/// Where a route of requests is attached to ports whose requests the mesh does not see, and no others.
+pub(super) fn unread_ports(parents: &[Parent], services: &Services<'_>) -> Vec<String> {
+    let unread = |protocol| match protocol {
+        Protocol::Tls | Protocol::Opaque => true,
+        Protocol::Detect | Protocol::Http1 | Protocol::Http2 => false,
+    };
+    let mut found = Vec::new();
+    for parent in parents {
+        let Some(service) = services.get(&parent.service) else { continue };
+        let meant = service.ports.iter().filter(|(number, port)| parent.means(**number, port));
+        let meant: Vec<_> = meant.collect();
+        // A route for every port is about those that it can be about.
+        if !meant.is_empty() && meant.iter().all(|(_, port)| unread(port.protocol)) {
+            let ports: Vec<String> = meant
+                .iter()
+                .map(|(number, port)| format!("{number} ({:?})", port.protocol))
+                .collect();
+            let ports = ports.join(", ");
+            let field = &parent.field;
+            found.push(format!(
+                "{field}: requests to port {ports} are not read, and follow no route"
+            ));
+        }
+    }
+    found
+}
+
+/// What is wrong with a route's parents, each with its field.
+pub(super) fn parent_problems(parents: &[Parent], services: &Services<'_>) -> Vec<String> {
+    parents.iter().filter_map(|parent| parent_problem(parent, services)).collect()
+}
+
+fn parent_problem(parent: &Parent, services: &Services<'_>) -> Option<String> {
+    let Parent { field, service: name, port, port_name } = parent;
+    let Some(service) = services.get(name) else {
+        return Some(format!("{field}: service {name} does not exist"));
+    };
+    if service.addresses.is_empty() {
+        return Some(format!(
+            "{field}: service {name} has no address of its own, by which its routes are known"
+        ));
+    }
+    if let Some(port) = port.filter(|port| !service.ports.contains_key(port)) {
+        let known: Vec<_> = service.ports.keys().copied().collect();
+        return Some(format!("{field}.port: {}", no_port(name, port.number(), &known)));
+    }
+    let port_name = port_name.as_ref()?;
+    let meant = service.ports.iter().any(|(number, one)| parent.means(*number, one));
+    (!meant).then(|| {
+        let known = port_names(service);
+        format!(
+            "{field}.sectionName: service {name} has no port {port_name:?} there (it has {known})"
+        )
+    })
+}

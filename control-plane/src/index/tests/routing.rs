@@ -1,0 +1,201 @@
+//! Which routes count, for whom, and what is said of those that do not.
+
+use super::*;
+
+fn http(name: &str, rest: &str, backend: &str) -> String {
+    route(name, &format!("{rest}rules: [{{backendRefs: [{{name: {backend}, port: 80}}]}}]"))
+}
+
+fn of_kind(text: String, kind: &str) -> String {
+    text.replace("kind: HTTPRoute", &format!("kind: {kind}"))
+}
+
+/// A route of namespace `web` for a service of `shop`.
+fn consumer(name: &str, backends: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: \
+         web}}\nspec: {{parentRefs: [{{kind: Service, group: '', name: api, namespace: shop, port: 80}}], \
+         rules: [{{backendRefs: [{backends}]}}]}}\n---\n"
+    )
+}
+
+fn caller(name: &str, namespace: &str) -> String {
+    pod(name, "{ip: 10.42.7.7}", "").replace("namespace: shop", &format!("namespace: {namespace}"))
+}
+
+const API: &str = "10.43.0.1:80";
+
+#[test]
+fn a_consumers_route_is_for_callers_of_its_namespace_only() {
+    let text = shop()
+        + &http("r", "", "v1")
+        + &consumer("own", "{name: v2, namespace: shop, port: 80}")
+        + &caller("w", "web")
+        + &caller("o", "other");
+    let contents = contents(&text);
+    let to = |caller: &str| shown_destination(destination_for(&contents, API, caller));
+    assert!(to("w-uid").contains("shop/v2:80=1 (HTTPRoute web/own"), "{}", to("w-uid"));
+    for other in ["o-uid", "a-uid", "nobody"] {
+        assert!(to(other).contains("shop/v1:80=1 (HTTPRoute shop/r"), "case: {other}");
+    }
+    assert_eq!(
+        conditions(&contents, "HTTPRoute", "own"),
+        "Accepted True Accepted \nResolvedRefs True ResolvedRefs "
+    );
+}
+
+#[test]
+fn what_a_consumers_route_means_is_shared_by_its_namespace_and_kept() {
+    let mut index = new_index();
+    let text = shop()
+        + &consumer("own", "{name: v2, namespace: shop, port: 80}")
+        + &caller("w", "web")
+        + &caller("x", "web");
+    let before = apply(&mut index, &text);
+    let asked = |contents: &Contents, caller: &str| {
+        let key = ResourceKey::Destination(API.parse().unwrap());
+        contents.resource(&key, &caller.parse().unwrap()).unwrap()
+    };
+    let own = asked(&before, "w-uid");
+    assert!(std::sync::Arc::ptr_eq(&own, &asked(&before, "x-uid")));
+    assert_ne!(own.digest, asked(&before, "a-uid").digest);
+    let after = index.contents(&before);
+    assert!(std::sync::Arc::ptr_eq(&own, &asked(&after, "w-uid")));
+}
+
+#[test]
+fn a_service_of_another_namespace_needs_a_grant() {
+    let far = |name: &str| {
+        http(name, "", "far")
+            .replace("{name: far, port: 80}", "{name: v9, namespace: far, port: 80}")
+    };
+    let service = service("v9", "10.43.9.9", HTTP).replace("namespace: shop", "namespace: far");
+    let text = shop() + &service + &far("r");
+    let grant = "apiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: \
+                 far}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], \
+                 to: [{group: '', kind: Service}]}\n";
+    let refused = contents(&text);
+    assert!(shown(&refused, API).contains("missing=1"));
+    insta::assert_snapshot!(conditions(&refused, "HTTPRoute", "r"));
+    let granted = contents(&(text + grant));
+    assert!(shown(&granted, API).contains("far/v9:80=1"), "{}", shown(&granted, API));
+}
+
+#[test]
+fn of_several_kinds_of_routes_the_most_special_counts() {
+    let connections = "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: t, \
+                       namespace: shop}\nspec: {parentRefs: [{kind: Service, group: '', name: api}], rules: \
+                       [{backendRefs: [{name: v1, port: 5432}]}]}\n---\n";
+    let grpc =
+        of_kind(http("g", "", "v2"), "GRPCRoute").replace("name: api}", "name: api, port: 80}");
+    let http = http("h", "", "v1").replace("name: api}", "name: api, port: 80}");
+    let contents = contents(&(shop() + connections + &grpc + &http));
+    let mut said = vec![shown(&contents, API), shown(&contents, "10.43.0.1:5432")];
+    for (kind, name) in [("GRPCRoute", "g"), ("HTTPRoute", "h"), ("TCPRoute", "t")] {
+        said.push(format!("{kind} {}", conditions(&contents, kind, name)));
+    }
+    insta::assert_snapshot!(said.join("\n"));
+}
+
+#[test]
+fn a_parent_that_does_not_exist_is_told_with_its_field() {
+    let with = |name: &str, parent: &str| {
+        http(name, "", "v1").replace("name: api}", &format!("name: {parent}}}"))
+    };
+    let text = shop()
+        + &with("a", "api, port: 81")
+        + &with("b", "api, sectionName: grpc")
+        + &with("c", "api, sectionName: http, port: 5432")
+        + &with("d", "web")
+        + &with("f", "api, port: 5432")
+        + &with("e", "api, sectionName: http");
+    let contents = contents(&text);
+    let said: Vec<String> = ["a", "b", "c", "d", "e", "f"]
+        .iter()
+        .map(|name| conditions(&contents, "HTTPRoute", name).lines().next().unwrap().to_owned())
+        .collect();
+    insta::assert_snapshot!(said.join("\n"));
+    assert!(shown(&contents, API).contains("HTTPRoute shop/e"));
+    assert!(!shown(&contents, "10.43.0.1:5432").contains("shop/e"));
+}
+
+fn group(name: &str) -> String {
+    format!(
+        "apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGroup\nmetadata: {{name: {name}, namespace: \
+         shop}}\nspec: {{matches: [{{name: m, pathRegex: '/new/.*', methods: [GET]}}]}}\n---\n"
+    )
+}
+
+fn matched_split(group: &str) -> String {
+    split("s", "{service: v1, weight: 1}, {service: v2, weight: 3}")
+        .replace("v1alpha2", "v1alpha4")
+        .replace(
+            "backends:",
+            &format!("matches: [{{kind: HTTPRouteGroup, name: {group}}}], backends:"),
+        )
+}
+
+#[test]
+fn a_split_with_conditions_leaves_other_requests_to_its_root() {
+    let mut index = new_index();
+    let contents = apply(&mut index, &(shop() + &group("g") + &matched_split("g")));
+    insta::assert_snapshot!(shown(&contents, API), @r"
+    shop/api:80 Http1
+      [~ /new/.*] -> shop/v1:80=1 shop/v2:80=3 (TrafficSplit shop/s spec.backends)
+      [] -> shop/api:80=1 (TrafficSplit shop/s spec.backends)
+      tcp -> shop/api:80=1
+    ");
+    let before = shown(&contents, API);
+    index.apply(Event::Deleted(ObjectReference {
+        kind: "HTTPRouteGroup".into(),
+        namespace: "shop".into(),
+        name: "g".into(),
+    }));
+    let contents = index.contents(&contents);
+    assert_eq!(shown(&contents, API), before);
+    let gone = conditions(&contents, "TrafficSplit", "s");
+    let contents = apply(&mut index, &matched_split("h"));
+    assert_eq!(shown(&contents, API), before);
+    insta::assert_snapshot!(format!("{gone}\n{}", conditions(&contents, "TrafficSplit", "s")));
+}
+
+#[test]
+fn a_leaf_without_the_roots_port_is_named_with_what_happens_to_its_share() {
+    let mut index = new_index();
+    let leaves = "{service: v1, weight: 9}, {service: v2, weight: 1}";
+    let contents = apply(&mut index, &(shop() + &split("s", leaves)));
+    let before = shown(&contents, API);
+    let contents = apply(&mut index, &service("v2", "10.43.0.3", HTTP));
+    assert_eq!(shown(&contents, API), before);
+    let lost = conditions(&contents, "TrafficSplit", "s");
+    let fresh =
+        super::contents(&(shop() + &service("v2", "10.43.0.3", HTTP) + &split("s", leaves)));
+    insta::assert_snapshot!(format!("{lost}\n{}", conditions(&fresh, "TrafficSplit", "s")));
+}
+
+#[test]
+fn failures_on_purpose_come_from_the_route_before_the_policy_before_the_service() {
+    let faulty = service("api", "10.43.0.1", "{port: 80, name: http}").replace(
+        "namespace: shop}",
+        "namespace: shop, annotations: {heddle.dev/fault-abort: '500'}}",
+    );
+    let policy = "apiVersion: heddle.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: p, namespace: shop}\nspec: \
+                  {targetRefs: [{kind: Service, name: api}], faultInjection: {abort: {httpStatus: 502}}}\n---\n";
+    let own = http("r", "", "v1").replace(
+        "namespace: shop}",
+        "namespace: shop, annotations: {heddle.dev/fault-abort: '504'}}",
+    );
+    let status = |text: String| match destination(&contents(&text), API) {
+        Destination::Service(service) => {
+            service.http_rules[0].fault.abort.as_ref().map(|abort| abort.status)
+        }
+        other @ (Destination::PassThrough
+        | Destination::Refused { .. }
+        | Destination::Endpoint(_)) => panic!("{other:?}"),
+    };
+    assert_eq!(status(shop()), None);
+    assert_eq!(status(shop() + &faulty), Some(500));
+    assert_eq!(status(shop() + &faulty + policy), Some(502));
+    assert_eq!(status(shop() + &faulty + policy + &http("q", "", "v1")), Some(502));
+    assert_eq!(status(shop() + &faulty + policy + &own), Some(504));
+}

@@ -1,0 +1,95 @@
+//! Changes of headers, and which headers cannot be changed.
+
+use gateway_api::experimental::httproutes::HttpRouteRulesFiltersRequestHeaderModifier;
+use heddle_model::filter::{HeaderChange, NamedValue};
+
+use crate::translate::Rejected;
+
+/// Reads a change of headers that is written at `field`.
+pub(super) fn change(
+    change: &HttpRouteRulesFiltersRequestHeaderModifier,
+    field: &str,
+) -> Result<HeaderChange, Rejected> {
+    let set = change.set.iter().flatten().map(|one| (&one.name, &one.value));
+    let add = change.add.iter().flatten().map(|one| (&one.name, &one.value));
+    let mut remove = Vec::new();
+    for (index, name) in change.remove.iter().flatten().enumerate() {
+        remove.push(checked_name(name, || format!("{field}.remove[{index}]"))?);
+    }
+    let found = HeaderChange {
+        set: values(set, || format!("{field}.set"))?,
+        add: values(add, || format!("{field}.add"))?,
+        remove,
+    };
+    let longest = found.set.len().max(found.add.len()).max(found.remove.len());
+    if longest > HEADERS_LIMIT {
+        let message = format!("changes more than {HEADERS_LIMIT} headers in one list");
+        return Err(Rejected::invalid(field, message));
+    }
+    Ok(found)
+}
+
+fn values<'a>(
+    values: impl Iterator<Item = (&'a String, &'a String)>,
+    field: impl Fn() -> String,
+) -> Result<Vec<NamedValue>, Rejected> {
+    let mut found: Vec<NamedValue> = Vec::new();
+    for (index, (name, value)) in values.enumerate() {
+        let field = || format!("{}[{index}]", field());
+        let name = checked_name(name, || format!("{}.name", field()))?;
+        let trimmed = value.trim_matches([' ', '\t']);
+        if value.len() > VALUE_LIMIT_BYTES
+            || trimmed.contains(|one: char| one != '\t' && one.is_control())
+        {
+            let message = "is no value of a header (want one line of text)";
+            return Err(Rejected::invalid(format!("{}.value", field()), message));
+        }
+        // Of several entries for one name only the first counts, says the Gateway API.
+        if found.iter().all(|known| !known.name.eq_ignore_ascii_case(&name)) {
+            found.push(NamedValue { name, value: trimmed.to_owned() });
+        }
+    }
+    Ok(found)
+}
+
+fn checked_name(name: &str, field: impl Fn() -> String) -> Result<String, Rejected> {
+    if !is_token(name) || name.len() > NAME_LIMIT_BYTES {
+        let message = format!("{name:?} is no name of a header");
+        return Err(Rejected::invalid(field(), message));
+    }
+    let lower = name.to_ascii_lowercase();
+    if lower == "host" {
+        let message = "Host is changed by the filter URLRewrite, with hostname";
+        return Err(Rejected::unsupported(field(), message));
+    }
+    if FRAMING.contains(&lower.as_str()) {
+        let message = format!("{name} is about one connection only, and the proxy's to write");
+        return Err(Rejected::unsupported(field(), message));
+    }
+    Ok(name.to_owned())
+}
+
+/// RFC 9110, section 5.6.2: what names and methods are made of.
+pub(super) fn is_token(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(inner)
+}
+
+/// RFC 9110, section 7.6.1, and what tells where a message ends.
+const FRAMING: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+/// The Gateway API allows 16.
+const HEADERS_LIMIT: usize = 16;
+/// As the Gateway API has it.
+const NAME_LIMIT_BYTES: usize = 256;
+/// As the Gateway API has it.
+const VALUE_LIMIT_BYTES: usize = 4096;
