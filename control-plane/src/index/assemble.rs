@@ -100,9 +100,7 @@ fn destinations(
     let policy = applied.filter(|_| of_policy.is_some()).map(|applied| &applied.policy.reference);
     let made = destination(key, protocol, (routes::rules(key, sources), policy));
     contents.destinations.insert(key.clone(), shared(previous.destinations.get(key), made));
-    for ((namespace, _), attached) in
-        decided.attachments.consumers.iter().filter(|((_, port), _)| port == key)
-    {
+    for (namespace, attached) in decided.attachments.consumers.get(key).into_iter().flatten() {
         let sources = Sources { attached: Some(attached), ..sources };
         let made = destination(key, protocol, (routes::rules(key, sources), policy));
         let known = previous.of_consumers.get(*namespace).and_then(|own| own.get(key));

@@ -13,6 +13,7 @@ use super::{Index, good};
 use crate::snapshot::no_port;
 use crate::translate::connection_route::ConnectionRoute;
 use crate::translate::http_route::HttpRoute;
+use crate::translate::precedence;
 use crate::translate::route::Parent;
 use crate::translate::service::Service;
 
@@ -31,7 +32,7 @@ pub(super) struct Attachments<'a> {
     /// For every caller, but for those that have some of their own.
     pub(super) producers: BTreeMap<ServicePort, Attached<'a>>,
     /// For callers of one namespace.
-    pub(super) consumers: BTreeMap<(&'a str, ServicePort), Attached<'a>>,
+    pub(super) consumers: BTreeMap<ServicePort, Vec<(&'a str, Attached<'a>)>>,
     /// Of every route that is attached somewhere.
     pub(super) standings: BTreeMap<&'a ObjectReference, Standing>,
 }
@@ -85,7 +86,9 @@ pub(super) fn attachments<'a>(index: &'a Index, services: &Services<'_>) -> Atta
         let attached = settle(rivals, &port, &mut found.standings);
         match caller {
             None => drop(found.producers.insert(port, attached)),
-            Some(namespace) => drop(found.consumers.insert((namespace, port), attached)),
+            Some(namespace) => {
+                found.consumers.entry(port).or_default().push((namespace, attached));
+            }
         }
     }
     found
@@ -140,12 +143,37 @@ fn settle<'a>(
             Some(_) | None => standing.counts += 1,
         }
     }
+    let mut fitting = |routes: Vec<&'a HttpRoute>| {
+        let (fit, others) = within(routes, RULES_LIMIT);
+        for route in others {
+            let standing = standings.entry(&route.reference).or_default();
+            standing.counts = standing.counts.saturating_sub(1);
+            let message =
+                format!("service {port} has {RULES_LIMIT} matches of older routes already");
+            standing.gives_way.push(message);
+        }
+        Attached { http: fit, ..Attached::default() }
+    };
     match (grpc.is_empty(), http.is_empty(), tls.is_empty()) {
-        (false, _, _) => Attached { http: grpc, ..Attached::default() },
-        (true, false, _) => Attached { http, ..Attached::default() },
+        (false, _, _) => fitting(grpc),
+        (true, false, _) => fitting(http),
         (true, true, false) => Attached { tls, ..Attached::default() },
         (true, true, true) => Attached { tcp: tcp.first().copied(), ..Attached::default() },
     }
+}
+
+/// The oldest routes that together make no more rules than the limit, and the others.
+fn within(mut routes: Vec<&HttpRoute>, limit: usize) -> (Vec<&HttpRoute>, Vec<&HttpRoute>) {
+    routes.sort_by(|left, right| left.seniority.cmp(&right.seniority));
+    let mut count: usize = 0;
+    routes.into_iter().partition(|route| {
+        let matches: usize = route.rules.iter().map(|rule| rule.matches.len()).sum();
+        // Each is there once for every length of hostname.
+        let rules = matches * precedence::by_rank(&route.hostnames).len();
+        let fits = count + rules <= limit;
+        count += if fits { rules } else { 0 };
+        fits
+    })
 }
 
 /// The names of a service's ports, for people.
@@ -209,4 +237,41 @@ fn parent_problem(parent: &Parent, services: &Services<'_>) -> Option<String> {
             "{field}.sectionName: service {name} has no port {port_name:?} there (it has {known})"
         )
     })
+}
+
+/// How many rules a proxy looks through for one request, at most. A route may have 1,024 matches.
+const RULES_LIMIT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use gateway_api::experimental::httproutes::HttpRouteSpec;
+
+    use super::*;
+    use crate::source::Custom;
+    use crate::translate::http_route;
+    use crate::translate::test_objects::read;
+
+    #[test]
+    fn the_oldest_routes_have_the_rules_that_a_proxy_takes() {
+        let route = |name: &str, hostnames: &str, year: u32| {
+            let text = format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, \
+                 creationTimestamp: '{year}-01-01T00:00:00Z'}}\nspec: {{hostnames: [{hostnames}], rules: \
+                 [{{matches: [{{}}, {{method: GET}}]}}]}}\n"
+            );
+            let (reference, route) = read::<Custom<HttpRouteSpec>>(&text);
+            http_route::translate(&route, &reference).unwrap()
+        };
+        let young = route("young", "", 2026);
+        let middle = route("middle", "a.b, '*.b', '*.c.b'", 2024);
+        let old = route("old", "a.b, b.b", 2020);
+        let names = |limit: usize| {
+            let (fit, _) = within(vec![&young, &middle, &old], limit);
+            fit.iter().map(|route| route.reference.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(10), ["old", "middle", "young"]);
+        assert_eq!(names(8), ["old", "middle"]);
+        assert_eq!(names(7), ["old", "young"]);
+        assert_eq!(names(1), [""; 0]);
+    }
 }

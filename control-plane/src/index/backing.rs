@@ -1,6 +1,6 @@
 //! What stands behind the ports of services: slices and pods → endpoints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -149,14 +149,12 @@ pub(super) fn pods_behind(
     port_name: &str,
     slices: &[&EndpointSlice],
     pods: &Pods,
-) -> Vec<(PodUid, Port)> {
-    let mut found = Vec::new();
+) -> BTreeSet<(PodUid, Port)> {
+    let mut found = BTreeSet::new();
     for (_, port, endpoint) in listed(slices, port_name) {
         for address in &endpoint.addresses {
-            if let Some((_, Some(pod))) = pods.peer(endpoint, *address)
-                && !found.contains(&(pod.uid.clone(), port))
-            {
-                found.push((pod.uid.clone(), port));
+            if let Some((_, Some(pod))) = pods.peer(endpoint, *address) {
+                found.insert((pod.uid.clone(), port));
             }
         }
     }

@@ -35,9 +35,9 @@ pub(super) fn statuses(
         let refused = lost.map(|message| Condition::refused("AddressConflict", message.clone()));
         vec![refused.unwrap_or_else(|| Condition::accepted(service.notes.join("; ")))]
     });
-    plain(&mut objects, &index.nodes, |_, _| vec![Condition::accepted(String::new())]);
-    plain(&mut objects, &index.grants, |_, _| vec![Condition::accepted(String::new())]);
-    plain(&mut objects, &index.groups, |_, _| vec![Condition::accepted(String::new())]);
+    told_through_others(&mut objects, &index.nodes);
+    told_through_others(&mut objects, &index.grants);
+    told_through_others(&mut objects, &index.groups);
     let routed: BTreeSet<&ServiceName> = super::good(&index.http_routes)
         .chain(super::good(&index.grpc_routes))
         .flat_map(|route| &route.parents)
@@ -98,6 +98,28 @@ fn plain<T>(
         };
         objects.insert(reference.clone(), status);
     }
+}
+
+/// What no proxy is told of by itself: it changes what others mean.
+fn told_through_others<T>(objects: &mut BTreeMap<ObjectReference, ObjectStatus>, table: &Table<T>) {
+    plain(objects, table, |_, _| vec![Condition::accepted(String::new())]);
+    for reference in table.keys() {
+        if let Some(status) = objects.get_mut(reference) {
+            status.pushed = false;
+        }
+    }
+}
+
+/// Whether something of an object is in use.
+fn is_in_use(index: &Index, status: &ObjectStatus) -> bool {
+    fn has_good<T>(table: &Table<T>, reference: &ObjectReference) -> bool {
+        table.get(reference).is_some_and(|entry| entry.good.is_some())
+    }
+    let reference = &status.reference;
+    status.pushed
+        || has_good(&index.nodes, reference)
+        || has_good(&index.grants, reference)
+        || has_good(&index.groups, reference)
 }
 
 fn what_stays(has_good: bool) -> &'static str {
@@ -230,8 +252,8 @@ fn unreadable(
             conditions: Vec::new(),
             pushed: false,
         });
-        let message =
-            format!("{}: {field}{}; {}", failure.place, failure.message, what_stays(status.pushed));
+        let stays = what_stays(is_in_use(index, status));
+        let message = format!("{}: {field}{}; {stays}", failure.place, failure.message);
         put_first(&mut status.conditions, Condition::refused("Invalid", message));
     }
     left

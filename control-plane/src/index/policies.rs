@@ -1,6 +1,6 @@
 //! Which TrafficPolicy counts for a service's port, and which rate limits pods get from it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use heddle_model::identity::PodUid;
 use heddle_model::names::{ObjectReference, Port, ServicePort};
@@ -139,7 +139,7 @@ impl PodLimits {
         &mut self,
         port: &ServicePort,
         applied: Applied<'_>,
-        pods: &[(PodUid, Port)],
+        pods: &BTreeSet<(PodUid, Port)>,
     ) {
         let Applied { policy, of_port } = applied;
         for limit in &policy.rate_limits {

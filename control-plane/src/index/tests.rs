@@ -458,9 +458,19 @@ fn everything(contents: &Contents) -> String {
         let resource = contents.resource(&ResourceKey::Destination(address), &nobody()).unwrap();
         lines.push(format!("{address} {:x} {:?}", resource.digest, resource.origins));
     }
+    for address in ["10.43.0.1:80", "10.43.0.3:80"] {
+        lines.push(format!("{:?}", destination_for(contents, address, "w-uid")));
+    }
     for name in ["api", "v1", "v2", "web"] {
         lines.extend(endpoints(contents, name, 80));
     }
+    let mut policies: Vec<String> = contents
+        .endpoints
+        .iter()
+        .map(|(port, resource)| format!("{port} {:x} {:?}", resource.digest, resource.origins))
+        .collect();
+    policies.sort();
+    lines.extend(policies);
     for uid in ["a-uid", "b-uid"] {
         let key = ResourceKey::Workload(uid.parse().unwrap());
         lines.push(format!(
@@ -479,7 +489,14 @@ fn pool() -> Vec<Event> {
         + &split("t", "{service: v1, weight: 1}")
         + &route("r", rules)
         + &route("q", rules)
-        + &service("other", "10.43.0.2", HTTP);
+        + &service("other", "10.43.0.2", HTTP)
+        + &routing::caller("w", "web")
+        + &routing::consumer("own", "{name: v2, namespace: shop, port: 80}")
+        + &policies::policy("p", "v1", "rateLimit: [{requests: 9}], slowStart: {window: 9s}")
+        + &policies::policy("o", "v1", "loadBalancing: {type: Random}")
+        + &route("g", rules)
+            .replace("kind: HTTPRoute", "kind: GRPCRoute")
+            .replace("name: api}", "name: v2}");
     events(&text)
 }
 
@@ -490,7 +507,7 @@ proptest! {
     fn the_index_after_any_order_of_events_equals_one_built_at_once(
         order in Just(pool()).prop_shuffle(),
         looks in proptest::collection::vec(any::<bool>(), 32),
-        repeated in proptest::collection::vec(0_usize..16, 0..6),
+        repeated in proptest::collection::vec(0_usize..24, 0..6),
     ) {
         let mut at_once = new_index();
         for event in pool() {

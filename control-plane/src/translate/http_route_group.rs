@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use heddle_model::route::{HttpMatch, NamedMatch, PathMatch, ValueMatch};
+use regex::Regex;
 
 use crate::source::http_route_group::{GroupMatch, HttpRouteGroup as Written};
 use crate::translate::Rejected;
@@ -41,6 +42,12 @@ fn one_match(one: &GroupMatch, field: &str) -> Result<Vec<HttpMatch>, Rejected> 
             return Err(Rejected::invalid(format!("{field}.headers"), message));
         }
         headers.push(NamedMatch { name: name.clone(), value: ValueMatch::Regex(value.clone()) });
+    }
+    let expressions = one.path_regex.iter().map(|text| ("pathRegex", text));
+    for (part, text) in expressions.chain(one.headers.0.iter().map(|(_, text)| ("headers", text))) {
+        if let Err(error) = Regex::new(text) {
+            return Err(Rejected::invalid(format!("{field}.{part}"), error.to_string()));
+        }
     }
     let condition = HttpMatch {
         path: one.path_regex.clone().map(PathMatch::Regex),
@@ -124,6 +131,8 @@ mod tests {
     fn a_group_that_means_nothing_is_refused_with_the_field() {
         for (rest, expected) in [
             ("spec: {matches: []}", "spec.matches"),
+            ("spec: {matches: [{name: m, pathRegex: '(a'}]}", "spec.matches[0].pathRegex"),
+            ("spec: {matches: [{name: m, headers: [{a: '*'}]}]}", "spec.matches[0].headers"),
             ("spec: {matches: [{name: m, methods: [get]}]}", "spec.matches[0].methods"),
             ("spec: {matches: [{name: m, headers: [{a: b}, {A: c}]}]}", "spec.matches[0].headers"),
         ] {

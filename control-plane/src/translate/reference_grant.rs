@@ -19,12 +19,11 @@ pub struct ReferenceGrant {
 impl ReferenceGrant {
     /// Whether a route may refer to a service.
     pub fn allows(&self, route: &ObjectReference, service: &ServiceName) -> bool {
-        let short = route.kind.split('.').next().unwrap_or_default();
         self.namespace == service.namespace
             && self
                 .from
                 .iter()
-                .any(|(kind, namespace)| kind == short && *namespace == route.namespace)
+                .any(|(kind, namespace)| *kind == route.kind && *namespace == route.namespace)
             && self.to.iter().any(|name| name.as_ref().is_none_or(|name| *name == service.name))
     }
 }

@@ -353,3 +353,44 @@ async fn a_file_may_be_written_in_place_and_in_a_new_directory() {
     // The slow scan would have taken five seconds for the first alone.
     assert!(written.elapsed() < Duration::from_secs(3), "{:?}", written.elapsed());
 }
+
+#[tokio::test]
+async fn a_route_of_the_callers_namespace_goes_before_the_producers() {
+    let world = World::start().await;
+    let route = |namespace: &str, backend: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: of-{namespace}, \
+             namespace: {namespace}}}\nspec: {{parentRefs: [{{kind: Service, group: '', name: ledger, namespace: \
+             bank}}], rules: [{{backendRefs: [{{name: {backend}, namespace: {namespace}, port: 80}}]}}]}}\n---\n"
+        )
+    };
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: ledger, namespace: bank}\nspec: {clusterIP: \
+                   10.43.0.9, ports: [{port: 80, name: http}]}\n---\n";
+    let producer = service.to_owned() + &route("bank", "ledger");
+    world.write("bank.yaml", &(producer.clone() + &route("shop", "api-v1")));
+    world
+        .status_where(|status| !condition(status, "HTTPRoute", "of-shop", "Accepted").is_empty())
+        .await;
+    let mut stream = Client::certified(&world).await.stream(&world).await.unwrap();
+    let ledger = ResourceKey::Destination("10.43.0.9:80".parse().unwrap());
+    stream.subscribe(&ledger, None).await;
+    let mut keys = Vec::new();
+    while keys.last().is_none_or(|last| *last != ledger) {
+        keys.push(key(&stream.taken().await));
+    }
+    assert_eq!(keys[0].to_string(), "endpoints shop/api-v1:80");
+    let programmed =
+        |name: &'static str| move |status: &_| condition(status, "HTTPRoute", name, "Programmed");
+    let own = programmed("of-shop");
+    let status = world.status_where(|status| own(status) == "True Programmed 1 of 1 proxies").await;
+    assert_eq!(programmed("of-bank")(&status), "Unknown NoProxies no proxy has asked for it");
+    // Without it, the producer's counts for this caller, too.
+    world.write("bank.yaml", &producer);
+    let bank = programmed("of-bank");
+    let mut served = stream.taken().await;
+    while key(&served) != ledger {
+        served = stream.taken().await;
+    }
+    assert!(format!("{served:?}").contains("of-bank"), "{served:?}");
+    world.status_where(|status| bank(status) == "True Programmed 1 of 1 proxies").await;
+}

@@ -5,7 +5,7 @@ use heddle_model::workload::Workload;
 
 use super::*;
 
-fn policy(name: &str, target: &str, rest: &str) -> String {
+pub(super) fn policy(name: &str, target: &str, rest: &str) -> String {
     format!(
         "apiVersion: heddle.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: \
          {{targetRefs: [{{kind: Service, name: {target}}}], {rest}}}\n---\n"

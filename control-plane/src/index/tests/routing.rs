@@ -11,7 +11,7 @@ fn of_kind(text: String, kind: &str) -> String {
 }
 
 /// A route of namespace `web` for a service of `shop`.
-fn consumer(name: &str, backends: &str) -> String {
+pub(super) fn consumer(name: &str, backends: &str) -> String {
     format!(
         "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: \
          web}}\nspec: {{parentRefs: [{{kind: Service, group: '', name: api, namespace: shop, port: 80}}], \
@@ -19,7 +19,7 @@ fn consumer(name: &str, backends: &str) -> String {
     )
 }
 
-fn caller(name: &str, namespace: &str) -> String {
+pub(super) fn caller(name: &str, namespace: &str) -> String {
     pod(name, "{ip: 10.42.7.7}", "").replace("namespace: shop", &format!("namespace: {namespace}"))
 }
 

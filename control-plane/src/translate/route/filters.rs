@@ -1,20 +1,19 @@
 //! What a route does to requests. What the mesh cannot do rejects the route, with the field: a filter that
 //! is dropped without a word would change what requests get.
 
-use std::time::Duration;
-
 use gateway_api::experimental::httproutes::{
-    HttpRouteRulesFilters, HttpRouteRulesFiltersCors, HttpRouteRulesFiltersRequestMirror,
-    HttpRouteRulesFiltersRequestRedirect, HttpRouteRulesFiltersRequestRedirectPath,
-    HttpRouteRulesFiltersRequestRedirectPathType, HttpRouteRulesFiltersRequestRedirectScheme,
+    HttpRouteRulesFilters, HttpRouteRulesFiltersRequestMirror,
+    HttpRouteRulesFiltersRequestRedirect, HttpRouteRulesFiltersRequestRedirectScheme,
     HttpRouteRulesFiltersType, HttpRouteRulesFiltersUrlRewrite,
 };
-use heddle_model::filter::{Cors, Fraction, HttpFilter, PathChange, Redirect, Rewrite};
+use heddle_model::filter::{Fraction, HttpFilter, Redirect, Rewrite};
 
 use super::{BackendTarget, Reference, RuleContext, alike, checked_port, hostnames, target};
 use crate::translate::Rejected;
 
+mod cors;
 mod headers;
+mod path;
 
 /// One thing that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +138,7 @@ fn one(
         }
         Type::Cors => {
             let cors = filter.cors.as_ref().ok_or_else(|| missing("cors"))?;
-            Filter::Settled(HttpFilter::Cors(self::cors(cors, &format!("{field}.cors"))?))
+            Filter::Settled(HttpFilter::Cors(cors::cors(cors, &format!("{field}.cors"))?))
         }
         Type::ExtensionRef | Type::ExternalAuth => {
             let message = format!("{} cannot be served; remove it", name(&filter.r#type));
@@ -220,7 +219,11 @@ fn redirect(
     Ok(Redirect {
         scheme,
         hostname: hostname(redirect.hostname.as_deref(), field)?,
-        path: redirect.path.as_ref().map(|path| path_change(path, rule, field)).transpose()?,
+        path: redirect
+            .path
+            .as_ref()
+            .map(|path| path::path_change(path, rule, field))
+            .transpose()?,
         port: redirect.port.map(|port| checked_port(port, field)).transpose()?,
         status,
     })
@@ -235,59 +238,12 @@ fn rewrite(
         rewrite.path.as_ref().map(|path| alike(path, &format!("{field}.path"))).transpose()?;
     Ok(Rewrite {
         hostname: hostname(rewrite.hostname.as_deref(), field)?,
-        path: path.map(|path| path_change(&path, rule, field)).transpose()?,
+        path: path.map(|path| path::path_change(&path, rule, field)).transpose()?,
     })
 }
 
 fn hostname(name: Option<&str>, field: &str) -> Result<Option<String>, Rejected> {
     name.map(|name| hostnames::precise(name, || format!("{field}.hostname"))).transpose()
-}
-
-fn path_change(
-    path: &HttpRouteRulesFiltersRequestRedirectPath,
-    rule: &RuleContext<'_>,
-    field: &str,
-) -> Result<PathChange, Rejected> {
-    use HttpRouteRulesFiltersRequestRedirectPathType as Type;
-
-    let (full, prefix) = (path.replace_full_path.as_deref(), path.replace_prefix_match.as_deref());
-    let bad = |part: &str, message: &str| {
-        Rejected::invalid(format!("{field}.path.{part}"), message.to_owned())
-    };
-    match (&path.r#type, full, prefix) {
-        (Type::ReplaceFullPath, Some(full), None) => {
-            if !full.starts_with('/') || !is_path(full) {
-                return Err(bad("replaceFullPath", "is no path (want one that begins with /)"));
-            }
-            Ok(PathChange::Full(full.to_owned()))
-        }
-        (Type::ReplacePrefixMatch, None, Some(prefix)) => {
-            if !rule.matches_prefixes {
-                let message = "needs matches of type PathPrefix, and no others, in its rule";
-                return Err(bad("replacePrefixMatch", message));
-            }
-            let trimmed = prefix.trim_end_matches('/');
-            if !(trimmed.is_empty() || trimmed.starts_with('/')) || !is_path(trimmed) {
-                return Err(bad("replacePrefixMatch", "is no path (want one that begins with /)"));
-            }
-            // The trailing / of a prefix does not count; one of none is that of every path.
-            Ok(PathChange::Prefix(if trimmed.is_empty() { "/" } else { trimmed }.to_owned()))
-        }
-        (Type::ReplaceFullPath, None, _) => Err(bad("replaceFullPath", "is missing")),
-        (Type::ReplaceFullPath, Some(_), Some(_)) => {
-            Err(bad("replacePrefixMatch", "is of another type than ReplaceFullPath"))
-        }
-        (Type::ReplacePrefixMatch, _, None) => Err(bad("replacePrefixMatch", "is missing")),
-        (Type::ReplacePrefixMatch, Some(_), Some(_)) => {
-            Err(bad("replaceFullPath", "is of another type than ReplacePrefixMatch"))
-        }
-    }
-}
-
-/// Whether a text can stand in a request's line: a space or a line's end would forge another one.
-fn is_path(text: &str) -> bool {
-    text.len() <= PATH_LIMIT_BYTES
-        && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
 }
 
 fn mirror(
@@ -332,66 +288,9 @@ fn mirror(
     Ok(Filter::Mirror { field, target, fraction })
 }
 
-fn cors(cors: &HttpRouteRulesFiltersCors, field: &str) -> Result<Cors, Rejected> {
-    let list = |part: &str, list: &Option<Vec<String>>, is_one: fn(&str) -> bool| {
-        let list = list.clone().unwrap_or_default();
-        let any = list.iter().any(|one| one == "*");
-        if (any && list.len() > 1) || list.len() > CORS_LIST_LIMIT {
-            let message = format!("wants * alone, or at most {CORS_LIST_LIMIT} others");
-            return Err(Rejected::invalid(format!("{field}.{part}"), message));
-        }
-        match list.iter().position(|one| one != "*" && !is_one(one)) {
-            None => Ok(list),
-            Some(index) => Err(Rejected::invalid(
-                format!("{field}.{part}[{index}]"),
-                format!("{:?} will not do", list.get(index).cloned().unwrap_or_default()),
-            )),
-        }
-    };
-    let max_age = cors.max_age.unwrap_or(CORS_MAX_AGE_SECONDS);
-    let max_age = u64::try_from(max_age).map_err(|_| {
-        Rejected::invalid(
-            format!("{field}.maxAge"),
-            format!("{max_age} will not do (want 0 or more)"),
-        )
-    })?;
-    Ok(Cors {
-        allow_origins: list("allowOrigins", &cors.allow_origins, is_origin)?,
-        allow_methods: list("allowMethods", &cors.allow_methods, headers::is_token)?,
-        allow_headers: list("allowHeaders", &cors.allow_headers, headers::is_token)?,
-        expose_headers: list("exposeHeaders", &cors.expose_headers, headers::is_token)?,
-        allow_credentials: cors.allow_credentials.unwrap_or(false),
-        max_age: Duration::from_secs(max_age),
-    })
-}
-
-/// `scheme://host[:port]`; the host may begin with `*.`.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else { return false };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        Some(_) | None => (rest, None),
-    };
-    let is_host = |host: &str| {
-        let name = host.strip_prefix("*.").unwrap_or(host);
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-        !name.is_empty() && name.bytes().all(inner)
-    };
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        && is_host(host)
-        && port.is_none_or(|port| port == "*" || port.parse::<u16>().is_ok_and(|port| port > 0))
-}
-
 /// The Gateway API allows 16.
 const FILTERS_LIMIT: usize = 16;
-/// The Gateway API allows 64.
-const CORS_LIST_LIMIT: usize = 64;
-/// The Gateway API's default.
-const CORS_MAX_AGE_SECONDS: i32 = 5;
 /// The Gateway API's default.
 const REDIRECT_STATUS: i64 = 302;
 /// Those that the Gateway API knows.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
-/// As the Gateway API has it.
-const PATH_LIMIT_BYTES: usize = 1024;
