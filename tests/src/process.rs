@@ -1,6 +1,7 @@
 //! Proxies as this machine sees them: how much memory they take, and limits on it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -47,6 +48,17 @@ impl Proxy {
         Ok(Memory { resident_kib: number("VmRSS:")?, peak_kib: number("VmHWM:")? })
     }
 
+    /// The processor time that it has taken, in all of its threads.
+    pub fn processor_time(self) -> Result<Duration> {
+        let file = format!("/proc/{}/stat", self.pid);
+        let text = std::fs::read_to_string(&file).with_context(|| file.clone())?;
+        // The name, which is the second field, may hold anything; `utime` is the 14th.
+        let (_, rest) = text.rsplit_once(") ").context(file.clone())?;
+        let times = rest.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        let ticks: u64 = times.sum::<Result<_, _>>().context(file)?;
+        Ok(Duration::from_millis(ticks * TICK_MILLIS))
+    }
+
     /// How many files and sockets it has open.
     pub fn open_files(self) -> Result<u64> {
         Ok(u64::try_from(std::fs::read_dir(format!("/proc/{}/fd", self.pid))?.count())?)
@@ -87,6 +99,9 @@ impl Proxy {
         }))
     }
 }
+
+/// Linux counts in hundredths of a second, whatever its own clock does (proc_pid_stat(5)).
+const TICK_MILLIS: u64 = 10;
 
 /// A control group, removed when dropped; its process has ended by then, or is put back above it.
 #[derive(Debug)]

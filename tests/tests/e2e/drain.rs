@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use heddle_tests::applications::echo_http;
 use heddle_tests::load::Load;
 use heddle_tests::manifest::{Pod, Service, documents};
+use heddle_tests::metrics::Metrics;
 use heddle_tests::requirements::{self, Tool};
 use heddle_tests::wait;
 use heddle_tests::world::{Plan, World};
@@ -65,6 +66,38 @@ async fn a_request_under_way_is_finished_before_its_pod_is_gone() -> Result<()> 
     let answer = answer?;
     ensure!(answer.contains("\"name\": \"two\""), "{answer}");
     until_gone(&world, "two").await?;
+    world.finish().await
+}
+
+#[tokio::test]
+async fn an_application_that_is_shutting_down_can_still_call_others() -> Result<()> {
+    const CALLS: f64 = 5.0;
+    if requirements::skip(&[Tool::Curl, Tool::Python])? {
+        return Ok(());
+    }
+    let world = servers("late").await?;
+    let call = "curl --silent --max-time 5 --output /dev/null http://api:8080/late";
+    let farewell = format!("for number in 1 2 3 4 5; do {call}; sleep 0.4; done; exit 0");
+    let script = format!("trap '{farewell}' TERM; while :; do sleep 0.1; done");
+    let pod = Pod::new("late").command(&["sh", "-c", &script]);
+    world.write("late.yaml", &pod.to_string())?;
+    wait::until("the pod is ready", Duration::from_secs(20), async || {
+        world.curl("late", &["http://api:8080/"]).await.map(drop)
+    })
+    .await?;
+    let asked = async || {
+        let mut sum = 0.0;
+        for server in ["one", "two"] {
+            let labels = [("direction", "inbound"), ("status", "200"), ("tls", "mtls")];
+            sum += Metrics::of(&world, server).await?.sum("heddle_http_requests_total", &labels);
+        }
+        Ok::<_, anyhow::Error>(sum)
+    };
+    let before = asked().await?;
+    world.remove("late.yaml")?;
+    until_gone(&world, "late").await?;
+    let calls = asked().await? - before;
+    ensure!((calls - CALLS).abs() < 0.5, "{calls} of {CALLS} calls arrived");
     world.finish().await
 }
 

@@ -255,3 +255,6 @@ fn limit_label(waiting: Waiting) -> &'static str {
 
 /// How long requests are still served after an HTTP/2 client was told to go away.
 const GO_AWAY_TIME: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;
