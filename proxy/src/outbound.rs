@@ -1,10 +1,10 @@
 //! A connection from the workload, phase by phase: where it was going, what that means, what it
 //! speaks, and on to HTTP or to a copy of bytes.
 
-use std::io;
+mod refusal;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
@@ -17,10 +17,10 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::balance::balancer::{Balancer, InFlight};
-use crate::connect::{ConnectError, Dialer, Opened, Transport, reset_on_close};
+use crate::connect::{Dialer, Opened, Transport, reset_on_close};
 use crate::detect::{Verdict, detect, overdue};
 use crate::discovery::resolved::Resolved;
-use crate::discovery::store::{NotDiscovered, Store};
+use crate::discovery::store::Store;
 use crate::http::HttpVersion;
 use crate::http::frames::Budgets;
 use crate::http::mirror::MirrorPlaces;
@@ -30,8 +30,9 @@ use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
 use crate::metrics::{ConnectionLabels, Direction, Protection};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
+use crate::outbound::refusal::Refusal;
 use crate::rewind::Rewind;
-use crate::tcp::{self, CopyError};
+use crate::tcp;
 
 /// Takes connections of the workload.
 #[derive(Clone)]
@@ -41,60 +42,6 @@ pub struct Outbound {
     /// Holds the series of what the mesh does not know.
     unknown: Arc<Balancer>,
     mirrors: MirrorPlaces,
-}
-
-/// Why a connection of the workload was reset.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("no original destination")]
-    NotRedirected(#[source] OriginalDestinationError),
-    #[error("the meaning of the destination is not known")]
-    NotDiscovered(#[source] NotDiscovered),
-    #[error("the destination is refused: {0}")]
-    Refused(String),
-    #[error("no backend has any weight, or it fell to one that does not exist")]
-    NoBackend,
-    #[error("no route is for the server name {0:?}")]
-    NoTlsRoute(Option<String>),
-    #[error("{0} has no ready endpoint")]
-    NoEndpoint(Arc<str>),
-    #[error("{0} has too many connections")]
-    Overloaded(Arc<str>),
-    #[error("cannot connect")]
-    Connect(#[source] ConnectError),
-    #[error("reading the first bytes failed")]
-    Opening(#[source] io::Error),
-    #[error("the connection broke")]
-    Broken(#[source] io::Error),
-    #[error("neither side had anything to say for {0:?}")]
-    Idle(Duration),
-}
-
-impl From<CopyError> for Refusal {
-    fn from(error: CopyError) -> Self {
-        match error {
-            CopyError::Broken(error) => Self::Broken(error),
-            CopyError::Idle(limit) => Self::Idle(limit),
-        }
-    }
-}
-
-impl Refusal {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::NotRedirected(_) => "not_redirected",
-            Self::NotDiscovered(_) => "not_discovered",
-            Self::Refused(_) => "refused",
-            Self::NoBackend => "no_backend",
-            Self::NoTlsRoute(_) => "no_tls_route",
-            Self::NoEndpoint(_) => "no_endpoint",
-            Self::Overloaded(_) => "overloaded",
-            Self::Connect(error) => error.reason(),
-            Self::Opening(_) => "client_broken",
-            Self::Broken(_) => "broken",
-            Self::Idle(_) => "opaque_idle",
-        }
-    }
 }
 
 /// What the protocol of a connection turned out to be, and what was read and opened to find out.
@@ -443,20 +390,10 @@ impl Outbound {
     fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: Refusal) {
         let dst = original.map(tracing::field::display);
         let metrics = &self.dialer.metrics;
-        match refusal {
-            Refusal::Idle(_) => metrics.count_limit(Direction::Outbound, refusal.reason()),
-            Refusal::NotRedirected(_)
-            | Refusal::NotDiscovered(_)
-            | Refusal::Refused(_)
-            | Refusal::NoBackend
-            | Refusal::NoTlsRoute(_)
-            | Refusal::NoEndpoint(_)
-            | Refusal::Overloaded(_)
-            | Refusal::Connect(_)
-            | Refusal::Opening(_)
-            | Refusal::Broken(_) => {
-                metrics.count_refused(Direction::Outbound, refusal.reason());
-            }
+        if refusal.is_limit() {
+            metrics.count_limit(Direction::Outbound, refusal.reason());
+        } else {
+            metrics.count_refused(Direction::Outbound, refusal.reason());
         }
         debug!(dst, error = %Chain(&refusal), "connection from the workload reset");
         reset_on_close(client);

@@ -362,6 +362,46 @@ async fn the_application_hears_of_the_caller_from_its_certificate_only() {
     }
 }
 
+/// One frame of HTTP/2 on the first stream.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, u8::from(kind < 2)], payload].concat()
+}
+
+/// `POST http://api/` with so many pieces of a body that are empty, and then one that is not. True if it
+/// was answered with 200.
+async fn post_in_empty_pieces(mut stream: TcpStream, pieces: usize) -> bool {
+    let head = [&[0x83, 0x86, 0x84, 0x01, 3][..], b"api"].concat();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend([frame(4, 0, &[]), frame(1, 4, &head)].concat());
+    bytes.extend(frame(0, 0, &[]).repeat(pieces));
+    bytes.extend(frame(0, 1, b"x"));
+    stream.write_all(&bytes).await.unwrap();
+    let mut read = Vec::new();
+    let answered = async {
+        // HEADERS that begin with the number of `:status: 200` in the static table.
+        while !read.windows(10).any(|part| part[3] == 1 && part[9] == 0x88) {
+            if stream.read_buf(&mut read).await.unwrap_or(0) == 0 {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout(Duration::from_secs(5), answered).await.unwrap_or(false)
+}
+
+#[tokio::test]
+async fn pieces_without_a_byte_of_many_clients_do_not_end_the_connection_that_they_share() {
+    let backend = Backend::new("two").await;
+    let proxy = Proxy::to(vec![backend.endpoint()]);
+    // Each is within what h2 takes on one connection, which is 100; all are not. Hyper passes none on.
+    for client in 0..4 {
+        let stream = proxy.connection(HttpVersion::Http2).await;
+        assert!(post_in_empty_pieces(stream, 80).await, "client {client}");
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
 #[tokio::test]
 async fn a_draining_server_tells_clients_to_close() {
     let backend = Backend::new("application").await;
