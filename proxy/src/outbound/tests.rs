@@ -1,6 +1,7 @@
 //! Connections that are carried as bytes, by the server name of their ClientHello and by weight, over
 //! loopback sockets. The handshake is not finished: who got its beginning is what is asked.
 
+use std::io;
 use std::time::Duration;
 
 use heddle_model::endpoint::Endpoint;
