@@ -90,6 +90,9 @@ pub enum Refusal {
     EarlyBytes,
     /// RFC 9113, section 8.3.1: a path, which begins with a slash.
     Path,
+    /// RFC 3986, section 6.2.2.3: `.` and `..` are gone from a path before it is sent. Who removes them
+    /// later reads another path than the one that was routed and authorised.
+    DotSegments,
     /// RFC 9113, section 8.5; RFC 8441, section 4.
     ConnectOfHttp2,
     /// See [`crate::listen::REQUEST_HEAD_TIMEOUT`].
@@ -193,6 +196,7 @@ impl Refusal {
             Self::Incomplete => (400, "incomplete", "it ended in its head"),
             Self::EarlyBytes => (400, "early_bytes", "it goes on before the upgrade was agreed to"),
             Self::Path => (400, "path", "its path is not valid"),
+            Self::DotSegments => (400, "dot_segments", "its path has a segment of dots"),
             Self::ConnectOfHttp2 => {
                 (400, "connect_of_http2", "its CONNECT is for no authority, or has no protocol")
             }

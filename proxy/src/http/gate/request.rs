@@ -149,16 +149,36 @@ fn check_target<'a>(line: &Line<'a>) -> Result<&'a [u8], Refusal> {
         (b"CONNECT", []) | (b"OPTIONS", b"*") => Ok(path),
         // RFC 9113, section 11.6 reserves it: half a preface of HTTP/2.
         (b"PRI", _) => Err(Refusal::Method),
-        (_, [b'/', ..]) if is_path_and_query(path) => Ok(path),
+        (_, [b'/', ..]) => check_path(path, wrong).map(|()| path),
         _ => Err(wrong),
     }
 }
 
-fn is_path_and_query(target: &[u8]) -> bool {
+fn check_path(target: &[u8], wrong: Refusal) -> Result<(), Refusal> {
     let end = target.iter().position(|octet| *octet == b'?').unwrap_or(target.len());
     let (path, query) = target.split_at(end);
-    path.iter().all(|octet| octets::is_path(*octet))
-        && query.iter().all(|octet| octets::is_query(*octet))
+    let is_path = path.iter().all(|octet| octets::is_path(*octet))
+        && query.iter().all(|octet| octets::is_query(*octet));
+    if !is_path {
+        return Err(wrong);
+    }
+    match path.split(|octet| *octet == b'/').any(is_dots) {
+        true => Err(Refusal::DotSegments),
+        false => Ok(()),
+    }
+}
+
+/// `.` or `..`, escaped or not, and with the parameters that some servers cut off first.
+fn is_dots(segment: &[u8]) -> bool {
+    let mut rest = segment;
+    for dots in 0..=2 {
+        rest = match rest {
+            [] | [b';', ..] => return dots > 0,
+            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
+            _ => return false,
+        };
+    }
+    false
 }
 
 /// `host[:port]`, of RFC 9110, section 7.2, with a name that resolvers take.
