@@ -142,7 +142,9 @@ fn check_target<'a>(line: &Line<'a>) -> Result<&'a [u8], Refusal> {
         (b"CONNECT", _) if line.version == Version::Http2 => {
             match (line.target.authority, scheme, path) {
                 (Some(_), None, []) => Ok(path),
-                (Some(_), Some(_), [b'/', ..]) if is_path_and_query(path) => Ok(path),
+                (Some(_), Some(_), [b'/', ..]) => {
+                    check_path(path, Refusal::ConnectOfHttp2).map(|()| path)
+                }
                 _ => Err(Refusal::ConnectOfHttp2),
             }
         }
