@@ -74,7 +74,13 @@ fn what_cannot_be_served_rejects_the_route_with_the_field() {
         ),
         filter("{type: URLRewrite, urlRewrite: {}}, {type: RequestRedirect, requestRedirect: {}}"),
         filter("{type: URLRewrite, urlRewrite: {hostname: 'a b'}}"),
-        headers("{set: [{name: Host, value: a}]}"),
+        headers("{set: [{name: Host, value: 'a b'}]}"),
+        headers("{add: [{name: Host, value: a}]}"),
+        headers("{remove: [host]}"),
+        headers("{set: [{name: X-Forwarded-Client-Cert, value: a}]}"),
+        filter(
+            "{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: Host, value: a}]}}",
+        ),
         headers("{add: [{name: Transfer-Encoding, value: chunked}]}"),
         headers("{add: [{name: 'a b', value: c}]}"),
         headers("{set: [{name: a, value: \"b\\r\\nc: d\"}]}"),
@@ -188,6 +194,7 @@ fn every_filter_is_read() {
         "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}], add: [{name: c, \
          value: ' d '}, {name: C, value: e}], remove: [f]}}",
         "{type: ResponseHeaderModifier, responseHeaderModifier: {add: [{name: a, value: b}]}}",
+        "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: Host, value: 'a.b:80'}]}}",
         "{type: RequestRedirect, requestRedirect: {}}",
         "{type: RequestRedirect, requestRedirect: {scheme: https, hostname: A.example.com, port: 8443, \
          statusCode: 308, path: {type: ReplaceFullPath, replaceFullPath: /b}}}",

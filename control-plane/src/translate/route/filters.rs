@@ -10,6 +10,7 @@ use heddle_model::filter::{Fraction, HttpFilter, Redirect, Rewrite};
 
 use super::{BackendTarget, Reference, RuleContext, alike, checked_port, hostnames, target};
 use crate::translate::Rejected;
+use crate::translate::route::filters::headers::Message;
 
 mod cors;
 mod headers;
@@ -111,14 +112,14 @@ fn one(
         Type::RequestHeaderModifier => {
             let part = "requestHeaderModifier";
             let change = filter.request_header_modifier.as_ref().ok_or_else(|| missing(part))?;
-            let change = headers::change(change, &format!("{field}.{part}"))?;
+            let change = headers::change(change, Message::Request, &format!("{field}.{part}"))?;
             Filter::Settled(HttpFilter::RequestHeaders(change))
         }
         Type::ResponseHeaderModifier => {
             let part = "responseHeaderModifier";
             let change = filter.response_header_modifier.as_ref().ok_or_else(|| missing(part))?;
             let field = format!("{field}.{part}");
-            let change = headers::change(&alike(change, &field)?, &field)?;
+            let change = headers::change(&alike(change, &field)?, Message::Response, &field)?;
             Filter::Settled(HttpFilter::ResponseHeaders(change))
         }
         Type::RequestRedirect => {

@@ -42,25 +42,57 @@ pub(super) fn cors(cors: &HttpRouteRulesFiltersCors, field: &str) -> Result<Cors
     })
 }
 
-/// `scheme://host[:port]`; the host may begin with `*.`.
+/// `http` or `https`, `://host`, and a port; the host may begin with `*.`, or be `*`.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         Some(_) | None => (rest, None),
     };
-    let is_host = |host: &str| {
-        let name = host.strip_prefix("*.").unwrap_or(host);
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-        !name.is_empty() && name.bytes().all(inner)
+    let name = if host == "*" { "a" } else { host.strip_prefix("*.").unwrap_or(host) };
+    let is_host = match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let inner = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+            !name.is_empty() && name.bytes().all(inner)
+        }
     };
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        && is_host(host)
-        && port.is_none_or(|port| port == "*" || port.parse::<u16>().is_ok_and(|port| port > 0))
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse::<u16>().is_ok_and(|one| one > 0)
+    };
+    (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+        && is_host
+        && port.is_none_or(is_port)
 }
 
 /// The Gateway API allows 64.
 const CORS_LIST_LIMIT: usize = 64;
 /// The Gateway API's default.
 const CORS_MAX_AGE_SECONDS: i32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_told_from_what_is_none() {
+        for (text, expected) in [
+            ("https://a.b", true),
+            ("http://a:8080", true),
+            ("https://*.a.b", true),
+            ("https://*", true),
+            ("http://[::1]:80", true),
+            ("a.b", false),
+            ("ftp://a.b", false),
+            ("https://", false),
+            ("https://a.*.b", false),
+            ("https://a/b", false),
+            ("https://a:b", false),
+            ("https://a:0", false),
+            ("http://[::g]", false),
+        ] {
+            assert_eq!(is_origin(text), expected, "case: {text}");
+        }
+    }
+}

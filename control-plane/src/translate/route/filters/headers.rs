@@ -4,10 +4,21 @@ use gateway_api::experimental::httproutes::HttpRouteRulesFiltersRequestHeaderMod
 use heddle_model::filter::{HeaderChange, NamedValue};
 
 use crate::translate::Rejected;
+use crate::translate::route::hostnames;
+
+/// What has the headers that are changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    /// Its `Host` may be set: HTTP/2 has that in another place, so that nothing else can be done to it.
+    Request,
+    /// Has no `Host`.
+    Response,
+}
 
 /// Reads a change of headers that is written at `field`.
 pub(super) fn change(
     change: &HttpRouteRulesFiltersRequestHeaderModifier,
+    message: Message,
     field: &str,
 ) -> Result<HeaderChange, Rejected> {
     let set = change.set.iter().flatten().map(|one| (&one.name, &one.value));
@@ -21,6 +32,7 @@ pub(super) fn change(
         add: values(add, || format!("{field}.add"))?,
         remove,
     };
+    check_host(&found, message, field)?;
     let longest = found.set.len().max(found.add.len()).max(found.remove.len());
     if longest > HEADERS_LIMIT {
         let message = format!("changes more than {HEADERS_LIMIT} headers in one list");
@@ -58,15 +70,39 @@ fn checked_name(name: &str, field: impl Fn() -> String) -> Result<String, Reject
         return Err(Rejected::invalid(field(), message));
     }
     let lower = name.to_ascii_lowercase();
-    if lower == "host" {
-        let message = "Host is changed by the filter URLRewrite, with hostname";
-        return Err(Rejected::unsupported(field(), message));
-    }
     if FRAMING.contains(&lower.as_str()) {
         let message = format!("{name} is about one connection only, and the proxy's to write");
         return Err(Rejected::unsupported(field(), message));
     }
+    if lower == CLIENT_CERTIFICATE {
+        let message = format!("{name} tells who called, and is the mesh's");
+        return Err(Rejected::unsupported(field(), message));
+    }
     Ok(name.to_owned())
+}
+
+/// A request has exactly one `Host`.
+fn check_host(change: &HeaderChange, message: Message, field: &str) -> Result<(), Rejected> {
+    let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+    for (index, NamedValue { value, .. }) in
+        change.set.iter().enumerate().filter(|(_, one)| is_host(&one.name))
+    {
+        let (host, port) = value.split_once(':').unwrap_or((value, "80"));
+        let field = || format!("{field}.set[{index}].value");
+        hostnames::precise(host, field)?;
+        if port.parse::<u16>().is_err() {
+            return Err(Rejected::invalid(field(), format!("{value:?} is no host and port")));
+        }
+    }
+    let set = change.set.iter().filter(|_| message == Message::Response);
+    let others = set.chain(&change.add).map(|one| &one.name).chain(&change.remove);
+    match others.into_iter().find(|name| is_host(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("{name} can only be set, and only in requests");
+            Err(Rejected::unsupported(field, message))
+        }
+    }
 }
 
 /// RFC 9110, section 5.6.2: what names and methods are made of.
@@ -76,9 +112,10 @@ pub(super) fn is_token(text: &str) -> bool {
 }
 
 /// RFC 9110, section 7.6.1, and what tells where a message ends.
-const FRAMING: [&str; 9] = [
+const FRAMING: [&str; 10] = [
     "connection",
     "content-length",
+    "expect",
     "keep-alive",
     "proxy-connection",
     "te",
@@ -87,6 +124,8 @@ const FRAMING: [&str; 9] = [
     "upgrade",
     "http2-settings",
 ];
+/// Written by the called workload's proxy.
+const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 /// The Gateway API allows 16.
 const HEADERS_LIMIT: usize = 16;
 /// As the Gateway API has it.
