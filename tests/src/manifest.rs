@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, Default)]
 pub struct Pod {
     name: String,
+    namespace: Option<String>,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     command: Vec<String>,
@@ -22,6 +23,13 @@ impl Pod {
         Self { name: name.to_owned(), ..Self::default() }
             .label("app", name)
             .command(&["sleep", "infinity"])
+    }
+
+    /// Where it is; `default` if nothing is said.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
     }
 
     /// Sets a label.
@@ -85,10 +93,16 @@ impl fmt::Display for Pod {
         if let (Some(user), Some(container)) = (self.user, container.as_object_mut()) {
             container.insert("securityContext".to_owned(), json!({ "runAsUser": user }));
         }
+        let namespace = self.namespace.as_deref().unwrap_or("default");
         let pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": { "name": self.name, "labels": self.labels, "annotations": self.annotations },
+            "metadata": {
+                "name": self.name,
+                "namespace": namespace,
+                "labels": self.labels,
+                "annotations": self.annotations,
+            },
             "spec": { "serviceAccountName": self.name, "containers": [container] },
         });
         write!(f, "{pod}")

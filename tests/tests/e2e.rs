@@ -22,6 +22,7 @@ mod e2e {
     mod refusal;
     mod renewal;
     mod replacement;
+    mod routing;
     mod slow_peers;
     mod strict;
     mod upgrade;

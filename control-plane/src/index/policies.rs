@@ -60,7 +60,9 @@ pub(super) fn decide<'a>(
                         named.push(port.port);
                         let of_port = target.port_name.is_some();
                         let list = rivals.entry(port).or_default();
-                        if of_port || !list.iter().any(|known| known.policy == policy) {
+                        if of_port
+                            || !list.iter().any(|known| known.policy.reference == policy.reference)
+                        {
                             list.push(Applied { policy, of_port });
                         }
                     }
@@ -79,7 +81,8 @@ pub(super) fn decide<'a>(
     for (port, mut list) in rivals {
         list.sort_by_key(|one| (!one.of_port, &one.policy.seniority));
         let Some((first, others)) = list.split_first() else { continue };
-        for other in others.iter().filter(|other| other.policy != first.policy) {
+        for other in others.iter().filter(|other| other.policy.reference != first.policy.reference)
+        {
             let standing = found.standings.entry(&other.policy.reference).or_default();
             let message = format!("service {port} follows {}", first.policy.reference);
             match first.of_port && !other.of_port {
