@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::identity::{PodUid, SpiffeId};
 use heddle_model::names::Port;
+use heddle_model::policy::KeepAlive;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_runtime::tasks::Tasks;
@@ -65,13 +66,17 @@ pub struct Opened {
 
 impl Dialer {
     /// A TCP connection to the address itself, past our own redirect.
-    pub async fn tcp(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    pub async fn tcp(
+        &self,
+        address: SocketAddr,
+        keep_alive: &KeepAlive,
+    ) -> Result<TcpStream, ConnectError> {
         let limit = self.settings.connect_timeout;
         let opening = async {
             let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
             self.mark(&socket)?;
             let stream = socket.connect(address).await?;
-            tune(&stream)?;
+            tune(&stream, keep_alive)?;
             Ok::<_, io::Error>(stream)
         };
         tokio::time::timeout(limit, opening)
@@ -102,16 +107,17 @@ impl Dialer {
         &self,
         endpoint: &Endpoint,
         protocol: InnerProtocol,
+        keep_alive: &KeepAlive,
     ) -> Result<Opened, ConnectError> {
         let address = endpoint.address;
         let Some((identity, pod_uid)) = self.target(endpoint) else {
-            let transport = Transport::Plain(self.tcp(address).await?);
+            let transport = Transport::Plain(self.tcp(address, keep_alive).await?);
             return Ok(Opened { transport, retire_at: None });
         };
         // Before the handshake, so that a certificate that is swapped during it does not lengthen
         // this.
         let own_not_after = self.good_until()?;
-        let stream = self.tcp(address).await?;
+        let stream = self.tcp(address, keep_alive).await?;
         let port = Port::new(address.port()).ok_or(ConnectError::PortZero { address })?;
         let target = PeerTarget { identity: identity.clone(), pod_uid: pod_uid.clone(), port };
         match heddle_tls::connect::connect(stream, &self.credentials, &target, protocol).await {
@@ -185,12 +191,14 @@ pub fn is_local(error: &io::Error) -> bool {
 
 /// What every connection gets, accepted or opened: small writes leave at once, and a peer that
 /// vanished is noticed.
-pub fn tune(stream: &TcpStream) -> io::Result<()> {
+pub fn tune(stream: &TcpStream, keep_alive: &KeepAlive) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    // Linux takes whole seconds from 1 to 32,767, and from 1 to 127 probes.
+    let seconds = |time: Duration| time.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
     let probes = TcpKeepalive::new()
-        .with_time(KEEP_ALIVE_IDLE)
-        .with_interval(KEEP_ALIVE_INTERVAL)
-        .with_retries(KEEP_ALIVE_RETRIES);
+        .with_time(seconds(keep_alive.tcp_time))
+        .with_interval(seconds(keep_alive.tcp_interval))
+        .with_retries(keep_alive.tcp_probes.clamp(1, 127));
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
@@ -327,6 +335,9 @@ pub enum ConnectError {
         #[source]
         source: hyper::Error,
     },
+    /// As many connections to the backend are open as may be.
+    #[error("as many connections to the backend are open as may be")]
+    TooMany,
     /// Nobody listens there.
     #[error("{address} has no port")]
     PortZero {
@@ -351,6 +362,7 @@ impl ConnectError {
             Self::Timeout { .. } => "connect_timeout",
             Self::Tls { .. } => "tls",
             Self::Http { .. } => "http_handshake",
+            Self::TooMany => "overloaded",
             Self::PortZero { .. } => "port_zero",
             Self::FailedBefore { .. } => "connect_failed_before",
         }
@@ -359,7 +371,7 @@ impl ConnectError {
     /// Whether its cause is on this side, so that it says nothing of the endpoint.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Local { .. } | Self::CertificateExpired => true,
+            Self::Local { .. } | Self::CertificateExpired | Self::TooMany => true,
             Self::Tls { source, .. } => match source {
                 heddle_tls::connect::ConnectError::NotReady => true,
                 heddle_tls::connect::ConnectError::ServerName { .. }
@@ -375,10 +387,6 @@ impl ConnectError {
 }
 
 const RETIRE_AT_SHARE: f64 = 0.9;
-/// A peer whose machine vanished is noticed within 60 + 3 × 10 seconds.
-const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEP_ALIVE_RETRIES: u32 = 3;
 
 #[cfg(test)]
 mod tests {

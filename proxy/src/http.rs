@@ -14,6 +14,7 @@ pub mod headers;
 pub mod kept;
 pub mod meter;
 pub mod mirror;
+pub mod outcome;
 pub mod peer_settings;
 pub mod pool;
 pub mod progress;

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
+use heddle_model::policy::KeepAlive;
 use heddle_model::workload::Workload;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::balance::balancer::Balancer;
+use crate::balance::rate_limit::RateLimits;
 use crate::connect::{Dialer, reset_on_close};
 use crate::detect::{Verdict, overdue};
 use crate::http::HttpVersion;
@@ -45,6 +47,7 @@ use crate::tcp;
 pub struct Inbound {
     dialer: Arc<Dialer>,
     applications: Applications,
+    limits: Arc<RateLimits>,
 }
 
 /// An admitted connection's way to the application.
@@ -97,9 +100,9 @@ enum Spoken {
 }
 
 impl Inbound {
-    /// Opens connections by `dialer`.
-    pub fn new(dialer: Arc<Dialer>) -> Arc<Self> {
-        Arc::new(Self { dialer, applications: Applications::default() })
+    /// Opens connections by `dialer`; takes as many requests as `limits` allow.
+    pub fn new(dialer: Arc<Dialer>, limits: Arc<RateLimits>) -> Arc<Self> {
+        Arc::new(Self { dialer, applications: Applications::default(), limits })
     }
 
     /// Serves one connection to its end. `workload` is what is known of the workload at its
@@ -382,7 +385,8 @@ impl Inbound {
             until,
         };
         let dialer = Arc::clone(&self.dialer);
-        let call = InboundCall { dialer, application, original, version, caller };
+        let limits = Arc::clone(&self.limits);
+        let call = InboundCall { dialer, application, original, version, caller, limits };
         let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
         if let Err(error) = served.await {
             debug!(error = %Chain(&error), dst = %original, "connection to the workload ended");
@@ -424,7 +428,8 @@ impl Inbound {
     /// To the pod's own address, so that an application that listens on loopback only stays as
     /// unreachable as it would be without a mesh.
     async fn open_server(&self, original: SocketAddr) -> Result<Server, Refusal> {
-        let stream = self.dialer.tcp(original).await.map_err(Refusal::Connect)?;
+        let stream =
+            self.dialer.tcp(original, &KeepAlive::default()).await.map_err(Refusal::Connect)?;
         Ok(Server { stream, first_bytes: BytesMut::new(), was_first: false })
     }
 

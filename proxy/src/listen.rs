@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_model::identity::PodUid;
+use heddle_model::policy::KeepAlive;
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::credentials::Credentials;
@@ -183,7 +184,7 @@ pub fn serve_outbound(listeners: Listeners, path: Arc<DataPath>) {
 /// Takes what is sent to the workload, in tasks. Draining ends it: connections that are open finish
 /// what is in flight.
 pub fn serve_inbound(listeners: Listeners, path: Arc<DataPath>) {
-    let inbound = Inbound::new(dialer(&path));
+    let inbound = Inbound::new(dialer(&path), path.store.rate_limits());
     let accepting = Accepting::new(Direction::Inbound, &path);
     for listener in listeners.all {
         let (accepting, inbound, path) = (accepting.clone(), inbound.clone(), Arc::clone(&path));
@@ -298,7 +299,7 @@ impl Accepting {
             return self.refuse(&stream, "connection_limit", "connection limit reached");
         };
         // A socket that cannot be tuned is gone; reading will tell.
-        let _ = tune(&stream);
+        let _ = tune(&stream, &KeepAlive::default());
         let open = self.metrics.open.begin(self.direction);
         let serving = serve(stream);
         self.tasks.spawn_quiet(async move {
@@ -353,7 +354,7 @@ pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// As Envoy's `idle_timeout` of its TCP proxy. A peer that vanished is found by TCP's keep-alive.
 pub const OPAQUE_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// More than [`crate::http::pool::IDLE_TIMEOUT`], for which other proxies keep connections.
+/// More than [`crate::http::pool::IDLE_TIMEOUT_LIMIT`], for which other proxies keep connections at most.
 pub const INBOUND_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// More than the pools of common HTTP clients keep connections for, so that the application closes
 /// first, as it would without a mesh.

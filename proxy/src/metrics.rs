@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::balance::ejection::Cause;
 use crate::http::grpc::GrpcStatus;
 use crate::http::respond::ProxyError;
 use crate::metrics::leased::LeasedFamily;
@@ -54,6 +55,10 @@ pub struct Metrics {
     pub memory_limit: Gauge,
     /// `heddle_protocol_detections_total`: what first bytes were found to be.
     pub detections: Family<DetectionLabels, Counter>,
+    /// `heddle_ejections_total`: times that an endpoint was left out since it failed.
+    pub ejections: LeasedFamily<EjectionLabels, Counter>,
+    /// `heddle_ejected_endpoints`: endpoints left out now.
+    pub ejected: LeasedFamily<BackendLabels, Gauge>,
 }
 
 /// Open connections of both directions: shown as a metric, and waited for when draining.
@@ -93,6 +98,7 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Arc<Self> {
         let metrics = Self::new();
         metrics.show(registry);
+        metrics.show_ejections(registry);
         Arc::new(metrics)
     }
 
@@ -114,6 +120,8 @@ impl Metrics {
             memory_used: Gauge::default(),
             memory_limit: Gauge::default(),
             detections: Family::default(),
+            ejections: LeasedFamily::new(Counter::default),
+            ejected: LeasedFamily::new(Gauge::default),
         }
     }
 
@@ -180,6 +188,19 @@ impl Metrics {
             "heddle_protocol_detections",
             "What the first bytes of connections were found to be",
             self.detections.clone(),
+        );
+    }
+
+    fn show_ejections(&self, registry: &mut Registry) {
+        registry.register(
+            "heddle_ejections",
+            "Times that an endpoint was left out since it failed",
+            self.ejections.family(),
+        );
+        registry.register(
+            "heddle_ejected_endpoints",
+            "Endpoints left out since they failed",
+            self.ejected.family(),
         );
     }
 
@@ -303,6 +324,41 @@ words! {
         /// To the side that opened the connection.
         ToClient = "to_client",
     }
+}
+
+words! {
+    /// Why an endpoint is left out.
+    EjectionReason {
+        /// Responses in a row that blame it.
+        Responses = "responses",
+        /// Connections in a row that could not be made, or broke.
+        Connections = "connections",
+    }
+}
+
+impl From<Cause> for EjectionReason {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Responses => Self::Responses,
+            Cause::Connections => Self::Connections,
+        }
+    }
+}
+
+/// Labels of `heddle_ejections_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EjectionLabels {
+    /// Whose endpoint it is.
+    pub backend: Arc<str>,
+    /// Why it was left out.
+    pub reason: EjectionReason,
+}
+
+/// Labels of `heddle_ejected_endpoints`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BackendLabels {
+    /// As in `heddle_http_requests_total`.
+    pub backend: Arc<str>,
 }
 
 /// Labels of `heddle_http_requests_total`.

@@ -8,15 +8,20 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
+use heddle_model::policy::KeepAlive;
 use heddle_runtime::logging::Chain;
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::hello::{Hello, peek};
+use http::HeaderMap;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::debug;
 
-use crate::balance::balancer::{Balancer, InFlight};
+use crate::balance::balancer::{Balancer, NotAdmitted};
+use crate::balance::ejection::Sign;
+use crate::balance::endpoint::InFlight;
+use crate::balance::set::{PickContext, Purpose};
 use crate::connect::{Dialer, Opened, Transport, reset_on_close};
 use crate::detect::{Verdict, detect, overdue};
 use crate::discovery::resolved::Resolved;
@@ -329,16 +334,27 @@ impl Outbound {
 
     /// Picks one of a backend's endpoints, and another if it cannot be connected to.
     async fn open(&self, call: &OutboundCall, balancer: Arc<Balancer>) -> Result<Backend, Refusal> {
+        let (purpose, own) = (Purpose::Connection, &self.dialer.own);
+        let key = balancer.key(&HeaderMap::new(), own);
         let mut tried = Vec::new();
         let mut last = None;
         for _attempt in 0..ATTEMPT_LIMIT {
-            let Some(endpoint) = balancer.pick(&tried, &mut rand::rng()) else { break };
             let label = || Arc::clone(balancer.label());
-            let in_flight = endpoint
-                .begin(self.dialer.settings.requests_per_endpoint)
-                .ok_or_else(|| Refusal::Overloaded(label()))?;
-            match self.dialer.endpoint(&endpoint.endpoint, InnerProtocol::Tcp).await {
+            let context = PickContext { tried: &tried, key, ..PickContext::first(purpose) };
+            let admitted = balancer.admit(&context, self.dialer.settings.requests_per_endpoint);
+            let in_flight = match admitted.await {
+                Ok(in_flight) => in_flight,
+                Err(NotAdmitted::NoOther) => break,
+                Err(NotAdmitted::NoEndpoint) => return Err(Refusal::NoEndpoint(label())),
+                Err(NotAdmitted::Overloaded) => return Err(Refusal::Overloaded(label())),
+                Err(NotAdmitted::QueueTimeout) => return Err(Refusal::QueueTimeout(label())),
+            };
+            let endpoint = Arc::clone(in_flight.endpoint());
+            let keep_alive = endpoint.backend().policy().keep_alive;
+            let opening = self.dialer.endpoint(&endpoint.endpoint, InnerProtocol::Tcp, &keep_alive);
+            match opening.await {
                 Ok(Opened { transport, .. }) => {
+                    endpoint.observe(Sign::GoodConnection, &self.dialer.metrics);
                     let labels = ConnectionLabels {
                         direction: Direction::Outbound,
                         service: Arc::clone(&call.service),
@@ -352,7 +368,7 @@ impl Outbound {
                 Err(error) => {
                     debug!(error = %Chain(&error), backend = %balancer.label(), "cannot connect");
                     if !error.is_local() {
-                        endpoint.mark_failing();
+                        endpoint.connection_failed(&self.dialer.metrics);
                     }
                     tried.push(endpoint.endpoint.address);
                     last = Some(error);
@@ -365,7 +381,8 @@ impl Outbound {
 
     async fn pass_through(&self, mut client: TcpStream, original: SocketAddr) {
         let carried = async {
-            let mut server = self.dialer.tcp(original).await.map_err(Refusal::Connect)?;
+            let mut server =
+                self.dialer.tcp(original, &KeepAlive::default()).await.map_err(Refusal::Connect)?;
             let labels = ConnectionLabels {
                 direction: Direction::Outbound,
                 service: "".into(),

@@ -29,6 +29,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::balance::balancer::Balancer;
+use crate::balance::locality::Place;
+use crate::balance::queue::{Slot, Slots};
 use crate::connect::Dialer;
 use crate::discovery::resolved::{
     Resolved, ResolvedBackend, ResolvedConnections, ResolvedRule, ResolvedService, Resolver,
@@ -53,8 +55,13 @@ pub(crate) fn plain(address: SocketAddr) -> Endpoint {
 
 pub(crate) fn balancer(name: &str, endpoints: Vec<Endpoint>) -> Arc<Balancer> {
     let balancer = Balancer::new(service(name));
-    balancer.update(endpoints);
+    balancer.update(EndpointSet { endpoints, ..EndpointSet::default() }, &Place::default());
     balancer
+}
+
+/// A slot of its own.
+pub(crate) fn slot() -> Slot {
+    Slots::new(1).try_take().unwrap()
 }
 
 /// A service with one rule for every request.
@@ -74,6 +81,7 @@ pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) 
             backends: backends.iter().map(resolve).collect(),
             missing_weight: rule.missing_weight,
             mirrors: Vec::new(),
+            session: None,
             timeouts: rule.timeouts,
             origin: rule.origin,
         })],

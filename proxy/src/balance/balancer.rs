@@ -1,35 +1,69 @@
-//! A backend's ready endpoints, with what is kept for each: its load, its pool, whether it failed a
-//! moment ago. Choosing among them is in p2c.rs.
+//! The entry to one backend: an endpoint for a request or connection, as soon as there is one and
+//! what may be under way allows it. Its endpoints and policy are swapped while requests go on; which
+//! endpoint is picked is in set.rs.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use heddle_model::endpoint::Endpoint;
+use heddle_model::endpoint::{Endpoint, EndpointSet};
+use heddle_model::identity::PodUid;
 use heddle_model::names::ServicePort;
-use parking_lot::Mutex;
+use heddle_model::policy::{BackendPolicy, Balance, SessionPersistence};
+use heddle_runtime::clock;
+use http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use rand::Rng;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::balance::p2c;
-use crate::http::pool::Pool;
+use crate::balance::backend::BackendState;
+use crate::balance::endpoint::{BalancedEndpoint, InFlight};
+use crate::balance::hash;
+use crate::balance::locality::Place;
+use crate::balance::queue::{Slot, Slots};
+use crate::balance::round_robin::RoundRobin;
+use crate::balance::session::Session;
+use crate::balance::set::{PickContext, Purpose, Set};
 use crate::metrics::leased::HeldSeries;
-use crate::metrics::{
-    ConnectionLabels, Direction, DurationLabels, Metrics, RequestLabels, RequestOutcome,
-};
+use crate::metrics::{ConnectionLabels, Direction, DurationLabels, Metrics};
 
 /// The endpoints of one backend. Readers never wait for an update.
 pub struct Balancer {
-    label: Arc<str>,
-    endpoints: ArcSwap<Vec<Arc<BalancedEndpoint>>>,
+    state: Arc<BackendState>,
+    set: ArcSwap<Set>,
+    turns: RoundRobin,
+    presence: watch::Sender<Presence>,
     durations: HeldSeries<DurationLabels, Histogram>,
     connections: HeldSeries<ConnectionLabels, Counter>,
+}
+
+/// Whether there are endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Some,
+    None { since: Instant },
+}
+
+/// Why there is no endpoint for a request or connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// All were tried.
+    #[error("every endpoint was tried")]
+    NoOther,
+    /// There is none, and has been none for long.
+    #[error("no endpoint is ready")]
+    NoEndpoint,
+    /// As much is under way, and as many wait, as may.
+    #[error("as much is under way, and as many wait, as may")]
+    Overloaded,
+    /// It has waited for as long as it may.
+    #[error("nothing under way has ended in time")]
+    QueueTimeout,
 }
 
 impl Balancer {
@@ -40,9 +74,12 @@ impl Balancer {
 
     /// The same for what is no service, under this name in logs and metrics.
     pub fn labelled(label: Arc<str>) -> Arc<Self> {
+        let policy = Arc::new(BackendPolicy::default());
         Arc::new(Self {
-            label,
-            endpoints: ArcSwap::default(),
+            state: BackendState::new(label),
+            set: ArcSwap::from_pointee(Set::new(Vec::new(), policy, &Place::default())),
+            turns: RoundRobin::new(&mut rand::rng()),
+            presence: watch::Sender::new(Presence::None { since: Instant::now() }),
             durations: HeldSeries::default(),
             connections: HeldSeries::default(),
         })
@@ -50,54 +87,216 @@ impl Balancer {
 
     /// The backend's name in logs and metrics.
     pub fn label(&self) -> &Arc<str> {
-        &self.label
+        &self.state.label
     }
 
-    /// Replaces the endpoints. Those that stay (the same address, peer and pod) keep load and pool;
-    /// the connections of others end when their last request does.
-    pub fn update(&self, endpoints: Vec<Endpoint>) {
-        let before = self.endpoints.load();
+    /// How the endpoints are used.
+    pub fn policy(&self) -> Arc<BackendPolicy> {
+        Arc::clone(&self.state.policy())
+    }
+
+    /// Replaces the endpoints and how they are used from `own` place. Those that stay (the same
+    /// address, peer and pod) keep all that is known of them; the connections of others end when
+    /// their last request does.
+    pub fn update(&self, set: EndpointSet, own: &Place) {
+        let EndpointSet { endpoints, policy } = set;
+        let before = self.set.load();
         let known: HashMap<SocketAddr, &Arc<BalancedEndpoint>> =
-            before.iter().map(|endpoint| (endpoint.endpoint.address, endpoint)).collect();
+            before.endpoints.iter().map(|known| (known.endpoint.address, known)).collect();
+        let kept = |endpoint: &Endpoint| {
+            known.get(&endpoint.address).copied().filter(|kept| {
+                kept.endpoint.peer == endpoint.peer && kept.endpoint.pod == endpoint.pod
+            })
+        };
+        // All that begin together are equally cold.
+        let warms_up = !before.endpoints.is_empty();
+        let is_kept = |address: SocketAddr| {
+            endpoints.iter().any(|one| one.address == address && kept(one).is_some())
+        };
+        self.state.set_endpoints(endpoints.len(), is_kept);
         let after = endpoints
             .into_iter()
-            .map(|endpoint| {
-                let kept = known.get(&endpoint.address).filter(|kept| {
-                    kept.endpoint.peer == endpoint.peer && kept.endpoint.pod == endpoint.pod
-                });
-                match kept {
-                    Some(kept) => Arc::clone(kept),
-                    None => BalancedEndpoint::new(endpoint, Arc::clone(&self.label)),
-                }
+            .map(|endpoint| match kept(&endpoint) {
+                Some(kept) => Arc::clone(kept),
+                None => BalancedEndpoint::new(endpoint, Arc::clone(&self.state), warms_up),
             })
             .collect();
-        self.endpoints.store(Arc::new(after));
+        self.replace(after, Arc::new(policy), own);
+    }
+
+    /// The proxy's own place has become known, or has changed.
+    pub fn move_to(&self, own: &Place) {
+        let set = self.set.load();
+        self.replace(set.endpoints.clone(), Arc::clone(set.policy()), own);
+    }
+
+    fn replace(&self, after: Vec<Arc<BalancedEndpoint>>, policy: Arc<BackendPolicy>, own: &Place) {
+        let is_empty = after.is_empty();
+        self.state.set_policy(Arc::clone(&policy));
+        self.set.store(Arc::new(Set::new(after, policy, own)));
+        self.presence.send_if_modified(|presence| {
+            let next = match (is_empty, *presence) {
+                (false, _) => Presence::Some,
+                (true, Presence::Some) => Presence::None { since: Instant::now() },
+                (true, none @ Presence::None { .. }) => none,
+            };
+            std::mem::replace(presence, next) != next
+        });
     }
 
     /// How many endpoints there are.
     pub fn len(&self) -> usize {
-        self.endpoints.load().len()
+        self.set.load().endpoints.len()
     }
 
     /// Whether there is no endpoint.
     pub fn is_empty(&self) -> bool {
-        self.endpoints.load().is_empty()
+        self.set.load().endpoints.is_empty()
     }
 
-    /// An endpoint other than those that were tried. Those that failed a moment ago are taken only
-    /// if there is no better one: refusing all of them would turn one failure into many.
+    /// What ties a request to one endpoint by its hash, if the policy has it so. `own` is the
+    /// calling workload's pod.
+    pub fn key(&self, headers: &HeaderMap, own: &PodUid) -> Option<u64> {
+        match &self.state.policy().balance {
+            Balance::ConsistentHash(of) => hash::key(of, headers, own),
+            Balance::PeakEwma { .. } | Balance::RoundRobin | Balance::Random => None,
+        }
+    }
+
+    /// The session of a request; `of_route` goes before the policy's. `None`: sessions are not kept.
+    pub fn session(
+        &self,
+        of_route: Option<Arc<SessionPersistence>>,
+        headers: &HeaderMap,
+    ) -> Option<Session> {
+        let rules = of_route.or_else(|| self.set.load().session().cloned())?;
+        Some(Session::of(rules, headers, clock::now()))
+    }
+
+    /// Whether the endpoint of a session is here.
+    pub fn holds(&self, session: &Session) -> bool {
+        let is_it = |one: &Arc<BalancedEndpoint>| session.endpoint() == Some(one.number());
+        self.set.load().endpoints.iter().any(is_it)
+    }
+
+    /// An endpoint, whatever is under way. See [`Set::pick`].
     pub fn pick(
         &self,
-        tried: &[SocketAddr],
+        context: &PickContext<'_>,
         random: &mut impl Rng,
     ) -> Option<Arc<BalancedEndpoint>> {
-        let endpoints = self.endpoints.load();
-        let now = Instant::now();
-        let cost = |index: usize| {
-            let candidate = endpoints.get(index)?;
-            (!tried.contains(&candidate.endpoint.address)).then(|| candidate.cost(now))
+        self.set.load().pick(context, &self.turns, random).cloned()
+    }
+
+    /// An endpoint, as soon as there is one and the policy's limits allow for more; `limit` is for
+    /// the endpoint alone. Cancel safe: the place in the queue is lost.
+    pub async fn admit(
+        &self,
+        context: &PickContext<'_>,
+        limit: usize,
+    ) -> Result<InFlight, NotAdmitted> {
+        let slots = self.slots(context.purpose);
+        if !self.is_empty()
+            && let Some(slot) = slots.try_take()
+        {
+            return self.begin(slot, context, limit);
+        }
+        // Who was tried and has gone had better be told of.
+        if self.is_empty() && !context.tried.is_empty() {
+            return Err(NotAdmitted::NoOther);
+        }
+        Box::pin(self.admit_later(slots, context, limit)).await
+    }
+
+    async fn admit_later(
+        &self,
+        slots: &Arc<Slots>,
+        context: &PickContext<'_>,
+        limit: usize,
+    ) -> Result<InFlight, NotAdmitted> {
+        let patience = self.state.policy().limits.pending_timeout;
+        if let Presence::None { since } = *self.presence.borrow()
+            && since.elapsed() >= patience
+        {
+            return Err(NotAdmitted::NoEndpoint);
+        }
+        let wanted = match context.purpose {
+            Purpose::Request => None,
+            Purpose::Connection => Some(self.want_connection()),
         };
-        endpoints.get(p2c::pick(endpoints.len(), cost, random)?).cloned()
+        let admitted = self.wait(async {
+            let mut presence = self.presence.subscribe();
+            // The sender is ours.
+            let _ = presence.wait_for(|presence| *presence == Presence::Some).await;
+            slots.take().await
+        });
+        let slot = admitted.await.map_err(|refused| match refused {
+            NotAdmitted::QueueTimeout if self.is_empty() => NotAdmitted::NoEndpoint,
+            NotAdmitted::QueueTimeout
+            | NotAdmitted::NoEndpoint
+            | NotAdmitted::NoOther
+            | NotAdmitted::Overloaded => refused,
+        })?;
+        drop(wanted);
+        self.begin(slot, context, limit)
+    }
+
+    /// One more connection for requests. If there are as many as may be, an idle one makes room.
+    pub async fn connection(&self) -> Result<Slot, NotAdmitted> {
+        if let Some(slot) = self.state.connections.try_take() {
+            return Ok(slot);
+        }
+        let _wanted = self.want_connection();
+        Box::pin(self.wait(self.state.connections.take())).await
+    }
+
+    /// While this is held, connections are closed after use.
+    fn want_connection(&self) -> Option<crate::balance::queue::Waiter<'_>> {
+        let wanted = self.state.connections_wanted.enter(usize::MAX);
+        self.set.load().endpoints.iter().any(|endpoint| endpoint.pool.close_idle());
+        wanted
+    }
+
+    /// In the queue, if there is room, and for as long as the policy allows.
+    async fn wait<T>(&self, waited_for: impl Future<Output = T>) -> Result<T, NotAdmitted> {
+        let limits = self.state.policy().limits;
+        if limits.pending_timeout.is_zero() {
+            return Err(NotAdmitted::Overloaded);
+        }
+        let pending = usize::try_from(limits.pending).unwrap_or(usize::MAX);
+        let _place = self.state.queue.enter(pending).ok_or(NotAdmitted::Overloaded)?;
+        tokio::time::timeout(limits.pending_timeout, waited_for)
+            .await
+            .map_err(|_elapsed| NotAdmitted::QueueTimeout)
+    }
+
+    fn begin(
+        &self,
+        slot: Slot,
+        context: &PickContext<'_>,
+        limit: usize,
+    ) -> Result<InFlight, NotAdmitted> {
+        let endpoint = self.pick(context, &mut rand::rng()).ok_or(NotAdmitted::NoOther)?;
+        endpoint.begin(slot, limit).ok_or(NotAdmitted::Overloaded)
+    }
+
+    fn slots(&self, purpose: Purpose) -> &Arc<Slots> {
+        match purpose {
+            Purpose::Request => &self.state.requests,
+            Purpose::Connection => &self.state.connections,
+        }
+    }
+
+    /// A request is sent for the first time: it adds to what may be repeated.
+    pub fn count_request(&self, now: Instant) {
+        let rules = self.state.policy().retry_budget;
+        self.state.budget.count_request(&rules, self.state.since_born(now));
+    }
+
+    /// Whether a request may be repeated; if so, that is used up.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        let rules = self.state.policy().retry_budget;
+        self.state.budget.may_retry(&rules, self.state.since_born(now))
     }
 
     /// Where the durations of requests to this backend are observed.
@@ -113,7 +312,7 @@ impl Balancer {
             || DurationLabels {
                 direction,
                 service: Arc::clone(service),
-                backend: Arc::clone(&self.label),
+                backend: Arc::clone(self.label()),
             },
         )
     }
@@ -128,256 +327,9 @@ impl Balancer {
 
 impl fmt::Debug for Balancer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Balancer").field("label", &self.label).finish_non_exhaustive()
+        f.debug_struct("Balancer").field("label", self.label()).finish_non_exhaustive()
     }
 }
-
-/// One endpoint of one backend.
-pub struct BalancedEndpoint {
-    /// Where it is and who must answer there.
-    pub endpoint: Endpoint,
-    /// Connections to it that can be used again.
-    pub pool: Pool,
-    backend: Arc<str>,
-    pod: Arc<str>,
-    in_flight: AtomicUsize,
-    failed_at: Mutex<Option<Instant>>,
-    unreachable_at: Mutex<Option<Instant>>,
-    requests: HeldSeries<RequestLabels, Counter>,
-}
-
-impl BalancedEndpoint {
-    fn new(endpoint: Endpoint, backend: Arc<str>) -> Arc<Self> {
-        Arc::new(Self {
-            pod: endpoint.pod.as_str().into(),
-            endpoint,
-            pool: Pool::default(),
-            backend,
-            in_flight: AtomicUsize::new(0),
-            failed_at: Mutex::new(None),
-            unreachable_at: Mutex::new(None),
-            requests: HeldSeries::default(),
-        })
-    }
-
-    /// The backend's name.
-    pub fn backend(&self) -> &Arc<str> {
-        &self.backend
-    }
-
-    /// Takes on one more request or connection; `None` if it has `limit` of them.
-    pub fn begin(self: &Arc<Self>, limit: usize) -> Option<InFlight> {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let in_flight = InFlight(Arc::clone(self));
-        (before < limit).then_some(in_flight)
-    }
-
-    /// Requests and connections that it has.
-    pub fn load(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// There is reason to think that it does not work: for a short time others are preferred.
-    pub fn mark_failing(&self) {
-        *self.failed_at.lock() = Some(Instant::now());
-    }
-
-    /// It could not be connected to. That is more than reason to think so: whoever waits for the
-    /// same connection has failed too.
-    pub fn mark_unreachable(&self) {
-        self.mark_failing();
-        *self.unreachable_at.lock() = Some(Instant::now());
-    }
-
-    /// Whether it could not be connected to since `instant`.
-    pub fn was_unreachable_since(&self, instant: Instant) -> bool {
-        self.unreachable_at.lock().is_some_and(|failed| failed >= instant)
-    }
-
-    /// Whether others are preferred.
-    pub fn is_failing(&self, now: Instant) -> bool {
-        self.failed_at.lock().is_some_and(|failed| now.duration_since(failed) < FAILING_FOR)
-    }
-
-    fn cost(&self, now: Instant) -> u64 {
-        let load = u64::try_from(self.load()).unwrap_or(u64::MAX);
-        if self.is_failing(now) { load.saturating_add(FAILING_COST) } else { load }
-    }
-
-    /// Counts a request that was answered by this endpoint.
-    pub fn count_request(
-        &self,
-        metrics: &Metrics,
-        direction: Direction,
-        service: &Arc<str>,
-        outcome: RequestOutcome,
-    ) {
-        let RequestOutcome { status, grpc_status, tls } = outcome;
-        let is_it = |labels: &RequestLabels| {
-            labels.status == status
-                && labels.grpc_status == grpc_status
-                && labels.service == *service
-                && labels.direction == direction
-                && labels.tls == tls
-        };
-        let make = || RequestLabels {
-            direction,
-            service: Arc::clone(service),
-            backend: Arc::clone(&self.backend),
-            backend_pod: Arc::clone(&self.pod),
-            status,
-            grpc_status,
-            tls,
-        };
-        self.requests.metric(&metrics.requests, is_it, make).inc();
-    }
-}
-
-impl fmt::Debug for BalancedEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BalancedEndpoint").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
-/// One request or connection that an endpoint has; its load until it is dropped.
-#[derive(Debug)]
-pub struct InFlight(Arc<BalancedEndpoint>);
-
-impl InFlight {
-    /// Whose load it is.
-    pub fn endpoint(&self) -> &Arc<BalancedEndpoint> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Long enough for a readiness probe to notice, short enough not to miss a restart.
-const FAILING_FOR: Duration = Duration::from_secs(3);
-/// More than any load.
-const FAILING_COST: u64 = 1 << 32;
 
 #[cfg(test)]
-mod tests {
-    use heddle_model::endpoint::ExpectedPeer;
-    use rand::SeedableRng;
-    use rand::rngs::SmallRng;
-
-    use super::*;
-    use crate::http::grpc::GrpcStatus;
-    use crate::metrics::Protection;
-
-    fn endpoint(number: u8, pod: &str) -> Endpoint {
-        Endpoint {
-            address: ([10, 0, 0, number], 80).into(),
-            peer: ExpectedPeer::Plaintext,
-            zone: String::new(),
-            node: String::new(),
-            pod: pod.to_owned(),
-        }
-    }
-
-    fn balancer(endpoints: Vec<Endpoint>) -> Arc<Balancer> {
-        let balancer = Balancer::labelled("default/api:80".into());
-        balancer.update(endpoints);
-        balancer
-    }
-
-    fn random() -> SmallRng {
-        SmallRng::seed_from_u64(3)
-    }
-
-    #[test]
-    fn an_endpoint_that_stays_keeps_its_load() {
-        let balancer = balancer(vec![endpoint(1, "a")]);
-        let kept = balancer.pick(&[], &mut random()).unwrap();
-        let _in_flight = kept.begin(10).unwrap();
-        balancer.update(vec![endpoint(2, "b"), endpoint(1, "a")]);
-        for _ in 0..20 {
-            let chosen = balancer.pick(&[], &mut random()).unwrap();
-            assert_eq!(chosen.endpoint.pod, "b", "the one without load");
-        }
-    }
-
-    #[test]
-    fn another_pod_at_the_same_address_inherits_nothing() {
-        let balancer = balancer(vec![endpoint(1, "a")]);
-        let before = balancer.pick(&[], &mut random()).unwrap();
-        balancer.update(vec![endpoint(1, "b")]);
-        let after = balancer.pick(&[], &mut random()).unwrap();
-        assert!(!Arc::ptr_eq(&before, &after));
-    }
-
-    #[test]
-    fn what_was_tried_is_not_picked_again() {
-        let balancer = balancer(vec![endpoint(1, "a"), endpoint(2, "b")]);
-        let first = balancer.pick(&[], &mut random()).unwrap().endpoint.address;
-        let second = balancer.pick(&[first], &mut random()).unwrap().endpoint.address;
-        assert_ne!(first, second);
-        assert!(balancer.pick(&[first, second], &mut random()).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_failed_is_avoided_for_a_while() {
-        let balancer = balancer(vec![endpoint(1, "a"), endpoint(2, "b")]);
-        let failed = balancer.pick(&[], &mut random()).unwrap();
-        failed.mark_failing();
-        let mut random = random();
-        let mut picks = |count: usize| {
-            let is_failed =
-                |_| balancer.pick(&[], &mut random).unwrap().endpoint == failed.endpoint;
-            (0..count).map(is_failed).filter(|is_failed| *is_failed).count()
-        };
-        assert_eq!(picks(50), 0);
-        tokio::time::advance(FAILING_FOR).await;
-        assert!(picks(50) > 0);
-    }
-
-    #[test]
-    fn series_of_an_endpoint_that_is_gone_are_removed() {
-        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        let balancer = balancer(vec![endpoint(1, "a"), endpoint(2, "b")]);
-        let service = "default/api:80".into();
-        for address in [[10, 0, 0, 1], [10, 0, 0, 2]] {
-            let others = [endpoint(if address[3] == 1 { 2 } else { 1 }, "").address];
-            let chosen = balancer.pick(&others, &mut random()).unwrap();
-            let outcome = RequestOutcome {
-                status: 200,
-                grpc_status: GrpcStatus::NotGrpc,
-                tls: Protection::Mutual,
-            };
-            chosen.count_request(&metrics, Direction::Outbound, &service, outcome);
-            chosen.count_request(&metrics, Direction::Outbound, &service, outcome);
-        }
-        let count = |pod: &str| {
-            let labels = RequestLabels {
-                direction: Direction::Outbound,
-                service: Arc::clone(&service),
-                backend: Arc::clone(balancer.label()),
-                backend_pod: pod.into(),
-                status: 200,
-                grpc_status: GrpcStatus::NotGrpc,
-                tls: Protection::Mutual,
-            };
-            metrics.requests.family().get(&labels).map(|counter| counter.get())
-        };
-        assert_eq!((count("a"), count("b")), (Some(2), Some(2)));
-        balancer.update(vec![endpoint(2, "b")]);
-        assert_eq!((count("a"), count("b")), (None, Some(2)));
-    }
-
-    #[test]
-    fn load_is_bounded() {
-        let balancer = balancer(vec![endpoint(1, "a")]);
-        let only = balancer.pick(&[], &mut random()).unwrap();
-        let first = only.begin(1);
-        assert!(first.is_some());
-        assert!(only.begin(1).is_none());
-        drop(first);
-        assert!(only.begin(1).is_some());
-    }
-}
+mod tests;

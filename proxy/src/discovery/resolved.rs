@@ -10,12 +10,17 @@ use heddle_model::destination::{EndpointDestination, ServiceDestination};
 use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
 use heddle_model::filter::{Fraction, HttpFilter};
 use heddle_model::names::{Port, Protocol, ServiceName, ServicePort};
+use heddle_model::policy::SessionPersistence;
 use heddle_model::route::{
     ConnectionRule, Hostname, HttpRule, RuleOrigin, Timeouts, WeightedBackend,
 };
+use heddle_runtime::clock;
+use http::HeaderMap;
 use rand::Rng;
 
 use crate::balance::balancer::Balancer;
+use crate::balance::locality::Place;
+use crate::balance::session::Session;
 use crate::balance::weighted;
 use crate::discovery::state::Meaning;
 use crate::http::filter::Filters;
@@ -63,6 +68,9 @@ pub struct ResolvedRule {
     pub missing_weight: u32,
     /// Who gets copies, whichever backend is picked.
     pub mirrors: Vec<ResolvedMirror>,
+    /// How requests of one client stay with one endpoint, and so with its backend; `None`: as each
+    /// backend's policy has it.
+    pub session: Option<Arc<SessionPersistence>>,
     /// Limits on time.
     pub timeouts: Timeouts,
     /// The object it came from.
@@ -78,6 +86,14 @@ impl ResolvedRule {
     /// Whether something is done to responses, at least to those of one backend.
     pub fn changes_responses(&self) -> bool {
         self.all_filters().any(Filters::change_responses)
+    }
+
+    /// The index of the backend that the request's session is with, if the rule keeps sessions and
+    /// still sends something there.
+    pub fn backend_of_session(&self, headers: &HeaderMap) -> Option<usize> {
+        let session = Session::of(Arc::clone(self.session.as_ref()?), headers, clock::now());
+        let is_it = |one: &ResolvedBackend| one.weight > 0 && one.balancer.holds(&session);
+        self.backends.iter().position(is_it)
     }
 
     fn all_filters(&self) -> impl Iterator<Item = &Filters> {
@@ -171,6 +187,8 @@ pub struct ResolvedEndpoint {
 pub struct Resolver {
     services: HashMap<ServicePort, Arc<Balancer>>,
     pods: HashMap<SocketAddr, (ServicePort, Arc<Balancer>)>,
+    /// Where the own workload runs.
+    own: Place,
 }
 
 impl Resolver {
@@ -190,16 +208,26 @@ impl Resolver {
         resolved
     }
 
+    /// Where the own workload runs: endpoints that are close may be preferred.
+    pub fn set_place(&mut self, own: Place) {
+        if own != self.own {
+            self.own = own;
+            for balancer in self.services.values() {
+                balancer.move_to(&self.own);
+            }
+        }
+    }
+
     /// All endpoints of a service's port.
     pub fn update(&mut self, service: &ServicePort, set: EndpointSet) {
-        self.balancer(service).update(set.endpoints);
+        self.balancer(service).update(set, &self.own);
     }
 
     /// Endpoints that are not held any more. A destination that still refers to them keeps its
     /// balancer, emptied, so that it is filled again should they return.
     pub fn remove(&mut self, service: &ServicePort) {
         if let Entry::Occupied(entry) = self.services.entry(service.clone()) {
-            entry.get().update(Vec::new());
+            entry.get().update(EndpointSet::default(), &self.own);
             if Arc::strong_count(entry.get()) == 1 {
                 entry.remove();
             }
@@ -252,6 +280,7 @@ impl Resolver {
             backends,
             missing_weight: rule.missing_weight,
             mirrors: self.mirrors(&rule.filters),
+            session: rule.session.map(Arc::new),
             timeouts: rule.timeouts,
             origin: rule.origin,
         }
@@ -289,7 +318,8 @@ impl Resolver {
             Some((known, balancer)) if *known == backend => Arc::clone(balancer),
             Some(_) | None => Balancer::new(backend.clone()),
         };
-        balancer.update(vec![endpoint]);
+        balancer
+            .update(EndpointSet { endpoints: vec![endpoint], ..EndpointSet::default() }, &self.own);
         self.pods.insert(address, (backend, Arc::clone(&balancer)));
         Resolved::Endpoint(Arc::new(ResolvedEndpoint { balancer, protocol, service }))
     }
@@ -326,4 +356,48 @@ fn stand_in(endpoint: &Endpoint) -> Option<ServicePort> {
     };
     let port = Port::new(endpoint.address.port())?;
     Some(ServicePort { service: ServiceName { namespace, name }, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use heddle_model::policy::{BackendPolicy, Balance, Locality, Preference};
+
+    use super::*;
+    use crate::balance::set::{PickContext, Purpose};
+    use crate::testing::{plain, service};
+
+    fn zoned(number: u8, zone: &str) -> Endpoint {
+        Endpoint { zone: zone.to_owned(), ..plain(([10, 0, 0, number], 80).into()) }
+    }
+
+    fn zones(balancer: &Balancer) -> BTreeSet<String> {
+        let mut random = rand::rng();
+        let mut pick = || balancer.pick(&PickContext::first(Purpose::Request), &mut random);
+        (0..20).map(|_pick| pick().unwrap().endpoint.zone.clone()).collect()
+    }
+
+    #[test]
+    fn a_policy_comes_with_the_endpoints_and_the_own_zone_in_any_order() {
+        let locality = Locality { preference: Preference::SameZone, ..Locality::default() };
+        let balance = Balance::RoundRobin;
+        let policy = BackendPolicy { balance, locality, ..BackendPolicy::default() };
+        let endpoints = vec![zoned(1, "a"), zoned(2, "b"), zoned(3, "b")];
+        let set = EndpointSet { endpoints, policy };
+        let own = |zone: &str| Place { zone: zone.to_owned(), node: String::new() };
+        let of = |zones: &[&str]| zones.iter().map(|zone| (*zone).to_owned()).collect();
+
+        let mut resolver = Resolver::default();
+        let balancer = resolver.balancer(&service("api"));
+        resolver.update(&service("api"), set.clone());
+        assert_eq!(zones(&balancer), of(&["a", "b"]), "it is not known where we are");
+        resolver.set_place(own("a"));
+        assert_eq!(zones(&balancer), of(&["a"]));
+        resolver.set_place(own("b"));
+        assert_eq!(zones(&balancer), of(&["b"]));
+
+        resolver.update(&service("other"), set);
+        assert_eq!(zones(&resolver.balancer(&service("other"))), of(&["b"]));
+    }
 }

@@ -12,6 +12,7 @@ use heddle_model::workload::Workload;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::balance::rate_limit::RateLimits;
 use crate::discovery::resolved::Resolved;
 
 /// The readers' side. Clones share it.
@@ -54,6 +55,7 @@ struct Shared {
     /// nobody did and drop it, one after the other. It is taken once per connection.
     destinations: RwLock<HashMap<SocketAddr, Known>>,
     workload: ArcSwapOption<Workload>,
+    rate_limits: Arc<RateLimits>,
 }
 
 struct Known {
@@ -92,6 +94,11 @@ impl Store {
     /// The own workload; `None`: not received yet, so that everything is to be denied.
     pub fn workload(&self) -> Option<Arc<Workload>> {
         self.shared.workload.load_full()
+    }
+
+    /// How many requests the own workload takes, by now and from now on.
+    pub fn rate_limits(&self) -> Arc<RateLimits> {
+        Arc::clone(&self.shared.rate_limits)
     }
 }
 
@@ -132,6 +139,7 @@ impl StoreWriter {
 
     /// Shows readers the own workload.
     pub fn set_workload(&self, workload: Workload) {
+        self.shared.rate_limits.set(&workload.rate_limits);
         self.shared.workload.store(Some(Arc::new(workload)));
     }
 }
@@ -156,3 +164,41 @@ impl Known {
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many asks wait for the writer; further ones wait for room.
 const ASK_LIMIT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use heddle_model::policy::{RateLimit, RateLimitScope};
+    use heddle_model::workload::InboundMode;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn rate_limits_follow_the_workload() {
+        let (store, writer, _asks) = channel();
+        let limits = store.rate_limits();
+        let workload = |rate_limits| Workload {
+            namespace: "default".to_owned(),
+            name: "api-0".to_owned(),
+            pod_uid: "u1".parse().unwrap(),
+            inbound_mode: InboundMode::Strict,
+            ports: Vec::new(),
+            rate_limits,
+            zone: String::new(),
+            node: String::new(),
+        };
+        let one = RateLimit {
+            port: None,
+            requests: 1,
+            interval: Duration::from_secs(60),
+            burst: 1,
+            scope: RateLimitScope::Workload,
+        };
+        let take = || limits.take(80, None, Instant::now()).is_ok();
+        assert!(take() && take(), "there is no limit yet");
+        writer.set_workload(workload(vec![one]));
+        assert!(take() && !take());
+        writer.set_workload(workload(Vec::new()));
+        assert!(take());
+    }
+}

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use crate::balance::locality::Place;
 use crate::discovery::metrics::{DiscoveryMetrics, UpdateOutcome};
 use crate::discovery::resolved::{Resolved, Resolver};
 use crate::discovery::state::{Agreement, Change, Outcome, State, Subscription};
@@ -216,6 +217,8 @@ impl Writer {
         match change {
             Change::None => {}
             Change::Workload(workload) => {
+                let (zone, node) = (workload.zone.clone(), workload.node.clone());
+                self.resolver.set_place(Place { zone, node });
                 self.store.set_workload(workload);
                 self.readiness.set_ready(READY_CONDITION);
             }

@@ -14,22 +14,23 @@ use hyper::ext::Protocol;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::balance::balancer::{BalancedEndpoint, InFlight};
+use crate::balance::balancer::Balancer;
+use crate::balance::ejection::Sign;
+use crate::balance::endpoint::{BalancedEndpoint, InFlight};
 use crate::connect::{ConnectError, Dialer};
 use crate::http::body::{Body, BodyError};
 use crate::http::breaker::Breaker;
 use crate::http::gate::response::{self, Fault};
 use crate::http::headers::Caller;
-use crate::http::pool::{
-    Exchange, HeldConnection, Http1Connection, Http2Connection, IDLE_TIMEOUT, StreamPlace,
-};
+use crate::http::pool::{Exchange, HeldConnection, Http1Connection, Http2Connection, StreamPlace};
 use crate::http::upgrade::{End, Tunnelled};
 use crate::http::{HttpVersion, client, expect, headers};
-use crate::metrics::Protection;
+use crate::metrics::{Metrics, Protection};
 
 /// One attempt at one endpoint.
 pub(super) struct Attempt<'a> {
     pub(super) dialer: &'a Dialer,
+    pub(super) backend: &'a Balancer,
     pub(super) endpoint: &'a Arc<BalancedEndpoint>,
     pub(super) version: HttpVersion,
     /// How long it may take, the response's body included.
@@ -68,6 +69,30 @@ pub(super) enum Unanswered {
     NotTaken,
     /// The backend took longer than one attempt may.
     TooLate { limit: Duration },
+}
+
+impl Unanswered {
+    /// Tells what it means for the endpoint's health.
+    pub(super) fn tell_of(&self, endpoint: &BalancedEndpoint, metrics: &Metrics) {
+        if let Some(sign) = self.sign() {
+            endpoint.observe(sign, metrics);
+        }
+    }
+
+    fn sign(&self) -> Option<Sign> {
+        match self {
+            // Whoever tried to connect before has told of it.
+            Self::NotConnected { error: ConnectError::FailedBefore { .. }, .. } => None,
+            Self::NotConnected { error, .. } if error.is_local() => None,
+            Self::NotConnected { .. } | Self::Lost(Lost { again: None, .. }) => {
+                Some(Sign::BadConnection)
+            }
+            Self::Ambiguous { .. } | Self::TooLate { .. } => Some(Sign::BadResponse),
+            // A connection that has been idle is closed at any time.
+            Self::NotSent { .. } | Self::Lost(Lost { again: Some(_), .. }) => None,
+            Self::NotAllThere { .. } | Self::NotTaken => None,
+        }
+    }
 }
 
 pub(super) struct Lost {
@@ -115,20 +140,19 @@ impl Attempt<'_> {
             Some(_) => None,
             None => self.endpoint.pool.take_http1(Instant::now(), self.idle_limit(&request)),
         };
-        let is_new = used.is_none();
         let connected = match used {
-            Some(connection) => Ok(connection),
+            Some(connection) => Ok((connection, false)),
             None => self.connected(self.new_http1()).await,
         };
-        let mut connection = match connected {
-            Ok(connection) => connection,
+        let (mut connection, is_new) = match connected {
+            Ok(found) => found,
             Err(error) => return Err(Unanswered::NotConnected { request, error }.into()),
         };
         let again = self.copy_for_repeating(&request, is_new);
         let is_connect = request.method() == Method::CONNECT;
         let asked = headers::wants_tunnel(&request);
         expect::ask_backend(&mut request);
-        match self.in_time(connection.sender.try_send_request(request)).await? {
+        match self.exchange(connection.sender.try_send_request(request)).await? {
             Ok(response) => match response::judge(&response, asked) {
                 Err(fault) => Err(Unanswered::Ambiguous { fault }.into()),
                 Ok(()) if agrees(&response, is_connect) => {
@@ -154,7 +178,7 @@ impl Attempt<'_> {
         }
         let again = self.copy_for_repeating(&request, is_new);
         let is_connect = request.method() == Method::CONNECT;
-        match self.in_time(connection.sender.try_send_request(request)).await? {
+        match self.exchange(connection.sender.try_send_request(request)).await? {
             Ok(response) if is_connect && response.status().is_success() => {
                 Ok(agreed(response, Breaker::default(), Tunnelled::new(in_flight, Some(place))))
             }
@@ -167,11 +191,24 @@ impl Attempt<'_> {
         }
     }
 
-    async fn new_http1(&self) -> Result<Http1Connection, ConnectError> {
+    /// A new connection; or, if no other may be opened, one that comes back in time. The second says
+    /// whether it is new.
+    async fn new_http1(&self) -> Result<(Http1Connection, bool), ConnectError> {
+        let handed_over = async {
+            let mut connection = self.endpoint.pool.wait_http1().await.ok()?;
+            connection.sender.ready().await.ok().map(|()| connection)
+        };
+        let slot = tokio::select! {
+            biased;
+            // Usually there is one, and nothing is waited for.
+            slot = self.backend.connection() => slot,
+            Some(connection) = handed_over => return Ok((connection, false)),
+        };
+        let slot = slot.map_err(|_refused| ConnectError::TooMany)?;
         let connecting = Connecting::begin(self.endpoint);
-        let opened = client::http1(self.dialer, self.endpoint).await;
+        let opened = client::http1(self.dialer, self.endpoint, slot).await;
         connecting.end();
-        opened
+        opened.map(|connection| (connection, true))
     }
 
     /// A shared connection, or a new one, which is then shared. The third says whether it is new.
@@ -189,8 +226,13 @@ impl Attempt<'_> {
         if let Some((connection, place)) = pool.take_http2(Instant::now(), self.closed_at) {
             return Ok((connection, place, false));
         }
+        let slot = self.backend.connection().await.map_err(|_refused| {
+            // Those who wait for their turn have waited as long.
+            self.endpoint.fail_waiting();
+            ConnectError::TooMany
+        })?;
         let connecting = Connecting::begin(self.endpoint);
-        let opened = client::http2(self.dialer, self.endpoint).await;
+        let opened = client::http2(self.dialer, self.endpoint, slot).await;
         connecting.end();
         let connection = opened.inspect_err(|error| {
             // Before those who wait for their turn get it.
@@ -215,6 +257,21 @@ impl Attempt<'_> {
         })
     }
 
+    /// The answer, and how long it took.
+    async fn exchange<T, E>(
+        &self,
+        answering: impl Future<Output = Result<T, E>>,
+    ) -> Outcome<Result<T, E>> {
+        let sent_at = Instant::now();
+        let answered = self.in_time(answering).await;
+        // A connection that breaks is no fast answer.
+        match &answered {
+            Ok(Ok(_)) | Err(_) => self.endpoint.observe_latency(sent_at),
+            Ok(Err(_)) => {}
+        }
+        answered
+    }
+
     async fn in_time<T>(&self, answering: impl Future<Output = T>) -> Outcome<T> {
         let Some(Limit { duration, deadline }) = self.limit else { return Ok(answering.await) };
         tokio::time::timeout_at(deadline, answering)
@@ -228,7 +285,7 @@ impl Attempt<'_> {
     fn idle_limit(&self, request: &Request<Body>) -> Duration {
         match self.dialer.protection(&self.endpoint.endpoint) {
             Protection::Plaintext if !is_repeatable(request) => FRESH,
-            Protection::Plaintext | Protection::Mutual => IDLE_TIMEOUT,
+            Protection::Plaintext | Protection::Mutual => self.endpoint.idle_timeout(),
         }
     }
 
@@ -251,8 +308,8 @@ impl Attempt<'_> {
         in_flight: InFlight,
         connection: HeldConnection,
     ) -> Response<Body> {
-        let broken = self.dialer.metrics.response_broken.clone();
-        let exchange = Exchange { in_flight, connection, broken };
+        let metrics = Arc::clone(&self.dialer.metrics);
+        let exchange = Exchange { in_flight, connection, metrics };
         response.map(|incoming| {
             let body = Body::of_exchange(incoming, exchange);
             match self.limit {

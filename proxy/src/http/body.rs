@@ -272,9 +272,9 @@ impl http_body::Body for Body {
                 }
             }
             // The connection's task aborts the other side, which sees an error and no short body.
-            Poll::Ready(Some(Err(_))) => {
+            Poll::Ready(Some(Err(error))) => {
                 if let Some(exchange) = self.exchange.take() {
-                    exchange.fail();
+                    exchange.fail(error);
                 }
                 if let Some(ending) = self.take_ending() {
                     ending.break_off();
@@ -284,10 +284,13 @@ impl http_body::Body for Body {
                 }
             }
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(trailers) = frame.trailers_ref()
-                    && let Some(ending) = self.rare.as_mut().and_then(|rare| rare.ending.as_mut())
-                {
-                    ending.learn(trailers);
+                if let Some(trailers) = frame.trailers_ref() {
+                    if let Some(exchange) = &self.exchange {
+                        exchange.learn(trailers);
+                    }
+                    if let Some(ending) = self.rare.as_mut().and_then(|rare| rare.ending.as_mut()) {
+                        ending.learn(trailers);
+                    }
                 }
             }
             Poll::Pending => {}

@@ -10,7 +10,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::balance::balancer::BalancedEndpoint;
+use crate::balance::endpoint::BalancedEndpoint;
+use crate::balance::queue::Slot;
 use crate::connect::{ConnectError, Dialer, Opened};
 use crate::http::breaker::{Breakable, Breaker};
 use crate::http::peer_settings::peer_settings;
@@ -20,13 +21,13 @@ use crate::listen::{
     HTTP2_STREAM_WINDOW_BYTES,
 };
 
-/// A new HTTP/1 connection.
+/// A new HTTP/1 connection, which holds `slot`.
 pub async fn http1(
     dialer: &Dialer,
     endpoint: &Arc<BalancedEndpoint>,
+    slot: Slot,
 ) -> Result<Http1Connection, ConnectError> {
-    let Opened { transport, retire_at } =
-        dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http1).await?;
+    let Opened { transport, retire_at } = open(dialer, endpoint, InnerProtocol::Http1).await?;
     let address = endpoint.endpoint.address;
     let breaker = Breaker::default();
     let (sender, connection) = http1::Builder::new()
@@ -39,18 +40,20 @@ pub async fn http1(
         if let Err(error) = connection.with_upgrades().await {
             debug!(%error, backend = %address, "connection ended");
         }
+        drop(slot);
     });
     keep_pool(dialer, endpoint);
-    Ok(Http1Connection { sender, breaker, retire_at, idle_since: Instant::now() })
+    let idle_since = Instant::now();
+    Ok(Http1Connection { sender, breaker, retire_at, idle_since, handed_over: 0 })
 }
 
-/// A new HTTP/2 connection.
+/// A new HTTP/2 connection, which holds `slot`.
 pub async fn http2(
     dialer: &Dialer,
     endpoint: &Arc<BalancedEndpoint>,
+    slot: Slot,
 ) -> Result<Http2Connection, ConnectError> {
-    let Opened { transport, retire_at } =
-        dialer.endpoint(&endpoint.endpoint, InnerProtocol::Http2).await?;
+    let Opened { transport, retire_at } = open(dialer, endpoint, InnerProtocol::Http2).await?;
     let address = endpoint.endpoint.address;
     let (sender, connection) = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))
         .timer(TokioTimer::new())
@@ -68,9 +71,19 @@ pub async fn http2(
         if let Err(error) = tell.beside(connection).await {
             debug!(%error, backend = %address, "connection ended");
         }
+        drop(slot);
     });
     keep_pool(dialer, endpoint);
     Ok(Http2Connection::new(sender, retire_at, settings))
+}
+
+async fn open(
+    dialer: &Dialer,
+    endpoint: &BalancedEndpoint,
+    protocol: InnerProtocol,
+) -> Result<Opened, ConnectError> {
+    let keep_alive = endpoint.backend().policy().keep_alive;
+    dialer.endpoint(&endpoint.endpoint, protocol, &keep_alive).await
 }
 
 fn keep_pool(dialer: &Dialer, endpoint: &Arc<BalancedEndpoint>) {

@@ -24,6 +24,16 @@ pub enum Caller {
     },
 }
 
+impl Caller {
+    /// Who it is, if that is known.
+    pub fn identity(&self) -> Option<&SpiffeId> {
+        match self {
+            Self::Plaintext => None,
+            Self::Mutual { caller, .. } => Some(caller),
+        }
+    }
+}
+
 /// Whether a request that was admitted asks for the connection itself (RFC 9110, sections 7.8 and
 /// 9.3.6), or for a stream of HTTP/2 (RFC 9113, section 8.5; RFC 8441): the gate leaves the wish in
 /// it only then.

@@ -75,6 +75,7 @@ async fn copy(
         request,
         version,
         backend,
+        session: None,
         avoid: Vec::new(),
         attempt_limit: None,
         direction: Direction::Outbound,

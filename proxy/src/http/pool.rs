@@ -4,21 +4,26 @@
 //! share. A connection takes no new request after the certificate that authenticated it is near its
 //! end; requests in flight finish. While draining nothing is kept.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use http::HeaderMap;
 use hyper::client::conn::{http1, http2};
 use parking_lot::Mutex;
-use prometheus_client::metrics::counter::Counter;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::balance::balancer::{BalancedEndpoint, InFlight};
-use crate::http::body::Body;
+use crate::balance::ejection::Sign;
+use crate::balance::endpoint::{BalancedEndpoint, InFlight};
+use crate::http::body::{Body, BodyError};
 use crate::http::breaker::Breaker;
+use crate::http::outcome;
 use crate::http::peer_settings::PeerSettings;
+use crate::metrics::Metrics;
 
 /// The connections to one endpoint.
 #[derive(Default)]
@@ -31,6 +36,8 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     idle: Vec<Http1Connection>,
+    /// Requests that may not open another, the first in front.
+    waiting: VecDeque<oneshot::Sender<Http1Connection>>,
     shared: Vec<Http2Connection>,
     life: Life,
 }
@@ -57,6 +64,8 @@ pub struct Http1Connection {
     pub retire_at: Option<Instant>,
     /// Since when it is idle.
     pub idle_since: Instant,
+    /// How often, without a pause, it went from one request to one that waited.
+    pub handed_over: u32,
 }
 
 /// A shared HTTP/2 connection.
@@ -118,7 +127,7 @@ impl Pool {
     /// requests that always find them too old would add one each.
     pub fn take_http1(&self, now: Instant, idle_limit: Duration) -> Option<Http1Connection> {
         let mut state = self.state.lock();
-        state.idle.retain(|connection| connection.is_kept(now));
+        state.idle.retain(|connection| connection.is_usable(now));
         // One whose last response has just ended may still be finishing its request.
         let is_ready = |connection: &Http1Connection| connection.sender.is_ready();
         let fresh = state
@@ -137,10 +146,39 @@ impl Pool {
     /// Gives a connection back after its response has ended.
     pub fn put_http1(&self, mut connection: Http1Connection, now: Instant) {
         connection.idle_since = now;
+        connection.handed_over = 0;
         let mut state = self.state.lock();
         if state.life != Life::Closed && state.idle.len() < IDLE_LIMIT && connection.is_usable(now)
         {
             state.idle.push(connection);
+        }
+    }
+
+    /// The next connection that is handed over, perhaps before it is ready for a request.
+    pub fn wait_http1(&self) -> oneshot::Receiver<Http1Connection> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.waiting.retain(|waiting| !waiting.is_closed());
+        state.waiting.push_back(sender);
+        receiver
+    }
+
+    /// Hands a connection to who has waited longest for one to this endpoint. `wanted` is how many
+    /// wait for one to any: if nobody waits for this, it is closed, and makes room for another.
+    fn hand_over(&self, mut connection: Http1Connection, wanted: usize) {
+        let mut state = self.state.lock();
+        state.waiting.retain(|waiting| !waiting.is_closed());
+        // Who waits for another endpoint must have a turn, too.
+        let is_unfair = wanted > state.waiting.len() && connection.handed_over >= HANDOVER_LIMIT;
+        if is_unfair || !connection.is_usable(Instant::now()) {
+            return;
+        }
+        connection.handed_over += 1;
+        while let Some(waiting) = state.waiting.pop_front() {
+            match waiting.send(connection) {
+                Ok(()) => return,
+                Err(back) => connection = back,
+            }
         }
     }
 
@@ -191,19 +229,33 @@ impl Pool {
     ///
     /// Load is asked for under the lock: a request gives its connection back before it stops being
     /// load.
-    fn sweep(&self, now: Instant, load: impl FnOnce() -> usize) -> bool {
+    fn sweep(&self, now: Instant, idle_timeout: Duration, load: impl FnOnce() -> usize) -> bool {
         let mut state = self.state.lock();
-        state.idle.retain(|connection| connection.is_kept(now));
+        state.idle.retain(|connection| {
+            connection.is_usable(now) && connection.idle_for(now) < idle_timeout
+        });
         state.shared.retain(|connection| {
             connection.is_usable(now)
                 && (connection.stream_count() > 0
-                    || now.duration_since(connection.idle_since) < IDLE_TIMEOUT)
+                    || now.duration_since(connection.idle_since) < idle_timeout)
         });
         let is_over = state.idle.is_empty() && state.shared.is_empty() && load() == 0;
         if is_over {
             state.life = Life::Empty;
         }
         is_over
+    }
+
+    /// Closes the connection that was idle for longest, or one that is shared by none; says whether
+    /// there was one.
+    pub fn close_idle(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.idle.is_empty() {
+            drop(state.idle.remove(0));
+            return true;
+        }
+        let idle = state.shared.iter().position(|connection| connection.stream_count() == 0);
+        idle.map(|index| state.shared.remove(index)).is_some()
     }
 
     fn close(&self) {
@@ -213,10 +265,6 @@ impl Pool {
 }
 
 impl Http1Connection {
-    fn is_kept(&self, now: Instant) -> bool {
-        self.is_usable(now) && self.idle_for(now) < IDLE_TIMEOUT
-    }
-
     fn idle_for(&self, now: Instant) -> Duration {
         now.duration_since(self.idle_since)
     }
@@ -245,7 +293,7 @@ pub async fn keep(endpoint: Weak<BalancedEndpoint>, drain: CancellationToken) {
             endpoint.pool.close();
             return;
         }
-        if endpoint.pool.sweep(Instant::now(), || endpoint.load()) {
+        if endpoint.pool.sweep(Instant::now(), endpoint.idle_timeout(), || endpoint.load()) {
             return;
         }
     }
@@ -264,8 +312,8 @@ pub struct Exchange {
     pub in_flight: InFlight,
     /// The connection.
     pub connection: HeldConnection,
-    /// Counts responses whose body broke off.
-    pub broken: Counter,
+    /// Where it is counted how it ends.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The connection that a response comes over.
@@ -280,25 +328,45 @@ pub enum HeldConnection {
 impl Exchange {
     /// The response has ended as it should: the connection can be used again.
     pub fn complete(self) {
+        self.in_flight.endpoint().observe(Sign::GoodConnection, &self.metrics);
         match self.connection {
             HeldConnection::Http1(connection) => {
-                self.in_flight.endpoint().pool.put_http1(connection, Instant::now());
+                let endpoint = self.in_flight.endpoint();
+                match endpoint.backend().connections_wanted.len() {
+                    0 => endpoint.pool.put_http1(connection, Instant::now()),
+                    wanted => endpoint.pool.hand_over(connection, wanted),
+                }
             }
             HeldConnection::Http2(place) => drop(place),
         }
     }
 
     /// The response broke off: its connection is not used again.
-    pub fn fail(self) {
-        self.broken.inc();
+    pub fn fail(self, error: &BodyError) {
+        self.metrics.response_broken.inc();
+        match error {
+            BodyError::Broken(_) => {
+                self.in_flight.endpoint().observe(Sign::BadConnection, &self.metrics);
+            }
+            BodyError::TooLate | BodyError::Unwanted => {}
+        }
+    }
+
+    /// What came after the body may say how the request went.
+    pub fn learn(&self, trailers: &HeaderMap) {
+        if let Some(sign) = outcome::of_trailers(trailers) {
+            self.in_flight.endpoint().observe(sign, &self.metrics);
+        }
     }
 }
 
 /// Less than [`crate::listen::INBOUND_IDLE_TIMEOUT`]: the side that sends requests closes first, so
-/// that no request meets a connection that is just being closed.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// that no request meets a connection that is just being closed. Policies can have it shorter.
+pub const IDLE_TIMEOUT_LIMIT: Duration = Duration::from_secs(110);
 /// Idle HTTP/1 connections kept for one endpoint; more are closed after use.
 pub const IDLE_LIMIT: usize = 64;
+/// Requests that a connection serves one after the other while some wait for another endpoint's.
+const HANDOVER_LIMIT: u32 = 16;
 /// Requests on one HTTP/2 connection before another is opened; below the peer's
 /// [`crate::listen::HTTP2_STREAM_LIMIT`].
 pub const STREAM_LIMIT: usize = 200;

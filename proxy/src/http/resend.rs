@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::connect::Dialer;
 use crate::http::kept::Kept;
 use crate::http::mirror::discard;
 use crate::http::respond::ProxyError;
 use crate::http::retry::RetryPolicy;
-use crate::http::send::{Answer, Failure, Outgoing, may_retry, send};
+use crate::http::send::{Answer, Failure, Outgoing, send};
 use crate::metrics::routes::RetryOutcome;
 
 /// The outcome of the last attempt. `kept` is a copy of `outgoing`'s request.
@@ -19,6 +21,7 @@ pub async fn resend(
     kept: Kept,
 ) -> Result<Answer, Failure> {
     let Outgoing { version, attempt_limit, direction, .. } = outgoing;
+    let session = outgoing.session.clone();
     let backend = Arc::clone(&outgoing.backend);
     let count = |outcome| dialer.metrics.routes.count_retry(outcome);
     let mut number = 0;
@@ -48,7 +51,7 @@ pub async fn resend(
                 }
             },
         };
-        if !may_retry(&backend) {
+        if !backend.may_retry(Instant::now()) {
             count(RetryOutcome::OverBudget);
             return outcome;
         }
@@ -60,8 +63,8 @@ pub async fn resend(
         let wait = policy.wait(number, &mut rand::rng());
         tokio::time::sleep(wait).await;
         number += 1;
-        let (backend, avoid) = (Arc::clone(&backend), avoid.clone());
-        outgoing = Outgoing { request, version, backend, avoid, attempt_limit, direction };
+        let (backend, avoid, session) = (Arc::clone(&backend), avoid.clone(), session.clone());
+        outgoing = Outgoing { request, version, backend, session, avoid, attempt_limit, direction };
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode, Version};
 
 use crate::connect::ConnectError;
@@ -89,6 +89,18 @@ pub enum ProxyError {
         /// The backend that was picked.
         backend: String,
     },
+    /// The request has waited for as long as it may for others to end.
+    #[error("nothing under way to {backend} has ended in time")]
+    QueueTimeout {
+        /// The backend that was picked.
+        backend: String,
+    },
+    /// The workload takes no more requests for now, of this caller or of all.
+    #[error("too many requests; come again in {retry_after:?}")]
+    RateLimited {
+        /// When there is room for one.
+        retry_after: Duration,
+    },
     /// The rule answers so on purpose.
     #[error("the route answers with a fault, on purpose")]
     FaultAbort {
@@ -163,6 +175,12 @@ impl ProxyError {
             Self::Overloaded { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", Code::ResourceExhausted)
             }
+            Self::QueueTimeout { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "queue_timeout", Code::ResourceExhausted)
+            }
+            Self::RateLimited { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", Code::ResourceExhausted)
+            }
             Self::FaultAbort { status, grpc_status } => {
                 (*status, "fault_abort", Code::of_number(*grpc_status))
             }
@@ -200,6 +218,8 @@ impl ProxyError {
             | Self::BackendTimeout { .. }
             | Self::Overloaded { .. }
             | Self::FaultAbort { .. }
+            | Self::QueueTimeout { .. }
+            | Self::RateLimited { .. }
             | Self::BadResponse { .. }
             | Self::NotSupported { .. }
             | Self::Internal { .. } => false,
@@ -279,6 +299,11 @@ pub fn respond(error: &ProxyError, asked: Asked, teller: Teller<'_>) -> Response
     let headers = response.headers_mut();
     headers.insert(ERROR_HEADER, HeaderValue::from_static(reason));
     headers.insert(SOURCE_HEADER, HeaderValue::from_static(teller.source.as_str()));
+    if let ProxyError::RateLimited { retry_after } = error {
+        // RFC 9110, section 10.2.3: whole seconds.
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
     if let (Audience::Mesh, Some(pod)) = (teller.audience, teller.pod) {
         name_peer(headers, pod);
     }

@@ -87,6 +87,8 @@ impl RetryPolicy {
                 | ProxyError::BadRequest { .. }
                 | ProxyError::BadResponse { .. }
                 | ProxyError::NotSupported { .. }
+                | ProxyError::QueueTimeout { .. }
+                | ProxyError::RateLimited { .. }
                 | ProxyError::Internal { .. } => false,
             },
         }

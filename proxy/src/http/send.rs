@@ -8,12 +8,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heddle_model::policy::SessionPersistence;
+use heddle_runtime::clock;
 use http::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use crate::balance::balancer::{BalancedEndpoint, Balancer};
+use crate::balance::balancer::{Balancer, NotAdmitted};
+use crate::balance::endpoint::BalancedEndpoint;
+use crate::balance::session::Session;
+use crate::balance::set::{PickContext, Purpose};
 use crate::connect::{ConnectError, Dialer};
 use crate::http::attempt::{Agreed, Attempt, Limit, Lost, Unanswered};
 use crate::http::body::Body;
@@ -22,7 +27,7 @@ use crate::http::gate::exchanges::Permit;
 use crate::http::gate::refusal::Refusal;
 use crate::http::respond::{ERROR_HEADER, ProxyError, name_peer_of_error, strip_error};
 use crate::http::upgrade::{End, Ends, tunnel};
-use crate::http::{HttpVersion, headers};
+use crate::http::{HttpVersion, headers, outcome};
 use crate::metrics::{Direction, Protection};
 
 /// A request on its way to a backend.
@@ -36,6 +41,8 @@ pub struct Outgoing {
     pub backend: Arc<Balancer>,
     /// Endpoints that let the request down before; they get it only if there is no other.
     pub avoid: Vec<SocketAddr>,
+    /// How requests of one client stay with one endpoint; `None`: as the backend's policy has it.
+    pub session: Option<Arc<SessionPersistence>>,
     /// How long one attempt may take.
     pub attempt_limit: Option<Duration>,
     /// Seen from the workload.
@@ -84,21 +91,34 @@ struct History {
 
 /// The response of an endpoint, or why there is none.
 pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Failure> {
-    let Outgoing { mut request, version, backend, avoid, attempt_limit, direction } = outgoing;
+    let Outgoing { mut request, version, backend, session, attempt_limit, direction, .. } =
+        outgoing;
     let wants_tunnel = headers::wants_tunnel(&request);
     headers::strip_request(request.headers_mut(), wants_tunnel);
     let breaker = request.extensions_mut().remove::<Breaker>().unwrap_or_default();
     let permit = request.extensions_mut().remove::<Permit>();
     let client = wants_tunnel.then(|| End { upgrade: hyper::upgrade::on(&mut request), breaker });
-    let mut history = History::new(avoid);
+    let key = backend.key(request.headers(), &dialer.own);
+    let session = backend.session(session, request.headers());
+    let mut history = History::new(outgoing.avoid);
     for _attempt in 0..ATTEMPT_LIMIT {
-        let Some(endpoint) = history.pick(&backend) else { break };
-        let Some(in_flight) = endpoint.begin(dialer.settings.requests_per_endpoint) else {
-            let error = ProxyError::Overloaded { backend: backend.label().to_string() };
-            return Err(failure(error, &backend, Some(endpoint)));
+        let context = PickContext {
+            tried: &history.tried,
+            avoid: &history.avoid,
+            key,
+            session: session.as_ref().and_then(Session::endpoint),
+            purpose: Purpose::Request,
         };
+        let admitted = backend.admit(&context, dialer.settings.requests_per_endpoint).await;
+        let in_flight = match admitted {
+            Ok(in_flight) => in_flight,
+            Err(NotAdmitted::NoOther) => break,
+            Err(refused) => return Err(failure(not_admitted(refused, &backend), &backend, None)),
+        };
+        let endpoint = Arc::clone(in_flight.endpoint());
         let attempt = Attempt {
             dialer: &dialer,
+            backend: &backend,
             endpoint: &endpoint,
             version,
             limit: attempt_limit.map(Limit::from_now),
@@ -107,10 +127,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
         };
         match attempt.run(request, in_flight).await {
             Ok(mut response) => {
-                let is_mesh = dialer.protection(&endpoint.endpoint) == Protection::Mutual;
-                if is_mesh && tells_of_dead_application(response.headers()) {
-                    endpoint.mark_failing();
-                }
+                receive(&dialer, &endpoint, &mut response);
                 if response.extensions().get::<Agreed>().is_some()
                     && let Some(Err(refusal)) = permit.as_ref().map(Permit::agree)
                 {
@@ -120,15 +137,16 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
                     let error = ProxyError::BadRequest { refusal };
                     return Err(failure(error, &backend, Some(endpoint)));
                 }
-                if is_mesh {
-                    name_peer_of_error(response.headers_mut(), &endpoint.endpoint.pod);
-                } else {
-                    strip_error(response.headers_mut());
-                }
                 finish(&dialer, direction, &mut response, client);
+                if let Some(session) = &session {
+                    session.tell(endpoint.number(), response.headers_mut(), clock::now());
+                }
                 return Ok(Answer { response, endpoint, backend });
             }
-            Err(unanswered) => request = history.learn(*unanswered, &backend, endpoint)?,
+            Err(unanswered) => {
+                unanswered.tell_of(&endpoint, &dialer.metrics);
+                request = history.learn(*unanswered, &backend, endpoint)?;
+            }
         }
     }
     Err(match history.last {
@@ -140,6 +158,30 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
             failure(ProxyError::NoEndpoint { backend: backend.label().to_string() }, &backend, None)
         }
     })
+}
+
+/// Notes what a response tells of its endpoint, and whose the error is that it may tell of.
+fn receive(dialer: &Dialer, endpoint: &BalancedEndpoint, response: &mut Response<Body>) {
+    let is_mesh = dialer.protection(&endpoint.endpoint) == Protection::Mutual;
+    if is_mesh && tells_of_dead_application(response.headers()) {
+        endpoint.connection_failed(&dialer.metrics);
+    } else if let Some(sign) = outcome::of_head(response.status(), response.headers()) {
+        endpoint.observe(sign, &dialer.metrics);
+    }
+    if is_mesh {
+        name_peer_of_error(response.headers_mut(), &endpoint.endpoint.pod);
+    } else {
+        strip_error(response.headers_mut());
+    }
+}
+
+fn not_admitted(refused: NotAdmitted, backend: &Balancer) -> ProxyError {
+    let backend = backend.label().to_string();
+    match refused {
+        NotAdmitted::NoOther | NotAdmitted::NoEndpoint => ProxyError::NoEndpoint { backend },
+        NotAdmitted::Overloaded => ProxyError::Overloaded { backend },
+        NotAdmitted::QueueTimeout => ProxyError::QueueTimeout { backend },
+    }
 }
 
 fn failure(
@@ -155,15 +197,6 @@ impl History {
         Self { avoid, tried: Vec::new(), closed_at: None, may_repeat: true, last: None }
     }
 
-    fn pick(&self, backend: &Balancer) -> Option<Arc<BalancedEndpoint>> {
-        let random = &mut rand::rng();
-        let other = match self.avoid.is_empty() {
-            true => None,
-            false => backend.pick(&[&self.avoid[..], &self.tried].concat(), random),
-        };
-        other.or_else(|| backend.pick(&self.tried, random))
-    }
-
     /// The request to try again, or the failure.
     fn learn(
         &mut self,
@@ -173,6 +206,9 @@ impl History {
     ) -> Result<Request<Body>, Failure> {
         let label = || backend.label().to_string();
         match unanswered {
+            Unanswered::NotConnected { error: ConnectError::TooMany, .. } => {
+                Err(failure(ProxyError::Overloaded { backend: label() }, backend, Some(endpoint)))
+            }
             Unanswered::NotConnected { request, error } => {
                 // Whose connection failed before has marked it; the time does not begin anew.
                 if !error.is_local() && !matches!(error, ConnectError::FailedBefore { .. }) {
@@ -232,11 +268,6 @@ impl History {
 /// than any answer of an application: by its load alone the endpoint would be the best.
 pub(super) fn tells_of_dead_application(headers: &HeaderMap) -> bool {
     headers.get(ERROR_HEADER).is_some_and(|reason| reason.as_bytes().starts_with(b"connect"))
-}
-
-/// Whether the backend's budget for requests that are sent again has room for one more.
-pub(super) fn may_retry(_backend: &Balancer) -> bool {
-    true
 }
 
 /// Hands the connections of an upgrade to each other, and strips what is for one hop only.

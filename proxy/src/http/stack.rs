@@ -2,7 +2,7 @@
 //!
 //! Outbound: observe (metrics, trace, answer to errors) → gate → route (rule, filters, backend) → time
 //! limit → deliver (faults, mirrors, retries) → send.
-//! Inbound: observe → gate → caller → send.
+//! Inbound: observe → gate → rate limit → caller → send.
 //!
 //! Inside, layers are plain generics; the boxed type is at the seam to server.rs.
 
@@ -22,7 +22,9 @@ use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tracing::{debug, trace};
 
-use crate::balance::balancer::{BalancedEndpoint, Balancer};
+use crate::balance::balancer::Balancer;
+use crate::balance::endpoint::BalancedEndpoint;
+use crate::balance::rate_limit::RateLimits;
 use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
 use crate::http::body::Body;
@@ -69,6 +71,8 @@ pub struct InboundCall {
     pub version: HttpVersion,
     /// Who is at the other end.
     pub caller: Caller,
+    /// How many requests are taken.
+    pub limits: Arc<RateLimits>,
 }
 
 /// The service of an outbound connection.
@@ -107,9 +111,11 @@ pub fn inbound(call: InboundCall) -> HttpService {
     };
     let dialer = Arc::clone(&call.dialer);
     let (version, original) = (call.version, call.original);
+    let limited = Arc::clone(&call);
     let stack = ServiceBuilder::new()
         .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
         .layer(layer_fn(move |inner| admit(version, original, inner)))
+        .layer(layer_fn(move |inner| limit_rate(Arc::clone(&limited), inner)))
         .layer(layer_fn(move |inner| tell_caller(Arc::clone(&call), inner)))
         .service(service_fn(move |outgoing: Outgoing| send(Arc::clone(&dialer), outgoing)));
     BoxCloneSyncService::new(stack)
@@ -310,6 +316,24 @@ where
     })
 }
 
+fn limit_rate<S>(
+    call: Arc<InboundCall>,
+    inner: S,
+) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Admitted, Response = Reply, Error = Undelivered, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    service_fn(move |admitted: Admitted| {
+        let inner = inner.clone();
+        let taken = call.limits.take(call.original.port(), call.caller.identity(), Instant::now());
+        async move {
+            taken.map_err(|retry_after| ProxyError::RateLimited { retry_after })?;
+            inner.oneshot(admitted).await
+        }
+    })
+}
+
 fn tell_caller<S>(
     call: Arc<InboundCall>,
     inner: S,
@@ -327,6 +351,7 @@ where
                 version: call.version,
                 backend: Arc::clone(&call.application),
                 avoid: Vec::new(),
+                session: None,
                 attempt_limit: None,
                 direction: Direction::Inbound,
             };

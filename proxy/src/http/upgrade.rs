@@ -7,7 +7,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
-use crate::balance::balancer::InFlight;
+use crate::balance::endpoint::InFlight;
 use crate::connect::Dialer;
 use crate::http::breaker::Breaker;
 use crate::http::pool::StreamPlace;

@@ -4,12 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
-use heddle_model::endpoint::{Endpoint, ExpectedPeer};
+use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
+use heddle_model::policy::{BackendPolicy, CircuitLimits};
 use heddle_model::workload::Workload;
 use parking_lot::Mutex;
 
 use crate::balance::balancer::Balancer;
+use crate::balance::locality::Place;
 
 /// What is kept for each port of the application that was called.
 #[derive(Debug, Default)]
@@ -26,13 +29,15 @@ impl Applications {
             return Arc::clone(known);
         }
         let balancer = Balancer::labelled(label(address, workload));
-        balancer.update(vec![Endpoint {
+        let endpoint = Endpoint {
             address,
             peer: ExpectedPeer::Plaintext,
             zone: String::new(),
             node: String::new(),
             pod: workload.name.clone(),
-        }]);
+        };
+        let set = EndpointSet { endpoints: vec![endpoint], policy: policy() };
+        balancer.update(set, &Place::default());
         // Callers choose the port: beyond the limit a connection shares its pool with none.
         if ports.len() < PORT_LIMIT {
             ports.insert(address, Arc::clone(&balancer));
@@ -58,6 +63,13 @@ impl Applications {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What cannot be served at once is refused at once: callers, and their proxies, know better what to
+/// do then.
+fn policy() -> BackendPolicy {
+    let limits = CircuitLimits { pending_timeout: Duration::ZERO, ..CircuitLimits::default() };
+    BackendPolicy { limits, ..BackendPolicy::default() }
 }
 
 /// Ports that are not declared share a name, so that callers cannot make up many.

@@ -69,7 +69,7 @@ impl Pair {
         let (client_writer, client) = mesh.credentials("client", lifetime);
         let (server_writer, server) = mesh.credentials("server", lifetime);
         let server = dialer_with("server", server);
-        let inbound = Inbound::new(server);
+        let inbound = Inbound::new(server, Arc::default());
         let workload = Arc::new(workload("server", mode, application.port(), Protocol::Detect));
         let taking = Arc::clone(&inbound);
         // The name in the handshake holds the port that the connection came to.
@@ -404,7 +404,7 @@ async fn hasty(application: SocketAddr, protocol: Protocol) -> TcpStream {
     let (_writer, credentials) = Mesh::new().credentials("server", LIFETIME);
     let mut dialer = Arc::into_inner(dialer_with("server", credentials)).unwrap();
     dialer.settings.inbound_idle = Duration::from_millis(200);
-    let inbound = Inbound::new(Arc::new(dialer));
+    let inbound = Inbound::new(Arc::new(dialer), Arc::default());
     let workload = workload("server", InboundMode::Permissive, application.port(), protocol);
     let (near, far) = tcp_pair().await;
     crate::testing::spawn(async move {
@@ -476,7 +476,7 @@ async fn a_proxy_brings_no_bytes_to_a_port_of_http() {
     let mesh = Mesh::new();
     let (_server_writer, server) = mesh.credentials("server", LIFETIME);
     let (_client_writer, client) = mesh.credentials("client", LIFETIME);
-    let inbound = Inbound::new(dialer_with("server", server));
+    let inbound = Inbound::new(dialer_with("server", server), Arc::default());
     let workload = workload("server", InboundMode::Strict, application.port(), Protocol::Http1);
     let (near, far) = tcp_pair().await;
     let target = PeerTarget {

@@ -26,6 +26,8 @@ pub(super) enum Refusal {
     NoEndpoint(Arc<str>),
     #[error("{0} has too many connections")]
     Overloaded(Arc<str>),
+    #[error("no connection to {0} has ended in time")]
+    QueueTimeout(Arc<str>),
     #[error("cannot connect")]
     Connect(#[source] ConnectError),
     #[error("reading the first bytes failed")]
@@ -55,6 +57,7 @@ impl Refusal {
             Self::NoTlsRoute(_) => "no_tls_route",
             Self::NoEndpoint(_) => "no_endpoint",
             Self::Overloaded(_) => "overloaded",
+            Self::QueueTimeout(_) => "queue_timeout",
             Self::Connect(error) => error.reason(),
             Self::Opening(_) => "client_broken",
             Self::Broken(_) => "broken",
@@ -73,6 +76,7 @@ impl Refusal {
             | Self::NoTlsRoute(_)
             | Self::NoEndpoint(_)
             | Self::Overloaded(_)
+            | Self::QueueTimeout(_)
             | Self::Connect(_)
             | Self::Opening(_)
             | Self::Broken(_) => false,

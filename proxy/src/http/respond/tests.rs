@@ -66,6 +66,8 @@ async fn every_error() -> Vec<Row> {
         row(ProxyError::RequestTimeout { limit }, 504, "request_timeout", "4"),
         row(ProxyError::BackendTimeout { limit }, 504, "backend_timeout", "4"),
         row(ProxyError::Overloaded { backend: name() }, 503, "overloaded", "8"),
+        row(ProxyError::QueueTimeout { backend: name() }, 503, "queue_timeout", "8"),
+        row(ProxyError::RateLimited { retry_after: limit }, 429, "rate_limited", "8"),
         row(
             ProxyError::BadResponse { backend: name(), fault: Fault::LengthAndCoding },
             502,
@@ -132,6 +134,8 @@ fn place(error: &ProxyError) -> usize {
         ProxyError::Internal { .. } => 12,
         ProxyError::BadResponse { .. } => 13,
         ProxyError::FaultAbort { .. } => 14,
+        ProxyError::QueueTimeout { .. } => 23,
+        ProxyError::RateLimited { .. } => 24,
         ProxyError::Connect { source, .. } => {
             15 + match **source {
                 ConnectError::Tcp { .. } => 0,
@@ -142,12 +146,14 @@ fn place(error: &ProxyError) -> usize {
                 ConnectError::Http { .. } => 5,
                 ConnectError::PortZero { .. } => 6,
                 ConnectError::FailedBefore { .. } => 7,
+                // It is told as being overloaded.
+                ConnectError::TooMany => return 9,
             }
         }
     }
 }
 
-const PLACES: usize = 23;
+const PLACES: usize = 25;
 
 #[tokio::test]
 async fn every_error_has_its_status_and_reason() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
+use tokio::time::Instant;
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::balance::balancer::Balancer;
@@ -151,7 +152,8 @@ fn follow(
     let random = &mut rand::rng();
     let injected = rule.compiled.fault.choose(random);
     let weights = rule.backends.iter().map(|backend| backend.weight);
-    let picked = pick(weights, rule.missing_weight, random);
+    let known = rule.backend_of_session(request.headers());
+    let picked = known.or_else(|| pick(weights, rule.missing_weight, random));
     let backend = picked.and_then(|index| rule.backends.get(index));
     let Some(backend) = backend else {
         // A fault comes in place of a backend, also of one that does not exist.
@@ -171,6 +173,7 @@ fn follow(
     plan.choose_mirrors(rule.mirrors.iter().chain(&backend.mirrors));
     let limit = rule.timeouts.backend_request;
     let outgoing = outgoing(call, request, Arc::clone(&backend.balancer), limit);
+    let outgoing = Outgoing { session: rule.session.clone(), ..outgoing };
     Ok(Routed { outgoing, limit: rule.timeouts.request, plan, after: None })
 }
 
@@ -180,10 +183,12 @@ fn outgoing(
     backend: Arc<Balancer>,
     attempt_limit: Option<Duration>,
 ) -> Outgoing {
+    backend.count_request(Instant::now());
     Outgoing {
         request,
         version: call.version,
         backend,
+        session: None,
         avoid: Vec::new(),
         attempt_limit,
         direction: Direction::Outbound,

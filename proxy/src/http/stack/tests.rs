@@ -3,6 +3,7 @@
 mod breaking;
 mod filters;
 mod mirrors;
+mod policy;
 mod recorder;
 mod retries;
 
@@ -13,13 +14,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::balance::balancer::BalancedEndpoint;
+use crate::balance::endpoint::BalancedEndpoint;
+use crate::balance::set::{PickContext, Purpose};
 use crate::http::frames::Budgets;
 use crate::http::grpc::GrpcStatus;
 use crate::http::pool;
 use crate::http::server::{Serving, serve};
 use crate::testing::{
-    Backend, Client, answered, balancer, dialer, identity, listen, loopback, plain, resolved,
+    Backend, Client, answered, balancer, dialer, identity, listen, loopback, plain, resolved, slot,
     spawn, tcp_pair,
 };
 
@@ -295,6 +297,7 @@ async fn an_error_that_the_application_passes_on_is_not_its_proxys() {
         original: application,
         version: HttpVersion::Http1,
         caller: Caller::Plaintext,
+        limits: Arc::default(),
     };
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
     let answer = Client::new(stream).await.get("/").await.unwrap();
@@ -352,6 +355,7 @@ async fn the_application_hears_of_the_caller_from_its_certificate_only() {
             original: backend.address,
             version: HttpVersion::Http1,
             caller,
+            limits: Arc::default(),
         };
         let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
         let forged = Request::get("/").header("x-forwarded-client-cert", "URI=spiffe://forged");
@@ -412,6 +416,7 @@ async fn a_draining_server_tells_clients_to_close() {
         original: backend.address,
         version: HttpVersion::Http1,
         caller: Caller::Plaintext,
+        limits: Arc::default(),
     };
     let drain = proxy.dialer.tasks.drain().clone();
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, Some(drain)).await;
@@ -429,19 +434,20 @@ async fn a_retired_connection_takes_no_new_request() {
     let backend = Backend::new("one").await;
     let dialer = dialer("client");
     let balancer = balancer("api", vec![backend.endpoint()]);
-    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
-    let mut connection = crate::http::client::http1(&dialer, &endpoint).await.unwrap();
+    let endpoint = balancer.pick(&PickContext::first(Purpose::Request), &mut rand::rng()).unwrap();
+    let mut connection = crate::http::client::http1(&dialer, &endpoint, slot()).await.unwrap();
     connection.sender.ready().await.unwrap();
     let now = Instant::now();
     connection.retire_at = Some(now + Duration::from_secs(10));
     endpoint.pool.put_http1(connection, now);
-    let take =
-        |after| endpoint.pool.take_http1(now + Duration::from_secs(after), pool::IDLE_TIMEOUT);
+    let take = |after| {
+        endpoint.pool.take_http1(now + Duration::from_secs(after), pool::IDLE_TIMEOUT_LIMIT)
+    };
     let connection = take(9).unwrap();
     endpoint.pool.put_http1(connection, now);
     assert!(take(10).is_none());
 
-    let mut connection = crate::http::client::http2(&dialer, &endpoint).await.unwrap();
+    let mut connection = crate::http::client::http2(&dialer, &endpoint, slot()).await.unwrap();
     connection.retire_at = Some(now + Duration::from_secs(10));
     endpoint.pool.add_http2(connection);
     assert!(endpoint.pool.take_http2(now, None).is_some());
@@ -454,14 +460,19 @@ async fn a_connection_that_is_idle_for_long_takes_no_new_request() {
     let backend = Backend::new("one").await;
     let dialer = dialer("client");
     let balancer = balancer("api", vec![backend.endpoint()]);
-    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
-    let mut connection = crate::http::client::http1(&dialer, &endpoint).await.unwrap();
+    let endpoint = balancer.pick(&PickContext::first(Purpose::Request), &mut rand::rng()).unwrap();
+    let mut connection = crate::http::client::http1(&dialer, &endpoint, slot()).await.unwrap();
     connection.sender.ready().await.unwrap();
     let now = Instant::now();
     endpoint.pool.put_http1(connection, now);
     let second = Duration::from_secs(1);
     assert!(endpoint.pool.take_http1(now + second, second).is_none(), "too long for this request");
-    assert!(endpoint.pool.take_http1(now + pool::IDLE_TIMEOUT, pool::IDLE_TIMEOUT).is_none());
+    assert!(
+        endpoint
+            .pool
+            .take_http1(now + pool::IDLE_TIMEOUT_LIMIT, pool::IDLE_TIMEOUT_LIMIT)
+            .is_none()
+    );
     assert!(endpoint.pool.take_http1(now, second).is_none(), "it was closed");
 }
 
@@ -470,20 +481,23 @@ async fn a_connection_that_was_in_use_for_long_is_still_looked_after() {
     let backend = Backend::new("one").await;
     let dialer = dialer("client");
     let balancer = balancer("api", vec![backend.endpoint()]);
-    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
-    let in_flight = endpoint.begin(1).unwrap();
-    let mut connection = crate::http::client::http1(&dialer, &endpoint).await.unwrap();
+    let endpoint = balancer.pick(&PickContext::first(Purpose::Request), &mut rand::rng()).unwrap();
+    let in_flight = endpoint.begin(slot(), 1).unwrap();
+    let mut connection = crate::http::client::http1(&dialer, &endpoint, slot()).await.unwrap();
     connection.sender.ready().await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     endpoint.pool.put_http1(connection, Instant::now());
     drop(in_flight);
     dialer.tasks.begin_drain();
     let closes = dialer.tasks.shutdown(Duration::from_secs(1)).await;
-    assert!(endpoint.pool.take_http1(Instant::now(), pool::IDLE_TIMEOUT).is_none(), "{closes:?}");
+    assert!(
+        endpoint.pool.take_http1(Instant::now(), pool::IDLE_TIMEOUT_LIMIT).is_none(),
+        "{closes:?}"
+    );
 }
 
 #[test]
 fn the_side_that_sends_requests_closes_idle_connections_first() {
-    assert!(pool::IDLE_TIMEOUT < crate::listen::INBOUND_IDLE_TIMEOUT);
+    assert!(pool::IDLE_TIMEOUT_LIMIT < crate::listen::INBOUND_IDLE_TIMEOUT);
     assert!(pool::STREAM_LIMIT < usize::try_from(crate::listen::HTTP2_STREAM_LIMIT).unwrap());
 }

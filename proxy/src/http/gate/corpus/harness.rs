@@ -54,6 +54,7 @@ impl Proxied {
                 original: backend,
                 version,
                 caller: Caller::Plaintext,
+                limits: Arc::default(),
             }),
         };
         Self { dialer, service, version, _destination: destination }

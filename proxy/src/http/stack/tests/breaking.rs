@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
+use crate::balance::endpoint::Standing;
 use crate::metrics::ReasonLabels;
 use crate::testing::{Mesh, dialer_with, pod_uid};
 
@@ -34,7 +35,7 @@ pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
 /// A balancer with one endpoint.
 fn only(address: SocketAddr) -> (Arc<Balancer>, Arc<BalancedEndpoint>) {
     let balancer = balancer("api", vec![plain(address)]);
-    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
+    let endpoint = balancer.pick(&PickContext::first(Purpose::Request), &mut rand::rng()).unwrap();
     (balancer, endpoint)
 }
 
@@ -76,7 +77,7 @@ async fn an_upload_that_breaks_off_is_the_clients_fault() {
     stream.shutdown().await.unwrap();
     until("it is counted", || errors(&proxy, "client_lost") == 1).await;
     assert_eq!(errors(&proxy, "backend_lost"), 0);
-    assert!(!endpoint.is_failing(Instant::now()));
+    assert_eq!(endpoint.standing(Instant::now()), Standing::Good);
 }
 
 /// What a client of HTTP/1.0 reads of an answer without a length, and how it ends.
@@ -296,7 +297,7 @@ async fn a_client_that_gives_up_does_not_fail_those_who_wait_for_the_same_connec
     let (_client, credentials) = mesh.credentials("client", Duration::from_secs(3600));
     let (_server, server) = mesh.credentials("server", Duration::from_secs(3600));
     let balancer = balancer("api", vec![hanging_once(server).await]);
-    let endpoint = balancer.pick(&[], &mut rand::rng()).unwrap();
+    let endpoint = balancer.pick(&PickContext::first(Purpose::Request), &mut rand::rng()).unwrap();
     let destination = watch::Sender::new(resolved(vec![(balancer, 1)], Timeouts::default()));
     let proxy = Proxy { dialer: dialer_with("client", credentials), destination };
     let mut sender = http2_client(&proxy).await;
@@ -318,7 +319,7 @@ async fn a_backend_that_loses_a_new_connection_is_avoided() {
     let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
     let answer = proxy.client().await.get("/").await.unwrap();
     assert_eq!(answer.headers["x-heddle-error"], "backend_lost");
-    assert!(endpoint.is_failing(Instant::now()));
+    assert_eq!(endpoint.standing(Instant::now()), Standing::Avoided);
 }
 
 #[tokio::test]
@@ -337,7 +338,7 @@ async fn a_post_uses_no_connection_that_the_application_may_be_closing() {
     client.post("/").await.unwrap();
     client.get("/").await.unwrap();
     assert_eq!(backend.connections(), 2);
-    let take = || endpoint.pool.take_http1(Instant::now(), pool::IDLE_TIMEOUT);
+    let take = || endpoint.pool.take_http1(Instant::now(), pool::IDLE_TIMEOUT_LIMIT);
     assert!(std::iter::from_fn(take).count() <= 1, "the new one took the place of the old one");
 }
 

@@ -1,0 +1,64 @@
+//! What a response tells of the endpoint that gave it. Pure; what follows is in balance/ejection.rs.
+
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{HeaderValue, StatusCode};
+
+use crate::balance::ejection::Sign;
+
+/// By its head; `None` if only the trailers will tell.
+pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Option<Sign> {
+    if status.is_server_error() {
+        return Some(Sign::BadResponse);
+    }
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+        return of_trailers(headers);
+    }
+    Some(Sign::GoodResponse)
+}
+
+/// By a gRPC status; `None` if there is none.
+pub fn of_trailers(trailers: &HeaderMap) -> Option<Sign> {
+    let status = trailers.get("grpc-status")?;
+    let blames_server = SERVER_FAULTS.iter().any(|code| code.as_bytes() == status.as_bytes());
+    Some(if blames_server { Sign::BadResponse } else { Sign::GoodResponse })
+}
+
+/// Unknown, deadline exceeded, internal, unavailable, data loss: those that gRPC's mapping to HTTP
+/// statuses gives 500 and more, but for "unimplemented", which is the caller's mistake.
+const SERVER_FAULTS: [&str; 5] = ["2", "4", "13", "14", "15"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_tell_of_their_endpoint() {
+        for (case, status, headers, expected) in [
+            ("ok", 200, &[][..], Some(Sign::GoodResponse)),
+            ("the client's fault", 404, &[], Some(Sign::GoodResponse)),
+            ("the server's", 503, &[], Some(Sign::BadResponse)),
+            ("gRPC that has only begun", 200, &[("content-type", "application/grpc")], None),
+            (
+                "gRPC that is unavailable",
+                200,
+                &[("content-type", "application/grpc+proto"), ("grpc-status", "14")],
+                Some(Sign::BadResponse),
+            ),
+            (
+                "gRPC that does not find it",
+                200,
+                &[("content-type", "application/grpc"), ("grpc-status", "5")],
+                Some(Sign::GoodResponse),
+            ),
+            ("no gRPC", 200, &[("grpc-status", "14")], Some(Sign::GoodResponse)),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, HeaderValue::from_static(value));
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(of_head(status, &map), expected, "case: {case}");
+        }
+    }
+}
