@@ -27,6 +27,7 @@ use crate::detect::{Verdict, detect, overdue};
 use crate::discovery::resolved::Resolved;
 use crate::discovery::store::Store;
 use crate::http::HttpVersion;
+use crate::http::client::open;
 use crate::http::frames::Budgets;
 use crate::http::mirror::MirrorPlaces;
 use crate::http::server::{Serving, serve};
@@ -334,25 +335,21 @@ impl Outbound {
 
     /// Picks one of a backend's endpoints, and another if it cannot be connected to.
     async fn open(&self, call: &OutboundCall, balancer: Arc<Balancer>) -> Result<Backend, Refusal> {
-        let (purpose, own) = (Purpose::Connection, &self.dialer.own);
-        let key = balancer.key(&HeaderMap::new(), own);
+        let key = balancer.key(&HeaderMap::new(), &self.dialer.own);
         let mut tried = Vec::new();
         let mut last = None;
         for _attempt in 0..ATTEMPT_LIMIT {
             let label = || Arc::clone(balancer.label());
-            let context = PickContext { tried: &tried, key, ..PickContext::first(purpose) };
+            let context =
+                PickContext { tried: &tried, key, ..PickContext::first(Purpose::Connection) };
             let admitted = balancer.admit(&context, self.dialer.settings.requests_per_endpoint);
             let in_flight = match admitted.await {
                 Ok(in_flight) => in_flight,
                 Err(NotAdmitted::NoOther) => break,
-                Err(NotAdmitted::NoEndpoint) => return Err(Refusal::NoEndpoint(label())),
-                Err(NotAdmitted::Overloaded) => return Err(Refusal::Overloaded(label())),
-                Err(NotAdmitted::QueueTimeout) => return Err(Refusal::QueueTimeout(label())),
+                Err(refused) => return Err(Refusal::not_admitted(refused, label())),
             };
             let endpoint = Arc::clone(in_flight.endpoint());
-            let keep_alive = endpoint.backend().policy().keep_alive;
-            let opening = self.dialer.endpoint(&endpoint.endpoint, InnerProtocol::Tcp, &keep_alive);
-            match opening.await {
+            match open(&self.dialer, &endpoint, InnerProtocol::Tcp).await {
                 Ok(Opened { transport, .. }) => {
                     endpoint.observe(Sign::GoodConnection, &self.dialer.metrics);
                     let labels = ConnectionLabels {

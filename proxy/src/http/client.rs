@@ -77,7 +77,8 @@ pub async fn http2(
     Ok(Http2Connection::new(sender, retire_at, settings))
 }
 
-async fn open(
+/// A new connection, kept as the backend's policy has it.
+pub async fn open(
     dialer: &Dialer,
     endpoint: &BalancedEndpoint,
     protocol: InnerProtocol,

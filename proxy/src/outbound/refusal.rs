@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::balance::balancer::NotAdmitted;
 use crate::connect::ConnectError;
 use crate::discovery::store::NotDiscovered;
 use crate::original_dst::OriginalDestinationError;
@@ -48,6 +49,15 @@ impl From<CopyError> for Refusal {
 }
 
 impl Refusal {
+    /// No endpoint of this backend was to be had.
+    pub(super) fn not_admitted(refused: NotAdmitted, backend: Arc<str>) -> Self {
+        match refused {
+            NotAdmitted::NoOther | NotAdmitted::NoEndpoint => Self::NoEndpoint(backend),
+            NotAdmitted::Overloaded => Self::Overloaded(backend),
+            NotAdmitted::QueueTimeout => Self::QueueTimeout(backend),
+        }
+    }
+
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::NotRedirected(_) => "not_redirected",

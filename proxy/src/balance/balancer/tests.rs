@@ -1,3 +1,5 @@
+//! A backend under each policy: who is picked, who is left out, who waits. Random, and seeded.
+
 use std::time::Duration;
 
 use heddle_model::endpoint::ExpectedPeer;
