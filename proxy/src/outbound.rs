@@ -1,6 +1,7 @@
 //! A connection from the workload, phase by phase: where it was going, what that means, what it
 //! speaks, and on to HTTP or to a copy of bytes.
 
+mod choice;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
 use crate::metrics::{ConnectionLabels, Direction, Protection};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
+use crate::outbound::choice::{has_tls_rules, pick_balancer, pick_by_name};
 use crate::outbound::refusal::Refusal;
 use crate::rewind::Rewind;
 use crate::tcp;
@@ -132,7 +134,7 @@ impl Outbound {
                 let client = Rewind::new(first_bytes.freeze(), client);
                 self.http(client, OutboundCall { version, ..call }).await;
             }
-            Ok(Spoken::Tls(_)) if has_tls_rules(&call) => {
+            Ok(Spoken::Tls(_)) if has_tls_rules(&call.destination.borrow()) => {
                 let opened = self.open_by_name(&mut client, &mut first_bytes, &call).await;
                 self.opaque(Rewind::new(first_bytes.freeze(), client), opened, &call).await;
             }
@@ -159,21 +161,38 @@ impl Outbound {
             Protocol::Http1 => self.find_version(client, first_bytes, HttpVersion::Http1).await,
             Protocol::Http2 => self.find_version(client, first_bytes, HttpVersion::Http2).await,
             Protocol::Tls => Ok(Spoken::Tls(None)),
-            Protocol::Opaque => Ok(Spoken::Opaque(None)),
-            Protocol::Detect => match self.read_opening(client, first_bytes, true).await? {
-                Opening::Silent => match self.open_backend(call).await {
-                    Ok(backend) => self.first_to_speak(client, first_bytes, backend).await,
-                    // Only what is encrypted has a way to go, and there the client speaks first.
-                    Err(Refusal::NoBackend) if has_tls_rules(call) => {
-                        let opening = self.read_opening(client, first_bytes, false).await?;
-                        Ok(self.judge(opening, first_bytes, None))
-                    }
-                    Err(refusal) => Err(refusal),
-                },
-                opening @ (Opening::Decided(_) | Opening::Undecided | Opening::Ended) => {
+            Protocol::Opaque if !has_tls_rules(&call.destination.borrow()) => {
+                Ok(Spoken::Opaque(None))
+            }
+            // No more is read than what routes by server name need.
+            Protocol::Opaque => match self.detect(client, first_bytes, call).await? {
+                Spoken::Http(_) => Ok(Spoken::Opaque(None)),
+                spoken @ (Spoken::Opaque(_) | Spoken::Tls(_) | Spoken::Nothing) => Ok(spoken),
+            },
+            Protocol::Detect => self.detect(client, first_bytes, call).await,
+        }
+    }
+
+    /// By the first bytes, or by who sends them.
+    async fn detect(
+        &self,
+        client: &mut TcpStream,
+        first_bytes: &mut BytesMut,
+        call: &OutboundCall,
+    ) -> Result<Spoken, Refusal> {
+        match self.read_opening(client, first_bytes, true).await? {
+            Opening::Silent => match self.open_backend(call).await {
+                Ok(backend) => self.first_to_speak(client, first_bytes, backend).await,
+                // Only what is encrypted has a way to go, and there the client speaks first.
+                Err(Refusal::NoBackend) if has_tls_rules(&call.destination.borrow()) => {
+                    let opening = self.read_opening(client, first_bytes, false).await?;
                     Ok(self.judge(opening, first_bytes, None))
                 }
+                Err(refusal) => Err(refusal),
             },
+            opening @ (Opening::Decided(_) | Opening::Undecided | Opening::Ended) => {
+                Ok(self.judge(opening, first_bytes, None))
+            }
         }
     }
 
@@ -412,39 +431,6 @@ impl Outbound {
         debug!(dst, error = %Chain(&refusal), "connection from the workload reset");
         reset_on_close(client);
     }
-}
-
-/// The backend for a connection that is carried as bytes.
-fn pick_balancer(resolved: &Resolved) -> Result<Arc<Balancer>, Refusal> {
-    match resolved {
-        Resolved::Service(service) => {
-            let picked = service.connections.pick(&mut rand::rng());
-            picked.cloned().ok_or(Refusal::NoBackend)
-        }
-        Resolved::Endpoint(endpoint) => Ok(Arc::clone(&endpoint.balancer)),
-        // It has changed since the connection was accepted.
-        Resolved::PassThrough => Err(Refusal::Refused("no longer in the mesh".to_owned())),
-        Resolved::Refused { reason } => Err(Refusal::Refused(reason.clone())),
-    }
-}
-
-fn has_tls_rules(call: &OutboundCall) -> bool {
-    match &*call.destination.borrow() {
-        Resolved::Service(service) => !service.tls_rules.is_empty(),
-        Resolved::Endpoint(_) | Resolved::PassThrough | Resolved::Refused { .. } => false,
-    }
-}
-
-/// The backend for a connection that the application encrypts. Where routes for that are gone by
-/// now, it goes where all others go.
-fn pick_by_name(resolved: &Resolved, name: Option<String>) -> Result<Arc<Balancer>, Refusal> {
-    let Resolved::Service(service) = resolved else { return pick_balancer(resolved) };
-    if service.tls_rules.is_empty() {
-        return pick_balancer(resolved);
-    }
-    let rule = service.tls_rules.iter().find(|rule| rule.matches(name.as_deref()));
-    let rule = rule.ok_or(Refusal::NoTlsRoute(name))?;
-    rule.connections.pick(&mut rand::rng()).cloned().ok_or(Refusal::NoBackend)
 }
 
 /// The verdict, once there is one.

@@ -11,6 +11,17 @@ pub fn pick(weights: impl Iterator<Item = u32> + Clone, random: &mut impl Rng) -
     at(weights, random.random_range(0..total))
 }
 
+/// The index of one of several by weight; `None` for the share that is missing, or if there is none.
+pub fn pick_of(
+    weights: impl Iterator<Item = u32> + Clone,
+    missing_weight: u32,
+    random: &mut impl Rng,
+) -> Option<usize> {
+    let count = weights.clone().count();
+    let picked = pick(weights.chain(std::iter::once(missing_weight)), random);
+    picked.filter(|index| *index < count)
+}
+
 /// The one whose part of the sum of all weights holds `position`.
 fn at(mut weights: impl Iterator<Item = u32>, position: u64) -> Option<usize> {
     let mut left = position;
@@ -53,7 +64,44 @@ mod tests {
         assert_eq!(pick([0, 0].into_iter(), &mut random), None);
     }
 
+    #[test]
+    fn a_share_that_is_missing_is_nobodys() {
+        let mut random = SmallRng::seed_from_u64(1);
+        for (case, weights, missing, expected) in [
+            ("all of it", &[0, 0][..], 1, None),
+            ("nothing at all", &[], 0, None),
+            ("no weight", &[0], 0, None),
+            ("none of it", &[0, 5], 0, Some(1)),
+        ] {
+            for _pick in 0..20 {
+                let found = pick_of(weights.iter().copied(), missing, &mut random);
+                assert_eq!(found, expected, "case: {case}");
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn shares_follow_weights_the_missing_one_included(
+            weights in proptest::collection::vec(0..50_u32, 0..4),
+            missing in 0..50_u32,
+            seed: u64,
+        ) {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let total: u32 = weights.iter().sum::<u32>() + missing;
+            let mut nobodys = 0.0;
+            for _pick in 0..5_000 {
+                match pick_of(weights.iter().copied(), missing, &mut random) {
+                    Some(index) => prop_assert!(weights[index] > 0),
+                    None => nobodys += 1.0,
+                }
+            }
+            let expected =
+                if total == 0 { 5_000.0 } else { 5_000.0 * f64::from(missing) / f64::from(total) };
+            // Six standard deviations of the widest share.
+            prop_assert!((nobodys - expected).abs() <= 213.0, "{nobodys} of {expected}");
+        }
+
         #[test]
         fn shares_follow_weights(weights in proptest::collection::vec(0..100_u32, 1..6), seed: u64) {
             let total: u32 = weights.iter().sum();

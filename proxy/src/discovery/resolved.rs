@@ -152,20 +152,9 @@ impl ResolvedConnections {
     /// The backend of the next connection; `None` if it is to be reset.
     pub fn pick(&self, random: &mut impl Rng) -> Option<&Arc<Balancer>> {
         let weights = self.backends.iter().map(|(_balancer, weight)| *weight);
-        let index = pick(weights, self.missing_weight, random)?;
+        let index = weighted::pick_of(weights, self.missing_weight, random)?;
         self.backends.get(index).map(|(balancer, _weight)| balancer)
     }
-}
-
-/// The index of one of several by weight; `None` for the share that is missing, or if there is none.
-pub fn pick(
-    weights: impl Iterator<Item = u32> + Clone,
-    missing_weight: u32,
-    random: &mut impl Rng,
-) -> Option<usize> {
-    let count = weights.clone().count();
-    let picked = weighted::pick(weights.chain(std::iter::once(missing_weight)), random);
-    picked.filter(|index| *index < count)
 }
 
 /// A balancer and its share.

@@ -124,7 +124,7 @@ async fn two_names() -> Resolved {
 
 #[tokio::test]
 async fn encrypted_connections_go_by_their_server_name() {
-    for declared in [Protocol::Detect, Protocol::Tls] {
+    for declared in [Protocol::Detect, Protocol::Tls, Protocol::Opaque] {
         let bench = Bench::new(changed(two_names().await, |service| service.protocol = declared));
         for (name, expected) in [
             (Some("a.example.com"), Some("one")),
@@ -183,6 +183,7 @@ async fn what_is_not_encrypted_goes_where_other_connections_go() {
     let resolved = changed(two_names().await, |service| service.connections = connections);
     let bench = Bench::new(resolved);
     assert_eq!(bench.ask(&[b"\x00\x01bytes"]).await.as_deref(), Some("other"));
+    assert_eq!(bench.ask(&[b"\x16\x03\x01\x00\x00\x01"]).await.as_deref(), Some("other"));
     let found = bench.ask(&[&client_hello(Some("a.example.com"))]).await;
     assert_eq!(found.as_deref(), Some("one"));
     bench.destination.send_modify(|resolved| {

@@ -107,6 +107,8 @@ const FIXED: [HeaderName; 7] =
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -214,6 +216,63 @@ mod tests {
             ("with a user", change(&[("host", "me@a")], &[], &[])),
         ] {
             assert!(of_request(&change).is_err(), "case: a host {case}");
+        }
+    }
+
+    type Pairs = Vec<(String, String)>;
+
+    fn any_pairs() -> impl Strategy<Value = Pairs> {
+        proptest::collection::vec(("[aB]", "[1-3]"), 0..4)
+    }
+
+    /// What the three actions do to a list of lines, one line after the other.
+    fn oracle(before: Pairs, set: &Pairs, add: &Pairs, remove: &[String]) -> Pairs {
+        let mut lines: Pairs = before;
+        let lower = |name: &str| name.to_lowercase();
+        for (name, value) in set {
+            lines.retain(|(found, _value)| lower(found) != lower(name));
+            lines.push((name.clone(), value.clone()));
+        }
+        lines.extend(add.iter().cloned());
+        lines.retain(|(found, _value)| !remove.iter().any(|name| lower(name) == lower(found)));
+        let mut lines: Pairs =
+            lines.into_iter().map(|(name, value)| (lower(&name), value)).collect();
+        // The order of lines counts only among those of one name.
+        lines.sort_by(|one, other| one.0.cmp(&other.0));
+        lines
+    }
+
+    proptest! {
+        #[test]
+        fn changes_agree_with_the_oracle(
+            before in any_pairs(),
+            set in any_pairs(),
+            add in any_pairs(),
+            remove in proptest::collection::vec("[aB]", 0..2),
+        ) {
+            let borrowed = |pairs: &Pairs| -> Vec<NamedValue> {
+                let named = |(name, value): &(String, String)| NamedValue {
+                    name: name.clone(),
+                    value: value.clone(),
+                };
+                pairs.iter().map(named).collect()
+            };
+            let change = HeaderChange {
+                set: borrowed(&set),
+                add: borrowed(&add),
+                remove: remove.clone(),
+            };
+            let lines: Vec<(&str, &str)> =
+                before.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let mut headers = map(&lines);
+            of_response(&change).unwrap().apply(&mut headers);
+            let mut found: Pairs = Vec::new();
+            for name in ["a", "b"] {
+                for value in headers.get_all(name) {
+                    found.push((name.to_owned(), value.to_str().unwrap().to_owned()));
+                }
+            }
+            prop_assert_eq!(found, oracle(before, &set, &add, &remove));
         }
     }
 }

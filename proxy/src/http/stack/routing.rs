@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::balance::balancer::Balancer;
-use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService, pick};
+use crate::balance::weighted;
+use crate::discovery::resolved::{Resolved, ResolvedRule, ResolvedService};
 use crate::http::body::Body;
 use crate::http::filter::{self, Found};
 use crate::http::gate::admitted::Admitted;
@@ -153,7 +154,7 @@ fn follow(
     let injected = rule.compiled.fault.choose(random);
     let weights = rule.backends.iter().map(|backend| backend.weight);
     let known = rule.backend_of_session(request.headers());
-    let picked = known.or_else(|| pick(weights, rule.missing_weight, random));
+    let picked = known.or_else(|| weighted::pick_of(weights, rule.missing_weight, random));
     let backend = picked.and_then(|index| rule.backends.get(index));
     let Some(backend) = backend else {
         // A fault comes in place of a backend, also of one that does not exist.
