@@ -31,3 +31,9 @@ test:
 demo *arguments:
     cargo build --release --locked
     ./target/release/meshctl demo {{ arguments }}
+
+# Measures Heddle beside others on a quiet machine, and draws the results into bench/README.md.
+bench *arguments:
+    cargo build --release --workspace --bins --locked
+    ./target/release/heddle-bench run {{ arguments }}
+    ./target/release/heddle-bench render
