@@ -1,5 +1,5 @@
-//! HAProxy's settings: two threads as Envoy has, connections to the other side shared among clients, mutual TLS 1.3
-//! with the cipher that all others use; everything else as it comes.
+//! HAProxy's settings: two threads as Envoy has; connections to the other side shared among clients, and kept also when
+//! there are a thousand of them; mutual TLS 1.3 with the cipher that all others use; everything else as it comes.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -20,7 +20,7 @@ pub fn command(program: &Path, side: Side, peer: Ipv4Addr, folder: &Path) -> Res
 
 fn settings(side: Side, peer: Ipv4Addr, folder: &Path) -> String {
     let mut text = format!(
-        "global\n  nbthread 2\n  maxconn 4000\n\
+        "global\n  nbthread 2\n  maxconn 8000\n  tune.pool-low-fd-ratio 60\n  tune.pool-high-fd-ratio 70\n\
          defaults\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  http-reuse always\n\
          frontend ready\n  mode http\n  bind 0.0.0.0:{READY_PORT}\n  monitor-uri /ready\n"
     );
