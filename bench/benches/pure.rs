@@ -1,20 +1,18 @@
 //! What the pure parts of the data plane cost, without a socket: `cargo bench -p heddle-bench`.
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use heddle_model::destination::{Destination, ServiceDestination};
-use heddle_model::endpoint::{Endpoint, ExpectedPeer};
-use heddle_model::names::{Port, Protocol, ServiceName, ServicePort};
-use heddle_model::route::{
-    HttpMatch, HttpRule, NamedMatch, PathMatch, RuleOrigin, Timeouts, ValueMatch, WeightedBackend,
-};
+use heddle_model::destination::Destination;
+use heddle_model::endpoint::Endpoint;
+use heddle_model::route::HttpRule;
 use heddle_proto::discovery as wire;
 use heddle_proxy::balance::balancer::Balancer;
 use heddle_proxy::balance::{p2c, weighted};
 use heddle_proxy::detect::detect;
+use heddle_proxy::http::gate::framing::Framer;
+use heddle_proxy::http::gate::head::HeadReader;
 use heddle_proxy::http::{headers, route};
 use heddle_tls::hello;
 use prost::Message as _;
@@ -40,6 +38,20 @@ fn first_bytes(criterion: &mut Criterion) {
 
 fn request_head(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request head");
+    group.bench_function("gate: read, judge and write anew", |bencher| {
+        let mut output = Vec::with_capacity(1024);
+        bencher.iter(|| {
+            output.clear();
+            Framer::new().read(black_box(REQUEST.as_bytes()), &mut output)
+        });
+    });
+    group.bench_function("gate: read only", |bencher| {
+        let mut reader = HeadReader::default();
+        bencher.iter(|| {
+            reader.reset();
+            reader.read(black_box(REQUEST.as_bytes()))
+        });
+    });
     group.bench_function("parse, as hyper does", |bencher| {
         bencher.iter(|| {
             let mut headers = [httparse::EMPTY_HEADER; 32];
@@ -65,7 +77,10 @@ fn request_head(criterion: &mut Criterion) {
 
 fn routes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
-    let rules = route::compile(&rules()).unwrap_or_default();
+    let rules: Vec<HttpRule> =
+        (0..10).filter_map(|number| HttpRule::try_from(rule(number)).ok()).collect();
+    let rules = route::compile(&rules).unwrap_or_default();
+    assert_eq!(rules.len(), 10, "rules that are none would be matched in no time");
     let request = |path: &str| {
         let request = http::Request::builder().uri(path).header("x-canary", "no");
         request.body(()).unwrap_or_default()
@@ -91,7 +106,8 @@ fn picks(criterion: &mut Criterion) {
         bencher.iter(|| weighted::pick(black_box([90, 9, 1]).into_iter(), &mut random));
     });
     let balancer = Balancer::labelled(Arc::from("shop/api:80"));
-    balancer.update((0..100).map(endpoint).collect());
+    balancer.update((0..100).filter_map(|number| endpoint(number).try_into().ok()).collect());
+    assert_eq!(balancer.len(), 100);
     group.bench_function("balancer with 100 endpoints", |bencher| {
         bencher.iter(|| balancer.pick(black_box(&[]), &mut random));
     });
@@ -99,17 +115,19 @@ fn picks(criterion: &mut Criterion) {
 
 fn wire_decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wire");
-    let service = ServiceDestination {
-        service: backend(),
-        protocol: Protocol::Http1,
-        http_rules: rules(),
-        tcp_backends: Vec::new(),
+    let service = wire::ServiceDestination {
+        service: Some(backend()),
+        protocol: wire::Protocol::Http1.into(),
+        http_rules: (0..10).map(rule).collect(),
+        connections: Some(wire::ConnectionRule::default()),
+        ..wire::ServiceDestination::default()
     };
-    let bytes = wire::Destination::from(&Destination::Service(service)).encode_to_vec();
+    let service = wire::destination::Destination::Service(service);
+    let bytes = wire::Destination { destination: Some(service) }.encode_to_vec();
     group.bench_function("destination with ten rules", |bencher| {
         bencher.iter(|| wire::Destination::decode(black_box(&*bytes)).map(Destination::try_from));
     });
-    let bytes = wire::Endpoint::from(&endpoint(1)).encode_to_vec();
+    let bytes = endpoint(1).encode_to_vec();
     group.bench_function("endpoint", |bencher| {
         bencher.iter(|| wire::Endpoint::decode(black_box(&*bytes)).map(Endpoint::try_from));
     });
@@ -129,43 +147,40 @@ fn client_hello() -> Vec<u8> {
     bytes
 }
 
-fn rules() -> Vec<HttpRule> {
-    (0..10)
-        .map(|number| HttpRule {
-            matches: vec![HttpMatch {
-                path: Some(PathMatch::Prefix(format!("/api/v{number}"))),
-                headers: vec![NamedMatch {
-                    name: "x-canary".to_owned(),
-                    value: ValueMatch::Exact("no".to_owned()),
-                }],
-                ..HttpMatch::default()
-            }],
-            backends: vec![WeightedBackend { backend: backend(), weight: 1 }],
-            missing_weight: 0,
-            timeouts: Timeouts::default(),
-            origin: RuleOrigin::ServiceDefault,
-        })
-        .collect()
-}
-
-#[expect(clippy::expect_used, reason = "8080 is a port")]
-fn backend() -> ServicePort {
-    ServicePort {
-        service: ServiceName { namespace: "shop".to_owned(), name: "api".to_owned() },
-        port: Port::new(8080).expect("a port"),
+/// On the wire, where what is not named has a default: these stay right when the model grows.
+fn rule(number: u8) -> wire::HttpRule {
+    let canary = wire::value_match::Value::Exact("no".to_owned());
+    let prefix = wire::path_match::Path::Prefix(format!("/api/v{number}"));
+    wire::HttpRule {
+        matches: vec![wire::HttpMatch {
+            path: Some(wire::PathMatch { path: Some(prefix) }),
+            headers: vec![wire::ValueMatch { name: "x-canary".to_owned(), value: Some(canary) }],
+            ..wire::HttpMatch::default()
+        }],
+        backends: vec![wire::HttpBackend {
+            backend: Some(backend()),
+            weight: 1,
+            ..wire::HttpBackend::default()
+        }],
+        ..wire::HttpRule::default()
     }
 }
 
-#[expect(clippy::expect_used, reason = "both are in the form that is asked for")]
-fn endpoint(number: u8) -> Endpoint {
-    Endpoint {
-        address: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)), 8080),
-        peer: ExpectedPeer::Mesh {
-            identity: "spiffe://mesh.local/ns/shop/sa/api".parse().expect("an identity"),
-            pod_uid: format!("pod-{number}").parse().expect("a pod's UID"),
-        },
+fn backend() -> wire::ServicePort {
+    let service = wire::ServiceName { namespace: "shop".to_owned(), name: "api".to_owned() };
+    wire::ServicePort { service: Some(service), port: 8080 }
+}
+
+fn endpoint(number: u8) -> wire::Endpoint {
+    wire::Endpoint {
+        address: Some(wire::SocketAddress { ip: vec![10, 0, 0, number], port: 8080 }),
+        mesh: Some(wire::MeshPeer {
+            identity: "spiffe://mesh.local/ns/shop/sa/api".to_owned(),
+            pod_uid: format!("pod-{number}"),
+        }),
         zone: "a".to_owned(),
         pod: format!("api-{number}"),
+        ..wire::Endpoint::default()
     }
 }
 

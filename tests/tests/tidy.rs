@@ -100,6 +100,7 @@ fn every_file_is_part_of_a_crate() {
         let in_root_of_targets = matches!(stem.as_str(), "lib" | "main" | "build")
             || folder.ends_with("tests")
             || folder.ends_with("bin")
+            || folder.ends_with("benches")
             || folder.ends_with("examples");
         if in_root_of_targets {
             continue;
