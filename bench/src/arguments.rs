@@ -24,6 +24,8 @@ pub enum Command {
     Run(RunArguments),
     /// Draw the tables and plots of the README from `results/latest.json`.
     Render(RenderArguments),
+    /// Count the instructions that a request costs Heddle's proxies, with valgrind.
+    Instructions(InstructionsArguments),
     /// Be the application that all load goes to.
     #[command(hide = true)]
     Serve,
@@ -80,6 +82,17 @@ impl RenderArguments {
     pub fn folder(&self) -> PathBuf {
         self.folder.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).to_owned())
     }
+}
+
+/// How many, and where callgrind's files go, for `callgrind_annotate` to read.
+#[derive(Clone, Debug, Args)]
+pub struct InstructionsArguments {
+    /// Requests to count.
+    #[arg(long, default_value_t = 4000)]
+    pub requests: u64,
+    /// The folder.
+    #[arg(long)]
+    pub folder: PathBuf,
 }
 
 /// Which side of the bare loop, and how.

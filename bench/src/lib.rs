@@ -4,6 +4,7 @@
 pub mod arguments;
 pub mod certificates;
 pub mod figure;
+pub mod instructions;
 pub mod load;
 pub mod machine;
 pub mod processes;

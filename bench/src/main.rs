@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use heddle_bench::arguments::{Arguments, Command};
-use heddle_bench::{load, relay, render, run, serve, wire};
+use heddle_bench::{instructions, load, relay, render, run, serve, wire};
 
 fn main() -> ExitCode {
     match execute(Arguments::parse().command) {
@@ -25,6 +25,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => runtime.block_on(Box::pin(run::run(arguments))),
         Command::Render(arguments) => render::render(&arguments.folder()),
+        Command::Instructions(arguments) => {
+            runtime.block_on(Box::pin(instructions::count(&arguments)))
+        }
         Command::Serve => runtime.block_on(serve::serve()),
         Command::Counted => runtime.block_on(serve::print_counts()),
         Command::Load { plan } => runtime.block_on(Box::pin(load::print(&plan))),

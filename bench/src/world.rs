@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use heddle_local::mesh::{Mesh, MeshConfig};
+use heddle_local::mesh::{Binaries, Mesh, MeshConfig};
 use heddle_local::protocol::{Signal, Target};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -41,6 +41,11 @@ pub struct World {
 impl World {
     /// Makes it, with every system that there are programs for, and waits until all are ready.
     pub async fn start(programs: &Programs) -> Result<Self> {
+        Box::pin(Self::start_with(programs, Binaries::beside_current_program()?)).await
+    }
+
+    /// The same with other programs of the mesh than those beside this one.
+    pub async fn start_with(programs: &Programs, binaries: Binaries) -> Result<Self> {
         // Short, since the world keeps Unix sockets there.
         let folder = tempfile::Builder::new().prefix("hb-").tempdir()?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
@@ -52,6 +57,7 @@ impl World {
         certificates::write(folder.path())?;
         let config = MeshConfig {
             state_directory: folder.path().join("state"),
+            binaries,
             ..MeshConfig::new("bench", &manifests)?
         };
         let mesh = Box::pin(Mesh::start(config)).await.context("the world did not start")?;
@@ -216,7 +222,7 @@ impl World {
     }
 
     /// The process ids inside of the world of the client's and the server's proxy.
-    async fn proxies(&self, system: System) -> Result<Vec<u32>> {
+    pub async fn proxies(&self, system: System) -> Result<Vec<u32>> {
         let mut pids = Vec::new();
         for side in Side::BOTH {
             let pod = system.pod(side);
