@@ -18,10 +18,12 @@ mod e2e {
     mod interception;
     mod isolation;
     mod memory;
+    mod policy;
     mod protocols;
     mod refusal;
     mod renewal;
     mod replacement;
+    mod routes;
     mod routing;
     mod slow_peers;
     mod strict;
