@@ -45,6 +45,7 @@ async fn totals(
     let outcome = world.load(System::Heddle, shape, Extent::Requests(requests)).await?;
     ensure!(outcome.completed == requests, "lost requests: {:?}", outcome.first_failure);
     let pids = world.proxies(System::Heddle).await?;
+    world.end_heddle().await?;
     world.finish().await?;
     let total = |pid: &u32| {
         let file = folder.join(format!("callgrind.{pid}"));

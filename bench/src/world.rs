@@ -131,6 +131,23 @@ impl World {
         Ok(took)
     }
 
+    /// Ends Heddle's proxies in good order, and waits until they are gone: ending the world would not wait for what
+    /// valgrind writes.
+    pub async fn end_heddle(&self) -> Result<()> {
+        let pods = Side::BOTH.map(|side| System::Heddle.pod(side));
+        for pod in &pods {
+            self.mesh.stop(Target::Proxy(pod.clone()), Signal::Terminate).await?;
+        }
+        let gone = async {
+            for pod in &pods {
+                while self.heddle_proxy(pod).await.is_ok() {
+                    sleep(POLL_PAUSE).await;
+                }
+            }
+        };
+        timeout(LOAD_WITHIN, gone).await.context("a proxy does not end")
+    }
+
     async fn restart_side(&mut self, system: System, side: Side) -> Result<Duration> {
         let pod = system.pod(side);
         if system == System::Heddle {
