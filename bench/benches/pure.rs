@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use heddle_model::destination::Destination;
-use heddle_model::endpoint::Endpoint;
+use heddle_model::endpoint::{Endpoint, EndpointSet};
 use heddle_model::route::HttpRule;
 use heddle_proto::discovery as wire;
 use heddle_proxy::balance::balancer::Balancer;
+use heddle_proxy::balance::locality::Place;
+use heddle_proxy::balance::set::{PickContext, Purpose};
 use heddle_proxy::balance::{p2c, weighted};
 use heddle_proxy::detect::detect;
 use heddle_proxy::http::gate::framing::Framer;
@@ -99,17 +101,21 @@ fn picks(criterion: &mut Criterion) {
     let loads: Vec<u64> = (0..100).map(|number| number % 7).collect();
     group.bench_function("p2c of 100", |bencher| {
         bencher.iter(|| {
-            p2c::pick(loads.len(), |index| loads.get(index).copied(), black_box(&mut random))
+            let cost = |index: usize| loads.get(index).copied();
+            p2c::pick(loads.len(), cost, |_index| 1.0, black_box(&mut random))
         });
     });
     group.bench_function("weighted of 3", |bencher| {
         bencher.iter(|| weighted::pick(black_box([90, 9, 1]).into_iter(), &mut random));
     });
     let balancer = Balancer::labelled(Arc::from("shop/api:80"));
-    balancer.update((0..100).filter_map(|number| endpoint(number).try_into().ok()).collect());
+    let endpoints =
+        (0..100).filter_map(|number| Endpoint::try_from(endpoint(number)).ok()).collect();
+    balancer.update(EndpointSet { endpoints, ..EndpointSet::default() }, &Place::default());
     assert_eq!(balancer.len(), 100);
     group.bench_function("balancer with 100 endpoints", |bencher| {
-        bencher.iter(|| balancer.pick(black_box(&[]), &mut random));
+        let context = PickContext::first(Purpose::Request);
+        bencher.iter(|| balancer.pick(black_box(&context), &mut random));
     });
 }
 
