@@ -150,7 +150,7 @@ pub struct CircuitLimits {
     pub connections: u32,
     /// Requests that were sent and are not answered whole.
     pub requests: u32,
-    /// Requests that wait until an endpoint is ready, or one of the others has ended.
+    /// Requests that wait until an endpoint is ready, or one of the others has ended; zero: none may.
     pub pending: u32,
     /// How long a request may wait so; zero: not at all.
     pub pending_timeout: Duration,

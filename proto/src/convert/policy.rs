@@ -206,7 +206,7 @@ impl TryFrom<wire::CircuitLimits> for CircuitLimits {
         Ok(Self {
             connections: above_zero(wire.connections, "connections")?,
             requests: above_zero(wire.requests, "requests")?,
-            pending: above_zero(wire.pending, "pending")?,
+            pending: wire.pending,
             pending_timeout: Duration::from_millis(wire.pending_timeout_ms),
         })
     }

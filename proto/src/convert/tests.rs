@@ -246,7 +246,7 @@ fn policy() -> impl Strategy<Value = BackendPolicy> {
             maximum_percent,
         },
     );
-    let limits = (1..9_u32, 1..9_u32, 1..9_u32, milliseconds()).prop_map(
+    let limits = (1..9_u32, 1..9_u32, 0..9_u32, milliseconds()).prop_map(
         |(connections, requests, pending, pending_timeout)| CircuitLimits {
             connections,
             requests,

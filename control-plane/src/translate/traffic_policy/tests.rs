@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use heddle_proto::discovery as wire;
+
 use super::*;
 use crate::translate::test_objects::read;
 
@@ -39,6 +41,37 @@ fn every_field_is_read() {
     )
     .unwrap();
     insta::assert_debug_snapshot!(policy);
+}
+
+/// What is accepted here and refused by proxies would stop every update of the service.
+#[test]
+fn the_extremes_of_every_field_are_read_by_proxies_as_they_were_meant() {
+    let least = "slowStart: {window: 1ms}, locality: {minimumHealthyPercent: 0}, outlierDetection: \
+                 {consecutiveResponses: 0, consecutiveConnectionFailures: 0, baseEjectionTime: 1ms, \
+                 maxEjectionTime: 1ms, maxEjectionPercent: 0}, circuitBreaker: {maxConnections: 1, maxRequests: 1, \
+                 maxPendingRequests: 0, pendingTimeout: 0s}, retryBudget: {percent: 0, minRetriesPerSecond: 0, \
+                 interval: 1ms}, keepAlive: {idleTimeout: 1ms, time: 1s, interval: 1s, probes: 1}, rateLimit: \
+                 [{requests: 1, interval: 1ms, burst: 1, port: 1}], faultInjection: {delay: {duration: 1ms, \
+                 percent: 0}, abort: {httpStatus: 400, grpcStatus: 1, percent: 0}}, loadBalancing: {decay: 1ms}, \
+                 sessionPersistence: {idleTimeout: 1ms, absoluteTimeout: 1ms}";
+    let most = "slowStart: {window: 8784h}, locality: {minimumHealthyPercent: 100}, outlierDetection: \
+                {consecutiveResponses: 1000000000, consecutiveConnectionFailures: 1000000000, baseEjectionTime: \
+                8784h, maxEjectionTime: 8784h, maxEjectionPercent: 100}, circuitBreaker: {maxConnections: \
+                1000000000, maxRequests: 1000000000, maxPendingRequests: 1000000000, pendingTimeout: 8784h}, \
+                retryBudget: {percent: 100, minRetriesPerSecond: 1000000000, interval: 8784h}, keepAlive: \
+                {idleTimeout: 8784h, time: 32767s, interval: 32767s, probes: 127}, rateLimit: [{requests: \
+                1000000000, interval: 8784h, burst: 1000000000, port: 65535, scope: Caller}], faultInjection: \
+                {delay: {duration: 8784h, percent: 100}, abort: {httpStatus: 599, grpcStatus: 16, percent: 100}}, \
+                loadBalancing: {decay: 8784h}, sessionPersistence: {idleTimeout: 8784h, absoluteTimeout: 8784h}";
+    for (case, text) in [("least", least), ("most", most)] {
+        let policy = check(&format!(", {text}")).unwrap();
+        let backend = BackendPolicy::try_from(wire::BackendPolicy::from(&policy.backend));
+        assert_eq!(backend.as_ref(), Ok(&policy.backend), "case: {case}");
+        let limit = policy.rate_limits[0].limit;
+        assert_eq!(RateLimit::try_from(wire::RateLimit::from(&limit)), Ok(limit), "case: {case}");
+        let fault = policy.fault.unwrap();
+        assert_eq!(Fault::try_from(wire::Fault::from(&fault)), Ok(fault), "case: {case}");
+    }
 }
 
 #[test]
