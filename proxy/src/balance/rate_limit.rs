@@ -37,11 +37,12 @@ struct Bucket {
 }
 
 impl RateLimits {
-    /// Replaces the limits.
+    /// Replaces the limits. Of equal ones each has its own buckets, since each counts by itself.
     pub fn set(&self, limits: &[RateLimit]) {
-        let before = self.0.load();
-        let limiter = |rules: &RateLimit| match before.iter().find(|held| held.rules == *rules) {
-            Some(held) => Arc::clone(held),
+        let mut before: Vec<Arc<Limiter>> = self.0.load().iter().cloned().collect();
+        let limiter = |rules: &RateLimit| match before.iter().position(|held| held.rules == *rules)
+        {
+            Some(held) => before.remove(held),
             None => Arc::new(Limiter { rules: *rules, callers: Mutex::default() }),
         };
         self.0.store(Arc::new(limits.iter().map(limiter).collect()));
@@ -250,6 +251,16 @@ mod tests {
         assert_eq!(taken(&limits, 80, None, now), 5);
         limits.set(&[]);
         assert_eq!(taken(&limits, 80, None, now), 100);
+    }
+
+    #[test]
+    fn equal_limits_are_charged_once_each_however_often_they_are_set() {
+        let twice = [limit(1, 60, 4), limit(1, 60, 4)];
+        let (limits, now) = (limits(&twice), Instant::now());
+        limits.set(&twice);
+        assert_eq!(taken(&limits, 80, None, now), 4);
+        limits.set(&twice);
+        assert_eq!(taken(&limits, 80, None, now), 0, "both go on where they were");
     }
 
     #[test]
