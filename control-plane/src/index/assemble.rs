@@ -127,11 +127,10 @@ fn destination(
 ) -> (Content, Vec<ObjectReference>) {
     let mut origins = vec![service_reference(&key.service)];
     origins.extend(rules.origins);
-    // Whoever routes by server name says that there is one to be read.
+    // Whoever routes by server name says that there may be one to be read. What is not encrypted stays
+    // what it is: requests are requests, and proxies look no further than for a name on opaque ports.
     let protocol = match protocol {
-        Protocol::Http1 | Protocol::Http2 | Protocol::Opaque if !rules.tls.is_empty() => {
-            Protocol::Tls
-        }
+        Protocol::Http1 | Protocol::Http2 if !rules.tls.is_empty() => Protocol::Detect,
         Protocol::Detect | Protocol::Http1 | Protocol::Http2 | Protocol::Tls | Protocol::Opaque => {
             protocol
         }

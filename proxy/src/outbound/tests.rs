@@ -164,6 +164,29 @@ async fn a_client_that_is_silent_at_first_is_not_given_up_where_only_tls_has_a_w
 }
 
 #[tokio::test]
+async fn a_server_that_speaks_first_is_heard_beside_routes_by_server_name() {
+    let greeting = listen(loopback(), |mut stream, _number| async move {
+        let _ = stream.write_all(b"220 ready").await;
+        let _ = stream.read(&mut [0; 1]).await;
+    })
+    .await;
+    for declared in [Protocol::Detect, Protocol::Opaque] {
+        let other = vec![(balancer("other", vec![plain(greeting)]), 1)];
+        let connections = ResolvedConnections { backends: other, missing_weight: 0 };
+        let bench = Bench::new(changed(two_names().await, |service| {
+            service.protocol = declared;
+            service.connections = connections;
+        }));
+        let mut stream = bench.connect().await;
+        let mut greeted = [0; 9];
+        // Less than clients are given to begin with a name.
+        let reading = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut greeted));
+        reading.await.expect("it is not waited for the client").unwrap();
+        assert_eq!(&greeted, b"220 ready", "case: {declared:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_rule_without_names_takes_every_name_and_none() {
     let rules = vec![rule(&[exact("a.example.com")], "one", 0), rule(&[], "two", 0)];
     let endpoints = vec![("one", named("one").await), ("two", named("two").await)];

@@ -98,6 +98,21 @@ fn of_several_kinds_of_routes_the_most_special_counts() {
 }
 
 #[test]
+fn a_route_by_server_name_leaves_ports_what_they_are_to_all_that_is_not_encrypted() {
+    let ports = "{port: 80, name: http}, {port: 81, name: grpc}, {port: 82, name: tcp}, {port: 83, name: \
+                 https}, {port: 84, name: other}";
+    let tls = of_kind(http("t", "hostnames: [a.b], ", "v1"), "TLSRoute");
+    let contents = contents(&(shop() + &service("api", "10.43.0.1", ports) + &tls));
+    for (port, expected) in
+        [(80, "Detect"), (81, "Detect"), (82, "Opaque"), (83, "Tls"), (84, "Detect")]
+    {
+        let text = shown(&contents, &format!("10.43.0.1:{port}"));
+        assert!(text.starts_with(&format!("shop/api:{port} {expected}\n")), "case: {text}");
+        assert!(text.contains("  tls a.b -> shop/v1:80=1"), "case: {text}");
+    }
+}
+
+#[test]
 fn a_parent_that_does_not_exist_is_told_with_its_field() {
     let with = |name: &str, parent: &str| {
         http(name, "", "v1").replace("name: api}", &format!("name: {parent}}}"))
