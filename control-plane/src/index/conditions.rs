@@ -174,9 +174,10 @@ fn of_requests(route: &HttpRoute, decided: &Decided<'_>) -> Vec<Condition> {
     let unread = attach::unread_ports(&route.parents, decided.resolver.services);
     if let Some(accepted) = conditions.first_mut()
         && accepted.state == ConditionState::True
-        && !unread.is_empty()
     {
-        *accepted = Condition::accepted(unread.join("; "));
+        let said = std::iter::once(std::mem::take(&mut accepted.message));
+        let said = said.filter(|said| !said.is_empty()).chain(unread).chain(route.notes.clone());
+        accepted.message = said.collect::<Vec<_>>().join("; ");
     }
     conditions
 }

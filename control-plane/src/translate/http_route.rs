@@ -12,7 +12,7 @@ use heddle_model::route::{Hostname, HttpMatch, PathMatch, Retry, Timeouts};
 use crate::source::Custom;
 use crate::translate::precedence::Specificity;
 use crate::translate::route::filters::{self, Filter};
-use crate::translate::route::hostnames::hostnames;
+use crate::translate::route::hostnames;
 use crate::translate::route::{self, Backend, Parent, RuleContext};
 use crate::translate::{Rejected, Seniority, fault, session};
 
@@ -34,6 +34,8 @@ pub struct HttpRoute {
     pub fault: Option<Fault>,
     /// In the order they were written.
     pub rules: Vec<Rule>,
+    /// What does not count, and does no harm.
+    pub notes: Vec<String>,
 }
 
 /// One rule.
@@ -75,13 +77,18 @@ pub fn translate(
         .map(|(index, rule)| self::rule(rule, reference, format!("spec.rules[{index}]")))
         .collect::<Result<_, _>>()?;
     check_count(&rules)?;
+    let parents = route::parents(spec.parent_refs.as_ref(), reference)?;
+    let all_services = spec.parent_refs.iter().flatten().count() == parents.len();
+    let names = spec.hostnames.as_deref().unwrap_or_default();
+    let (hostnames, note) = hostnames::of_requests(names, all_services)?;
     Ok(HttpRoute {
         reference: reference.clone(),
         seniority: Seniority::new(&route.metadata, reference),
-        hostnames: hostnames(spec.hostnames.as_deref().unwrap_or_default())?,
-        parents: route::parents(spec.parent_refs.as_ref(), reference)?,
+        hostnames,
+        parents,
         fault: fault::of_annotations(&route.metadata.annotations)?,
         rules,
+        notes: note.into_iter().collect(),
     })
 }
 

@@ -64,6 +64,29 @@ fn what_a_consumers_route_means_is_shared_by_its_namespace_and_kept() {
 }
 
 #[test]
+fn hostnames_of_a_route_that_is_a_gateways_too_are_no_condition_in_the_mesh() {
+    let named = http("r", "hostnames: [shop.example.com], ", "v1");
+    let both = named.replace("name: api}]", "name: api}, {name: gateway}]");
+    for (case, text, rule, said) in [
+        ("of a service only", named, "shop.example.com [^ /]", "Accepted True Accepted "),
+        (
+            "of a gateway, too",
+            both,
+            "\n  [^ /]",
+            "Accepted True Accepted spec.hostnames: do not count in the mesh, since one of the route's parents is \
+             no Service",
+        ),
+    ] {
+        for kind in ["HTTPRoute", "GRPCRoute"] {
+            let contents = contents(&(shop() + &of_kind(text.clone(), kind)));
+            assert!(shown(&contents, API).contains(rule), "case: {case}: {}", shown(&contents, API));
+            let conditions = conditions(&contents, kind, "r");
+            assert!(conditions.starts_with(&format!("{said}\n")), "case: {case}: {conditions}");
+        }
+    }
+}
+
+#[test]
 fn a_service_of_another_namespace_needs_a_grant() {
     let far = |name: &str| {
         http(name, "", "far")

@@ -177,6 +177,7 @@ fn routes() -> impl Strategy<Value = Vec<HttpRoute>> {
                 parents: Vec::new(),
                 fault: None,
                 rules: rules.into_iter().enumerate().map(rule).collect(),
+                notes: Vec::new(),
             }
         };
         routes.into_iter().enumerate().map(route).collect()

@@ -25,6 +25,22 @@ pub fn hostnames(names: &[String]) -> Result<Vec<Hostname>, Rejected> {
     Ok(found)
 }
 
+/// Reads `spec.hostnames` of a route of requests, and says what does not count of them.
+///
+/// Beside a Gateway they are the names by which the world calls it, and callers in the mesh use others:
+/// as conditions they would answer those with 404. GEP-1426 would have them ignored altogether.
+pub fn of_requests(
+    names: &[String],
+    all_parents_are_services: bool,
+) -> Result<(Vec<Hostname>, Option<String>), Rejected> {
+    let found = hostnames(names)?;
+    if all_parents_are_services || found.is_empty() {
+        return Ok((found, None));
+    }
+    let note = "spec.hostnames: do not count in the mesh, since one of the route's parents is no Service";
+    Ok((Vec::new(), Some(note.to_owned())))
+}
+
 /// Reads a name without a wildcard: RFC 1123, and no address.
 pub fn precise(name: &str, field: impl Fn() -> String) -> Result<String, Rejected> {
     let is_label = |label: &str| {
