@@ -42,8 +42,17 @@ pub fn of_policy(fault: &FaultInjection) -> Result<Fault, Rejected> {
     Ok(Fault { delay: delay.transpose()?, abort: abort.transpose()? })
 }
 
-/// Reads annotations; `None`: none of them is there.
-pub fn of_annotations(found: &Annotations) -> Result<Option<Fault>, Rejected> {
+/// Reads annotations, and says what is wrong with them: then no failure is made, whatever the others say.
+/// What is left over of an experiment must neither go on nor hold up everything else of its object.
+pub fn of_annotations(found: &Annotations) -> (Option<Fault>, Option<String>) {
+    match read(found) {
+        Ok(fault) => (fault, None),
+        Err(rejected) => (None, Some(format!("{rejected}; it makes no failures"))),
+    }
+}
+
+/// `None`: none of them is there.
+fn read(found: &Annotations) -> Result<Option<Fault>, Rejected> {
     let field = |name: &str| format!("metadata.annotations.{name}");
     let text = |name: &str| annotations::value(found, name);
     let whole = |name: &str| {
@@ -96,7 +105,11 @@ mod tests {
 
     fn check(pairs: &[(&str, &str)]) -> Result<Option<Fault>, String> {
         let map = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        of_annotations(&Some(map.collect())).map_err(|rejected| rejected.to_string())
+        match of_annotations(&Some(map.collect())) {
+            (fault, None) => Ok(fault),
+            (None, Some(note)) => Err(note),
+            both @ (Some(_), Some(_)) => panic!("a failure and a note: {both:?}"),
+        }
     }
 
     #[test]
@@ -113,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_its_name() {
+    fn what_cannot_be_read_makes_no_failures_and_is_told_by_its_name() {
         for (case, pairs, name) in [
             ("no duration", &[(DELAY, "soon")][..], DELAY),
             ("no time", &[(DELAY, "0s")], DELAY),
@@ -121,6 +134,7 @@ mod tests {
             ("a word", &[(ABORT, "unavailable")], ABORT),
             ("too many", &[(ABORT, "503"), (ABORT_PERCENT, "101")], ABORT_PERCENT),
             ("a share of nothing", &[(DELAY_PERCENT, "1")], DELAY_PERCENT),
+            ("nothing left of one", &[(DELAY_PERCENT, "1"), (ABORT, "503")], DELAY_PERCENT),
             ("success in gRPC", &[(ABORT, "503"), (ABORT_GRPC_STATUS, "0")], ABORT_GRPC_STATUS),
         ] {
             let error = check(pairs).unwrap_err();

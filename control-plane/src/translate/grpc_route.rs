@@ -31,14 +31,15 @@ pub fn translate(
     let all_services = spec.parent_refs.iter().flatten().count() == parents.len();
     let names = spec.hostnames.as_deref().unwrap_or_default();
     let (hostnames, note) = hostnames::of_requests(names, all_services)?;
+    let (fault, fault_note) = fault::of_annotations(&route.metadata.annotations);
     Ok(HttpRoute {
         reference: reference.clone(),
         seniority: Seniority::new(&route.metadata, reference),
         hostnames,
         parents,
-        fault: fault::of_annotations(&route.metadata.annotations)?,
+        fault,
         rules,
-        notes: note.into_iter().collect(),
+        notes: note.into_iter().chain(fault_note).collect(),
     })
 }
 

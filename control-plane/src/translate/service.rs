@@ -75,10 +75,11 @@ pub fn translate(service: &api::Service, reference: &ObjectReference) -> Result<
         }
     }
     let (preference, note) = preference(&spec, &service.metadata.annotations);
-    notes.extend(note);
+    let (fault, fault_note) = fault::of_annotations(&service.metadata.annotations);
+    notes.extend(note.into_iter().chain(fault_note));
     Ok(Service {
         preference,
-        fault: fault::of_annotations(&service.metadata.annotations)?,
+        fault,
         name: ServiceName { namespace: reference.namespace.clone(), name: reference.name.clone() },
         seniority: Seniority::new(&service.metadata, reference),
         addresses: addresses(&spec)?,

@@ -237,3 +237,37 @@ fn failures_on_purpose_come_from_the_route_before_the_policy_before_the_service(
     assert_eq!(status(shop() + &faulty + policy + &http("q", "", "v1")), Some(502));
     assert_eq!(status(shop() + &faulty + policy + &own), Some(504));
 }
+
+#[test]
+fn what_is_left_of_a_failure_on_purpose_ends_it_and_holds_up_nothing() {
+    let left = "{heddle.dev/fault-delay-percent: '10'}";
+    let annotated = |text: String, annotations: &str| {
+        text.replace("namespace: shop}", &format!("namespace: shop, annotations: {annotations}}}"))
+    };
+    let of_service = |ports: &str| service("api", "10.43.0.1", ports);
+    let of_route = || http("r", "", "v1");
+    let faults = |contents: &Contents, port: u16| match destination(contents, &format!("10.43.0.1:{port}")) {
+        Destination::Service(service) => {
+            service.http_rules.iter().filter(|rule| rule.fault.delay.is_some()).count()
+        }
+        other @ (Destination::PassThrough
+        | Destination::Refused { .. }
+        | Destination::Endpoint(_)) => panic!("{other:?}"),
+    };
+    let whole = "{heddle.dev/fault-delay: 1s, heddle.dev/fault-delay-percent: '10'}";
+    for (case, kind, before, after, port) in [
+        ("a service", "Service", annotated(of_service(HTTP), whole), annotated(of_service("{port: 81}"), left), 81),
+        ("a route", "HTTPRoute", annotated(of_route(), whole), annotated(of_route(), left), 80),
+    ] {
+        let mut index = new_index();
+        let contents = apply(&mut index, &(shop() + &before));
+        assert_eq!(faults(&contents, 80), 1, "case: {case}");
+        let contents = apply(&mut index, &after);
+        assert_eq!(faults(&contents, port), 0, "case: {case}");
+        let name = if kind == "Service" { "api" } else { "r" };
+        let said = conditions(&contents, kind, name);
+        let expected = "Accepted True Accepted metadata.annotations.heddle.dev/fault-delay-percent: does nothing \
+                        without heddle.dev/fault-delay; it makes no failures";
+        assert!(said.starts_with(expected), "case: {case}: {said}");
+    }
+}
