@@ -209,6 +209,10 @@ pub struct WeightedBackend {
     pub weight: u32,
 }
 
+/// What a compiled expression may take, as rules can hold many. The control plane checks with it, and the
+/// proxy compiles with it.
+pub const REGEX_LIMIT_BYTES: usize = 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

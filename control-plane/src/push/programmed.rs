@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use heddle_model::names::ObjectReference;
 
-use crate::push::held::Answer;
+use crate::push::held::{Answer, Refusal};
 use crate::push::ledger::Ledger;
 use crate::snapshot::Snapshot;
 use crate::status::{Condition, ConditionKind, ConditionState};
@@ -20,6 +20,19 @@ pub struct Progress {
     refusals: Vec<String>,
     /// Those that act on an older state and are not connected.
     away: Vec<String>,
+    /// Who refused another object, without which its newest state cannot come.
+    waits: Vec<String>,
+}
+
+/// What one proxy made of one object.
+#[derive(Debug)]
+struct OfProxy {
+    /// Whether it acts on its newest state.
+    done: bool,
+    /// Why not, if it refused that.
+    refusal: Option<String>,
+    /// Why not, if it refused something else of the same update.
+    wait: Option<String>,
 }
 
 /// Whether a proxy can be told anything now.
@@ -38,7 +51,8 @@ pub struct Board(BTreeMap<ObjectReference, Progress>);
 impl Board {
     /// Adds what one proxy holds.
     pub fn add(&mut self, (proxy, link): (&str, Link), ledger: &Ledger, snapshot: &Snapshot) {
-        let mut of_proxy: BTreeMap<ObjectReference, (bool, Option<String>)> = BTreeMap::new();
+        let mut of_proxy: BTreeMap<ObjectReference, OfProxy> = BTreeMap::new();
+        let unknown = || OfProxy { done: true, refusal: None, wait: None };
         for (key, held) in ledger.held() {
             let Some(current) = snapshot.contents.resource(key, ledger.own()) else { continue };
             let newest = held.digest == current.digest;
@@ -47,20 +61,16 @@ impl Board {
                 Answer::Refused(_) | Answer::Pending | Answer::Acknowledged => None,
             };
             for origin in &current.origins {
-                let at_fault = refusal.filter(|refusal| {
-                    refusal.object.as_ref().is_none_or(|object| object == origin)
-                });
-                let entry = of_proxy.entry(origin.clone()).or_insert((true, None));
-                entry.0 &= newest && held.answer == Answer::Acknowledged;
-                if let Some(refusal) = at_fault.filter(|_| entry.1.is_none()) {
-                    let field = match refusal.field.as_str() {
-                        "" => String::new(),
-                        field => format!("{field}: "),
-                    };
-                    entry.1 = Some(format!(
-                        "{proxy} refused version {}: {field}{}",
-                        refusal.version, refusal.reason
-                    ));
+                let entry = of_proxy.entry(origin.clone()).or_insert_with(unknown);
+                entry.done &= newest && held.answer == Answer::Acknowledged;
+                let Some(refusal) = refusal else { continue };
+                match &refusal.object {
+                    Some(object) if object != origin => {
+                        entry.wait.get_or_insert_with(|| waits(proxy, object, refusal));
+                    }
+                    Some(_) | None => {
+                        entry.refusal.get_or_insert_with(|| refused(proxy, refusal));
+                    }
                 }
             }
         }
@@ -69,16 +79,17 @@ impl Board {
         let resource = |key| snapshot.contents.resource(key, ledger.own());
         for resource in unanswered.filter_map(resource) {
             for origin in &resource.origins {
-                of_proxy.entry(origin.clone()).or_insert((false, None)).0 = false;
+                of_proxy.entry(origin.clone()).or_insert_with(unknown).done = false;
             }
         }
-        for (object, (done, refusal)) in of_proxy {
+        for (object, OfProxy { done, refusal, wait }) in of_proxy {
             let progress = self.0.entry(object).or_default();
             progress.proxies += 1;
             progress.done += usize::from(done);
             if !done && link == Link::Disconnected && refusal.is_none() {
                 progress.away.push(proxy.to_owned());
             }
+            progress.waits.extend(wait);
             progress.refusals.extend(refusal);
         }
     }
@@ -86,7 +97,7 @@ impl Board {
     /// How far proxies have come with one object.
     pub fn condition(&self, object: &ObjectReference) -> Condition {
         let none = Progress::default();
-        let Progress { proxies, done, refusals, away } = self.0.get(object).unwrap_or(&none);
+        let Progress { proxies, done, refusals, away, waits } = self.0.get(object).unwrap_or(&none);
         let counts = format!("{done} of {proxies} proxies");
         let (state, reason, message) = if !refusals.is_empty() {
             let message = format!("{counts}; {}", first_of(refusals, "; "));
@@ -95,13 +106,33 @@ impl Board {
             (ConditionState::Unknown, "NoProxies", "no proxy has asked for it".to_owned())
         } else if done == proxies {
             (ConditionState::True, "Programmed", counts)
-        } else if away.is_empty() {
-            (ConditionState::Unknown, "Pending", counts)
         } else {
-            let message = format!("{counts}; not connected: {}", first_of(away, ", "));
+            let mut message = counts;
+            for (word, texts, separator) in [("not connected", away, ", "), ("waits", waits, "; ")] {
+                if !texts.is_empty() {
+                    message.push_str(&format!("; {word}: {}", first_of(texts, separator)));
+                }
+            }
             (ConditionState::Unknown, "Pending", message)
         };
         Condition { kind: ConditionKind::Programmed, state, reason, message }
+    }
+}
+
+fn refused(proxy: &str, refusal: &Refusal) -> String {
+    let Refusal { version, field, reason, .. } = refusal;
+    let field = match field.as_str() {
+        "" => String::new(),
+        field => format!("{field}: "),
+    };
+    format!("{proxy} refused version {version}: {field}{reason}")
+}
+
+/// Without the reason: that is in the status of the object at fault.
+fn waits(proxy: &str, object: &ObjectReference, refusal: &Refusal) -> String {
+    match refusal.field.as_str() {
+        "" => format!("{proxy} refused {object}"),
+        field => format!("{proxy} refused {object}: {field}"),
     }
 }
 

@@ -6,7 +6,6 @@ use gateway_api::experimental::grpcroutes::{
 };
 use heddle_model::names::ObjectReference;
 use heddle_model::route::{HttpMatch, PathMatch, Timeouts};
-use regex::Regex;
 
 use crate::source::Custom;
 use crate::translate::http_route::{self, HttpRoute, Match, Rule};
@@ -14,7 +13,7 @@ use crate::translate::precedence::Specificity;
 use crate::translate::route::filters;
 use crate::translate::route::hostnames;
 use crate::translate::route::{self, RuleContext, alike};
-use crate::translate::{Rejected, Seniority, fault, session};
+use crate::translate::{Rejected, Seniority, expression, fault, session};
 
 /// Reads a route.
 pub fn translate(
@@ -116,9 +115,11 @@ fn path(method: &GrpcRouteRulesMatchesMethod, field: &str) -> Result<PathMatch, 
             if service.is_none() && name.is_none() {
                 return Err(neither(field));
             }
-            let service = expression(service, &format!("{field}.service"))?;
-            let name = expression(name, &format!("{field}.method"))?;
-            Ok(PathMatch::Regex(format!("/{service}/{name}")))
+            let service = part(service, &format!("{field}.service"))?;
+            let name = part(name, &format!("{field}.method"))?;
+            let path = format!("/{service}/{name}");
+            expression::check(&path, field)?;
+            Ok(PathMatch::Regex(path))
         }
     }
 }
@@ -128,12 +129,10 @@ fn neither(field: &str) -> Rejected {
 }
 
 /// Put between others; a text that were no expression by itself, such as `a)|(b`, might become one there.
-fn expression(text: Option<String>, field: &str) -> Result<String, Rejected> {
+fn part(text: Option<String>, field: &str) -> Result<String, Rejected> {
     let Some(text) = text else { return Ok("[^/]+".to_owned()) };
-    match Regex::new(&text) {
-        Ok(_) => Ok(format!("(?:{text})")),
-        Err(error) => Err(Rejected::invalid(field, error.to_string())),
-    }
+    expression::check(&text, field)?;
+    Ok(format!("(?:{text})"))
 }
 
 /// As the Gateway API has it: identifiers, of a service with dots between them.

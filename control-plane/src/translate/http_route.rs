@@ -1,7 +1,8 @@
 //! HTTPRoute → rules for the services it is attached to. What the mesh cannot do rejects the route, with
 //! the field. What GRPCRoutes are read as is the same; see grpc_route.rs.
 //!
-//! Regular expressions are passed on as text; the proxy decides whether it can compile them.
+//! Regular expressions are passed on as text. They are checked here, so that a bad one is the fault of its
+//! route only; the proxy compiles them, and has the last word.
 
 use gateway_api::experimental::httproutes::{HttpRouteRules, HttpRouteSpec};
 use heddle_model::filter::{Fault, HttpFilter};

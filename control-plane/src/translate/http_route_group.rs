@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use heddle_model::route::{HttpMatch, NamedMatch, PathMatch, ValueMatch};
-use regex::Regex;
 
 use crate::source::http_route_group::{GroupMatch, HttpRouteGroup as Written};
-use crate::translate::Rejected;
+use crate::translate::{Rejected, expression, header_name};
 
 /// Which requests a group is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +36,16 @@ pub fn translate(group: &Written) -> Result<HttpRouteGroup, Rejected> {
 fn one_match(one: &GroupMatch, field: &str) -> Result<Vec<HttpMatch>, Rejected> {
     let mut headers: Vec<NamedMatch> = Vec::new();
     for (name, value) in &one.headers.0 {
-        if name.is_empty() || headers.iter().any(|known| known.name.eq_ignore_ascii_case(name)) {
-            let message = format!("{name:?} is empty, or there twice");
-            return Err(Rejected::invalid(format!("{field}.headers"), message));
+        let place = || format!("{field}.headers");
+        let name = &header_name::checked(name, place)?;
+        if headers.iter().any(|known| known.name.eq_ignore_ascii_case(name)) {
+            return Err(Rejected::invalid(place(), format!("{name:?} is there twice")));
         }
         headers.push(NamedMatch { name: name.clone(), value: ValueMatch::Regex(value.clone()) });
     }
     let expressions = one.path_regex.iter().map(|text| ("pathRegex", text));
     for (part, text) in expressions.chain(one.headers.0.iter().map(|(_, text)| ("headers", text))) {
-        if let Err(error) = Regex::new(text) {
-            return Err(Rejected::invalid(format!("{field}.{part}"), error.to_string()));
-        }
+        expression::check(text, &format!("{field}.{part}"))?;
     }
     let condition = HttpMatch {
         path: one.path_regex.clone().map(PathMatch::Regex),

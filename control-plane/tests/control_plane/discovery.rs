@@ -203,7 +203,10 @@ async fn a_changed_file_reaches_the_proxy_within_a_second_and_its_answer_the_sta
     );
     assert_eq!(status.proxies[0].refusals[0].object, "TrafficSplit shop/api");
     // The service itself is not at fault, but its newest state is not there either.
-    assert!(condition(&status, "Service", "api", "Programmed").starts_with("Unknown Pending"));
+    assert_eq!(
+        condition(&status, "Service", "api", "Programmed"),
+        "Unknown Pending 0 of 1 proxies; waits: shop/frontend refused TrafficSplit shop/api: spec.backends[0]"
+    );
 
     world.write("split.yaml", &split(0, 100));
     assert_eq!(weights(&stream.taken().await), [0, 1]);

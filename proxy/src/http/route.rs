@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use heddle_model::names::ObjectReference;
 use heddle_model::route::{
-    Hostname, HttpMatch, HttpRule, NamedMatch, PathMatch, RuleOrigin, ValueMatch,
+    Hostname, HttpMatch, HttpRule, NamedMatch, PathMatch, REGEX_LIMIT_BYTES, RuleOrigin, ValueMatch,
 };
 use http::header::{HeaderMap, HeaderName};
 use http::{Method, Request};
@@ -311,9 +311,6 @@ fn compile_regex(text: &str) -> Result<Regex, String> {
     build(text)?;
     build(&format!(r"\A(?:{text})\z"))
 }
-
-/// Bounds what one expression may take, as rules can hold many.
-const REGEX_LIMIT_BYTES: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests;

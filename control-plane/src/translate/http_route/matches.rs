@@ -8,8 +8,8 @@ use gateway_api::experimental::httproutes::{
 use heddle_model::route::{HttpMatch, NamedMatch, PathMatch, ValueMatch};
 
 use super::Match;
-use crate::translate::Rejected;
 use crate::translate::precedence::Specificity;
+use crate::translate::{Rejected, expression, header_name};
 
 /// Reads a match that is written at `field`.
 pub(super) fn translate(one: &HttpRouteRulesMatches, field: &str) -> Result<Match, Rejected> {
@@ -41,17 +41,19 @@ pub(in crate::translate) fn headers(
 ) -> Result<Vec<NamedMatch>, Rejected> {
     let mut found: Vec<NamedMatch> = Vec::new();
     for (index, header) in headers.iter().enumerate() {
-        if header.name.is_empty() {
-            return Err(Rejected::invalid(format!("{field}.headers[{index}].name"), "is empty"));
-        }
+        let field = format!("{field}.headers[{index}]");
+        let name = header_name::checked(&header.name, || format!("{field}.name"))?;
         let value = header.value.clone();
         let value = match header.r#type {
             None | Some(HttpRouteRulesMatchesHeadersType::Exact) => ValueMatch::Exact(value),
-            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => ValueMatch::Regex(value),
+            Some(HttpRouteRulesMatchesHeadersType::RegularExpression) => {
+                expression::check(&value, &format!("{field}.value"))?;
+                ValueMatch::Regex(value)
+            }
         };
         // Of several conditions on one name only the first counts, says the Gateway API.
         if found.iter().all(|known| !known.name.eq_ignore_ascii_case(&header.name)) {
-            found.push(NamedMatch { name: header.name.clone(), value });
+            found.push(NamedMatch { name, value });
         }
     }
     Ok(found)
@@ -60,16 +62,15 @@ pub(in crate::translate) fn headers(
 fn query_parameters(one: &HttpRouteRulesMatches, field: &str) -> Result<Vec<NamedMatch>, Rejected> {
     let mut found: Vec<NamedMatch> = Vec::new();
     for (index, parameter) in one.query_params.iter().flatten().enumerate() {
+        let field = format!("{field}.queryParams[{index}]");
         if parameter.name.is_empty() {
-            return Err(Rejected::invalid(
-                format!("{field}.queryParams[{index}].name"),
-                "is empty",
-            ));
+            return Err(Rejected::invalid(format!("{field}.name"), "is empty"));
         }
         let value = parameter.value.clone();
         let value = match parameter.r#type {
             None | Some(HttpRouteRulesMatchesQueryParamsType::Exact) => ValueMatch::Exact(value),
             Some(HttpRouteRulesMatchesQueryParamsType::RegularExpression) => {
+                expression::check(&value, &format!("{field}.value"))?;
                 ValueMatch::Regex(value)
             }
         };
@@ -102,6 +103,7 @@ fn path(path: &HttpRouteRulesMatchesPath, field: &str) -> Result<PathMatch, Reje
             }))
         }
         Some(HttpRouteRulesMatchesPathType::RegularExpression) => {
+            expression::check(value, &format!("{field}.path.value"))?;
             Ok(PathMatch::Regex(value.to_owned()))
         }
     }

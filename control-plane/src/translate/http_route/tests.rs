@@ -113,6 +113,22 @@ fn what_cannot_be_served_rejects_the_route_with_the_field() {
 }
 
 #[test]
+fn what_proxies_could_not_match_by_is_the_fault_of_its_route_with_the_field() {
+    for (part, expected) in [
+        ("path: {type: RegularExpression, value: '/(a'}", "path.value"),
+        (r"path: {type: RegularExpression, value: '/(\w{100}){100}'}", "path.value"),
+        ("headers: [{name: a, value: '(b', type: RegularExpression}]", "headers[0].value"),
+        ("headers: [{name: a, value: b}, {name: 'a b', value: c}]", "headers[1].name"),
+        ("headers: [{name: '', value: c}]", "headers[0].name"),
+        ("queryParams: [{name: a, value: '[', type: RegularExpression}]", "queryParams[0].value"),
+    ] {
+        let error = check(&with_rule(&format!("{{matches: [{{{part}}}]}}"))).unwrap_err();
+        let expected = format!("Invalid spec.rules[0].matches[0].{expected}: ");
+        assert!(error.starts_with(&expected), "case: {part}: {error}");
+    }
+}
+
+#[test]
 fn a_backend_of_another_kind_is_kept_as_unusable() {
     let rule =
         "{backendRefs: [{name: a, kind: Bucket, group: x.y}, {name: b, namespace: n, port: 1}]}";

@@ -5,8 +5,7 @@ use std::time::Duration;
 use gateway_api::experimental::httproutes::HttpRouteRulesFiltersCors;
 use heddle_model::filter::Cors;
 
-use super::headers;
-use crate::translate::Rejected;
+use crate::translate::{Rejected, header_name};
 
 /// Reads a CORS filter that is written at `field`.
 pub(super) fn cors(cors: &HttpRouteRulesFiltersCors, field: &str) -> Result<Cors, Rejected> {
@@ -34,9 +33,9 @@ pub(super) fn cors(cors: &HttpRouteRulesFiltersCors, field: &str) -> Result<Cors
     })?;
     Ok(Cors {
         allow_origins: list("allowOrigins", &cors.allow_origins, is_origin)?,
-        allow_methods: list("allowMethods", &cors.allow_methods, headers::is_token)?,
-        allow_headers: list("allowHeaders", &cors.allow_headers, headers::is_token)?,
-        expose_headers: list("exposeHeaders", &cors.expose_headers, headers::is_token)?,
+        allow_methods: list("allowMethods", &cors.allow_methods, header_name::is_token)?,
+        allow_headers: list("allowHeaders", &cors.allow_headers, header_name::is_token)?,
+        expose_headers: list("exposeHeaders", &cors.expose_headers, header_name::is_token)?,
         allow_credentials: cors.allow_credentials.unwrap_or(false),
         max_age: Duration::from_secs(max_age),
     })

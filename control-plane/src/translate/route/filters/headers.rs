@@ -1,10 +1,10 @@
-//! Changes of headers, and which headers cannot be changed.
+//! Changes of headers. Which headers cannot be changed is in `header_name`.
 
 use gateway_api::experimental::httproutes::HttpRouteRulesFiltersRequestHeaderModifier;
 use heddle_model::filter::{HeaderChange, NamedValue};
 
-use crate::translate::Rejected;
 use crate::translate::route::hostnames;
+use crate::translate::{Rejected, header_name};
 
 /// What has the headers that are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(super) fn change(
     let add = change.add.iter().flatten().map(|one| (&one.name, &one.value));
     let mut remove = Vec::new();
     for (index, name) in change.remove.iter().flatten().enumerate() {
-        remove.push(checked_name(name, || format!("{field}.remove[{index}]"))?);
+        remove.push(header_name::changeable(name, || format!("{field}.remove[{index}]"))?);
     }
     let found = HeaderChange {
         set: values(set, || format!("{field}.set"))?,
@@ -48,7 +48,7 @@ fn values<'a>(
     let mut found: Vec<NamedValue> = Vec::new();
     for (index, (name, value)) in values.enumerate() {
         let field = || format!("{}[{index}]", field());
-        let name = checked_name(name, || format!("{}.name", field()))?;
+        let name = header_name::changeable(name, || format!("{}.name", field()))?;
         let trimmed = value.trim_matches([' ', '\t']);
         if value.len() > VALUE_LIMIT_BYTES
             || trimmed.contains(|one: char| one != '\t' && one.is_control())
@@ -62,23 +62,6 @@ fn values<'a>(
         }
     }
     Ok(found)
-}
-
-fn checked_name(name: &str, field: impl Fn() -> String) -> Result<String, Rejected> {
-    if !is_token(name) || name.len() > NAME_LIMIT_BYTES {
-        let message = format!("{name:?} is no name of a header");
-        return Err(Rejected::invalid(field(), message));
-    }
-    let lower = name.to_ascii_lowercase();
-    if FRAMING.contains(&lower.as_str()) {
-        let message = format!("{name} is about one connection only, and the proxy's to write");
-        return Err(Rejected::unsupported(field(), message));
-    }
-    if lower == CLIENT_CERTIFICATE {
-        let message = format!("{name} tells who called, and is the mesh's");
-        return Err(Rejected::unsupported(field(), message));
-    }
-    Ok(name.to_owned())
 }
 
 /// A request has exactly one `Host`.
@@ -105,30 +88,7 @@ fn check_host(change: &HeaderChange, message: Message, field: &str) -> Result<()
     }
 }
 
-/// RFC 9110, section 5.6.2: what names and methods are made of.
-pub(super) fn is_token(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(inner)
-}
-
-/// RFC 9110, section 7.6.1, and what tells where a message ends.
-const FRAMING: [&str; 10] = [
-    "connection",
-    "content-length",
-    "expect",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-];
-/// Written by the called workload's proxy.
-const CLIENT_CERTIFICATE: &str = "x-forwarded-client-cert";
 /// The Gateway API allows 16.
 const HEADERS_LIMIT: usize = 16;
-/// As the Gateway API has it.
-const NAME_LIMIT_BYTES: usize = 256;
 /// As the Gateway API has it.
 const VALUE_LIMIT_BYTES: usize = 4096;
