@@ -8,7 +8,7 @@ use gateway_api::experimental::httproutes::{
 };
 use heddle_model::policy::{SessionKind, SessionPersistence};
 
-use crate::translate::{Rejected, duration};
+use crate::translate::{Rejected, duration, header_name};
 
 /// Reads what is written at `field`.
 pub fn translate(
@@ -48,6 +48,13 @@ pub fn translate(
     if name.is_empty() || name.len() > NAME_LIMIT_BYTES || !name.bytes().all(inner) {
         let message = format!("{name:?} will not do (want letters, digits, - _ and .)");
         return Err(Rejected::invalid(format!("{field}.sessionName"), message));
+    }
+    if kind == SessionKind::Header {
+        let place = || format!("{field}.sessionName");
+        let name = header_name::changeable(name, place)?;
+        if name.eq_ignore_ascii_case("host") {
+            return Err(Rejected::unsupported(place(), "host says who is called, not by whom"));
+        }
     }
     Ok(SessionPersistence { name: name.to_owned(), kind, absolute_timeout, idle_timeout })
 }
@@ -93,6 +100,10 @@ mod tests {
             ("{idleTimeout: 0s}", "s.idleTimeout"),
             ("{absoluteTimeout: soon}", "s.absoluteTimeout"),
             ("{sessionName: 'a b'}", "s.sessionName"),
+            ("{type: Header, sessionName: Content-Length}", "s.sessionName"),
+            ("{type: Header, sessionName: connection}", "s.sessionName"),
+            ("{type: Header, sessionName: x-forwarded-client-cert}", "s.sessionName"),
+            ("{type: Header, sessionName: host}", "s.sessionName"),
         ] {
             let error = check(text).unwrap_err();
             assert!(error.starts_with(field), "case: {text}: {error}");

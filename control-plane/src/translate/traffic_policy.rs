@@ -12,7 +12,7 @@ use crate::source::Custom;
 use crate::source::traffic_policy::{
     self as written, LoadBalancingType, LocalityPreference, TrafficPolicySpec,
 };
-use crate::translate::{Rejected, Seniority, duration, fault, number, session};
+use crate::translate::{Rejected, Seniority, duration, fault, header_name, number, session};
 
 mod parts;
 
@@ -155,18 +155,24 @@ fn balance(balancing: Option<&written::LoadBalancing>) -> Result<Balance, Reject
 }
 
 fn hash_key(hash: &written::ConsistentHash, field: &str) -> Result<HashKey, Rejected> {
-    let key = match (&hash.header, &hash.cookie, hash.source) {
-        (Some(name), None, None) => Some((name, HashKey::Header(name.clone()))),
-        (None, Some(name), None) => Some((name, HashKey::Cookie(name.clone()))),
-        (None, None, Some(true)) => return Ok(HashKey::Source),
-        _ => None,
-    };
-    let usable = key.filter(|(name, _)| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
-    });
-    usable.map(|(_, key)| key).ok_or_else(|| {
-        Rejected::invalid(field, "wants one of header: NAME, cookie: NAME and source: true")
-    })
+    match (&hash.header, &hash.cookie, hash.source) {
+        (Some(name), None, None) => {
+            let name = header_name::checked(name, || format!("{field}.header"))?;
+            Ok(HashKey::Header(name))
+        }
+        (None, Some(name), None) if header_name::is_token(name) => {
+            Ok(HashKey::Cookie(name.clone()))
+        }
+        (None, Some(name), None) => {
+            let message = format!("{name:?} is no name of a cookie");
+            Err(Rejected::invalid(format!("{field}.cookie"), message))
+        }
+        (None, None, Some(true)) => Ok(HashKey::Source),
+        (_, _, Some(_)) | (None, None, None) | (Some(_), Some(_), None) => {
+            let message = "wants one of header: NAME, cookie: NAME and source: true";
+            Err(Rejected::invalid(field, message))
+        }
+    }
 }
 
 fn locality(

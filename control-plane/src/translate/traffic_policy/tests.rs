@@ -125,6 +125,31 @@ fn a_policy_that_means_nothing_is_refused_with_the_field() {
 }
 
 #[test]
+fn what_is_hashed_has_a_name_that_a_header_or_a_cookie_can_have() {
+    for (part, name, fits) in [
+        ("header", "x-user", true),
+        ("header", "x user", false),
+        ("header", "x:user", false),
+        ("header", "", false),
+        ("cookie", "user_1", true),
+        ("cookie", "a=b", false),
+        ("cookie", "a;b", false),
+        ("cookie", "", false),
+    ] {
+        let hash = format!("{{type: ConsistentHash, consistentHash: {{{part}: '{name}'}}}}");
+        let found = check(&format!(", loadBalancing: {hash}"));
+        match found {
+            Ok(_) => assert!(fits, "case: {part} {name:?}"),
+            Err(error) => {
+                assert!(!fits, "case: {part} {name:?}: {error}");
+                let field = format!("spec.loadBalancing.consistentHash.{part}: ");
+                assert!(error.starts_with(&field), "case: {part} {name:?}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn targets_are_services_each_once() {
     let with = |targets: &str| {
         let text = format!(
