@@ -21,7 +21,13 @@ pub(super) struct Resolver<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Referrer<'a> {
     pub(super) route: &'a ObjectReference,
-    pub(super) parents: &'a [Parent],
+    /// The namespaces of the services whose callers it sends there.
+    pub(super) called: &'a [&'a str],
+}
+
+/// The namespaces of a route's parents.
+pub(super) fn namespaces(parents: &[Parent]) -> Vec<&str> {
+    parents.iter().map(|parent| parent.service.namespace.as_str()).collect()
 }
 
 impl Resolver<'_> {
@@ -144,11 +150,13 @@ impl Resolver<'_> {
         }
     }
 
-    /// Services of the route's own namespace, of one that it is a consumer of, and those that are granted.
+    /// Services of the route's own namespace, of that of the service that is called, and those that are
+    /// granted. Any parent's would not do: to name a service as a second parent would be a grant to all
+    /// callers of the first.
     fn permits(&self, service: &ServiceName, referrer: Referrer<'_>) -> bool {
-        let Referrer { route, parents } = referrer;
+        let Referrer { route, called } = referrer;
         service.namespace == route.namespace
-            || parents.iter().any(|parent| parent.service.namespace == service.namespace)
+            || called.iter().all(|namespace| *namespace == service.namespace)
             || self.grants.iter().any(|grant| grant.allows(route, service))
     }
 }

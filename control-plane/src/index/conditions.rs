@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heddle_model::names::{ObjectReference, ServiceName};
 
 use super::assemble::Decided;
-use super::backends::Referrer;
+use super::backends::{self, Referrer};
 use super::policies::Standing;
 use super::splits::{Problem, Verdict};
 use super::{Entry, Index, Table, attach, reason_word};
@@ -13,6 +13,7 @@ use crate::source::Failure;
 use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus};
 use crate::translate::connection_route::ConnectionRoute;
 use crate::translate::http_route::HttpRoute;
+use crate::translate::route::Parent;
 
 /// Where two objects cannot both have their way.
 #[derive(Debug, Default)]
@@ -166,11 +167,12 @@ fn effect(reason: &str) -> &'static str {
 }
 
 fn of_requests(route: &HttpRoute, decided: &Decided<'_>) -> Vec<Condition> {
-    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+    let called = backends::namespaces(&route.parents);
+    let referrer = Referrer { route: &route.reference, called: &called };
     let backends = route.rules.iter().flat_map(|rule| &rule.backends);
     let filters = route.rules.iter().flat_map(|rule| &rule.filters);
     let unresolved = decided.resolver.problem(backends, filters, referrer);
-    let mut conditions = route_conditions(referrer, unresolved, decided);
+    let mut conditions = route_conditions((&route.reference, &route.parents), unresolved, decided);
     let unread = attach::unread_ports(&route.parents, decided.resolver.services);
     if let Some(accepted) = conditions.first_mut()
         && accepted.state == ConditionState::True
@@ -183,17 +185,17 @@ fn of_requests(route: &HttpRoute, decided: &Decided<'_>) -> Vec<Condition> {
 }
 
 fn of_connections(route: &ConnectionRoute, decided: &Decided<'_>) -> Vec<Condition> {
-    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+    let called = backends::namespaces(&route.parents);
+    let referrer = Referrer { route: &route.reference, called: &called };
     let unresolved = decided.resolver.problem(route.backends.iter(), std::iter::empty(), referrer);
-    route_conditions(referrer, unresolved, decided)
+    route_conditions((&route.reference, &route.parents), unresolved, decided)
 }
 
 fn route_conditions(
-    referrer: Referrer<'_>,
+    (route, parents): (&ObjectReference, &[Parent]),
     unresolved: Option<(&'static str, String)>,
     decided: &Decided<'_>,
 ) -> Vec<Condition> {
-    let Referrer { route, parents } = referrer;
     if parents.is_empty() {
         return vec![Condition {
             kind: ConditionKind::Accepted,

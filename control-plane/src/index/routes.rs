@@ -35,19 +35,29 @@ pub(super) struct Sources<'a> {
     pub(super) resolver: Resolver<'a>,
 }
 
+/// What backends are looked up in, for the callers of one service.
+#[derive(Clone, Copy, Debug)]
+struct Lookup<'a> {
+    resolver: Resolver<'a>,
+    /// The service's namespace.
+    called: &'a [&'a str],
+}
+
 /// Makes the rules of one port.
 pub(super) fn rules(port: &ServicePort, sources: Sources<'_>) -> Rules {
     let none = Attached::default();
     let attached = sources.attached.unwrap_or(&none);
     let mut origins = BTreeSet::new();
+    let called = [port.service.namespace.as_str()];
+    let lookup = Lookup { resolver: sources.resolver, called: &called };
     let connections = match attached.tcp {
-        Some(route) => connection_rule(route, sources.resolver),
+        Some(route) => connection_rule(route, lookup),
         None => split_connections(port, sources.split),
     };
     let mut http: Vec<HttpRule> = if !attached.http.is_empty() {
         origins.extend(attached.http.iter().map(|route| route.reference.clone()));
         let in_order = precedence::in_order(&attached.http);
-        in_order.into_iter().map(|one| http_rule(&one, sources.resolver)).collect()
+        in_order.into_iter().map(|one| http_rule(&one, lookup)).collect()
     } else if attached.tcp.is_some() {
         // Requests are connections too.
         vec![of_connections(&connections)]
@@ -62,7 +72,7 @@ pub(super) fn rules(port: &ServicePort, sources: Sources<'_>) -> Rules {
     origins.extend(attached.tcp.iter().chain(&attached.tls).map(|route| route.reference.clone()));
     let split = sources.split.filter(|_| attached.tcp.is_none());
     origins.extend(split.map(|used| used.split.reference.clone()));
-    Rules { http, tls: tls_rules(&attached.tls, sources.resolver), connections, origins }
+    Rules { http, tls: tls_rules(&attached.tls, lookup), connections, origins }
 }
 
 fn own(port: &ServicePort) -> ConnectionRule {
@@ -118,7 +128,7 @@ fn of_connections(rule: &ConnectionRule) -> HttpRule {
     HttpRule { missing_weight: rule.missing_weight, ..HttpRule::to(backends, rule.origin.clone()) }
 }
 
-fn http_rule(candidate: &Candidate<'_>, resolver: Resolver<'_>) -> HttpRule {
+fn http_rule(candidate: &Candidate<'_>, lookup: Lookup<'_>) -> HttpRule {
     let Candidate { hostnames, one_match, match_index, rule, route } = candidate;
     // Rules are taken apart into their matches, so that each has its own place in the order; the
     // field still tells which one it was.
@@ -126,7 +136,8 @@ fn http_rule(candidate: &Candidate<'_>, resolver: Resolver<'_>) -> HttpRule {
         0 | 1 => rule.field.clone(),
         _ => format!("{}.matches[{match_index}]", rule.field),
     };
-    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+    let Lookup { resolver, called } = lookup;
+    let referrer = Referrer { route: &route.reference, called };
     let (backends, missing_weight) = resolver.of_requests(&rule.backends, referrer);
     HttpRule {
         hostnames: hostnames.iter().map(|hostname| (*hostname).clone()).collect(),
@@ -142,20 +153,21 @@ fn http_rule(candidate: &Candidate<'_>, resolver: Resolver<'_>) -> HttpRule {
     }
 }
 
-fn connection_rule(route: &ConnectionRoute, resolver: Resolver<'_>) -> ConnectionRule {
-    let referrer = Referrer { route: &route.reference, parents: &route.parents };
+fn connection_rule(route: &ConnectionRoute, lookup: Lookup<'_>) -> ConnectionRule {
+    let Lookup { resolver, called } = lookup;
+    let referrer = Referrer { route: &route.reference, called };
     let (backends, missing_weight) = resolver.of_connections(&route.backends, referrer);
     let origin = RuleOrigin::Object { object: route.reference.clone(), field: route.field.clone() };
     ConnectionRule { backends, missing_weight, origin }
 }
 
 /// In the order of their hostnames' precedence; routes come by age.
-fn tls_rules(routes: &[&ConnectionRoute], resolver: Resolver<'_>) -> Vec<TlsRule> {
+fn tls_rules(routes: &[&ConnectionRoute], lookup: Lookup<'_>) -> Vec<TlsRule> {
     let mut found = Vec::new();
     for route in routes {
         for (rank, hostnames) in precedence::by_rank(&route.hostnames) {
             let hostnames = hostnames.into_iter().cloned().collect();
-            let connections = connection_rule(route, resolver);
+            let connections = connection_rule(route, lookup);
             found.push((rank, TlsRule { hostnames, connections }));
         }
     }

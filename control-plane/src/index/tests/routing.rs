@@ -105,6 +105,25 @@ fn a_service_of_another_namespace_needs_a_grant() {
 }
 
 #[test]
+fn a_second_parent_is_no_grant_to_the_callers_of_the_first() {
+    let far = service("v9", "10.43.9.9", HTTP).replace("namespace: shop", "namespace: far");
+    let with = |parents: &str| {
+        http("r", "", "v9")
+            .replace("{name: v9, port: 80}", "{name: v9, namespace: far, port: 80}")
+            .replace("{kind: Service, group: '', name: api}", parents)
+    };
+    let api = "{kind: Service, group: '', name: api}";
+    let v9 = "{kind: Service, group: '', name: v9, namespace: far}";
+    let text = shop() + &far + &with(&format!("{api}, {v9}")) + &caller("w", "shop");
+    let contents = contents(&text);
+    assert!(shown(&contents, API).contains("missing=1"), "{}", shown(&contents, API));
+    let own = shown_destination(destination_for(&contents, "10.43.9.9:80", "w-uid"));
+    assert!(own.contains("-> far/v9:80=1 (HTTPRoute"), "its own service needs none: {own}");
+    let said = conditions(&contents, "HTTPRoute", "r");
+    assert!(said.contains("ResolvedRefs False RefNotPermitted"), "{said}");
+}
+
+#[test]
 fn of_several_kinds_of_routes_the_most_special_counts() {
     let connections = "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: {name: t, \
                        namespace: shop}\nspec: {parentRefs: [{kind: Service, group: '', name: api}], rules: \
