@@ -108,7 +108,8 @@ impl Board {
             (ConditionState::True, "Programmed", counts)
         } else {
             let mut message = counts;
-            for (word, texts, separator) in [("not connected", away, ", "), ("waits", waits, "; ")] {
+            for (word, texts, separator) in [("not connected", away, ", "), ("waits", waits, "; ")]
+            {
                 if !texts.is_empty() {
                     message.push_str(&format!("; {word}: {}", first_of(texts, separator)));
                 }

@@ -53,14 +53,16 @@ async fn a_broken_traffic_split_changes_nothing_and_the_status_names_file_object
 }
 
 #[tokio::test]
-async fn a_bad_regular_expression_is_refused_and_the_other_routes_of_its_service_go_on() -> Result<()> {
+async fn a_bad_regular_expression_is_refused_and_the_other_routes_of_its_service_go_on()
+-> Result<()> {
     if requirements::skip(&[Tool::Python])? {
         return Ok(());
     }
     let world = two_versions("regex", &http_route("/.*", "v1").to_string()).await?;
     all_from(&world, "v1").await?;
     world.write("route.yaml", &http_route("/(unclosed", "v2").to_string())?;
-    let words = ["route.yaml", "HTTPRoute", "api", "spec.rules[0].matches[0].path.value", "(unclosed"];
+    let words =
+        ["route.yaml", "HTTPRoute", "api", "spec.rules[0].matches[0].path.value", "(unclosed"];
     complained(&world, &words).await?;
     let table = status::table(&world).await?;
     ensure!(table.code == Some(3), "the table ends with {:?}", table.code);

@@ -37,7 +37,8 @@ pub fn of_requests(
     if all_parents_are_services || found.is_empty() {
         return Ok((found, None));
     }
-    let note = "spec.hostnames: do not count in the mesh, since one of the route's parents is no Service";
+    let note =
+        "spec.hostnames: do not count in the mesh, since one of the route's parents is no Service";
     Ok((Vec::new(), Some(note.to_owned())))
 }
 
