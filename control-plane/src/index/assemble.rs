@@ -10,7 +10,7 @@ use heddle_model::identity::PodUid;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
 use heddle_model::workload::{InboundPort, Workload};
 
-use super::attach::{self, Attachments};
+use super::attach::{self, Attachments, Protocols};
 use super::backends::Resolver;
 use super::backing::{self, Backing, PodPorts, Pods};
 use super::conditions::{self, Conflicts};
@@ -34,11 +34,13 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
     let pods = Pods::new(good(&index.pods), good(&index.nodes));
     let slices = backing::by_service(good(&index.slices));
     let grants: Vec<_> = good(&index.grants).collect();
-    let decided = Decided {
+    let mut protocols = Protocols::new();
+    let mut decided = Decided {
         attachments: attach::attachments(index, &by_name),
         policies: policies::decide(good(&index.policies), &by_name),
         splits,
         resolver: Resolver { services: &by_name, grants: &grants },
+        protocols: Protocols::new(),
     };
     let mut contents = Contents::default();
     let mut pod_ports = PodPorts::default();
@@ -50,6 +52,7 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
             let backing = backing::backing(service, &port.name, slices, &pods);
             let protocol = if backing.opaque { Protocol::Opaque } else { port.protocol };
             pod_ports.add(&key, (&port.name, protocol), slices);
+            protocols.insert(key.clone(), protocol);
             let policy = decided.policies.by_port.get(&key).copied();
             if let Some(policy) = policy.filter(|applied| !applied.policy.rate_limits.is_empty()) {
                 let behind = backing::pods_behind(&port.name, slices, &pods);
@@ -63,6 +66,7 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
     }
     contents.pod_ports = pod_ports.settle(&pods);
     contents.workloads = workloads(&pods, (&contents.pod_ports, &limits), previous);
+    decided.protocols = protocols;
     let (services_by_address, conflicts) = service_addresses(&by_name);
     contents.services_by_address = services_by_address;
     let (objects, source_errors) = conditions::statuses(index, &decided, &conflicts);
@@ -80,6 +84,8 @@ pub(super) struct Decided<'a> {
     pub(super) policies: Policies<'a>,
     pub(super) splits: Splits,
     pub(super) resolver: Resolver<'a>,
+    /// Of every port, once all are known.
+    pub(super) protocols: Protocols,
 }
 
 /// What a port means to every caller, and to those whose namespace has routes of its own for it.

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use heddle_model::names::{ObjectReference, Protocol, ServicePort};
+use heddle_model::names::{ObjectReference, Port, Protocol, ServicePort};
 
-use super::splits::Services;
+use super::splits::{Services, UsedSplit};
 use super::{Index, good};
 use crate::snapshot::no_port;
 use crate::translate::connection_route::ConnectionRoute;
@@ -37,7 +37,10 @@ pub(super) struct Attachments<'a> {
     pub(super) standings: BTreeMap<&'a ObjectReference, Standing>,
 }
 
-/// How a route fares at the ports that it is attached to.
+/// What the ports of services speak, as services and the pods behind them say.
+pub(super) type Protocols = BTreeMap<ServicePort, Protocol>;
+
+/// How a route or a split fares at the ports that it is attached to.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     /// At how many it counts.
@@ -105,7 +108,8 @@ fn groups<'a>(
         let caller =
             (parent.service.namespace != route.namespace).then_some(route.namespace.as_str());
         let Some(service) = services.get(&parent.service) else { continue };
-        for (number, port) in &service.ports {
+        // No call is known to be for a service without an address.
+        for (number, port) in service.ports.iter().filter(|_| !service.addresses.is_empty()) {
             let key = ServicePort { service: parent.service.clone(), port: *number };
             if parent.means(*number, port) && !found.contains(&(caller, key.clone())) {
                 found.push((caller, key));
@@ -148,8 +152,12 @@ fn settle<'a>(
         for route in others {
             let standing = standings.entry(&route.reference).or_default();
             standing.counts = standing.counts.saturating_sub(1);
-            let message =
-                format!("service {port} has {RULES_LIMIT} matches of older routes already");
+            let message = match rules_of(route) > RULES_LIMIT {
+                true => format!("for service {port} it makes more than {RULES_LIMIT} rules alone"),
+                false => {
+                    format!("older routes of service {port} leave no room: {RULES_LIMIT} rules")
+                }
+            };
             standing.gives_way.push(message);
         }
         Attached { http: fit, ..Attached::default() }
@@ -167,13 +175,69 @@ fn within(mut routes: Vec<&HttpRoute>, limit: usize) -> (Vec<&HttpRoute>, Vec<&H
     routes.sort_by(|left, right| left.seniority.cmp(&right.seniority));
     let mut count: usize = 0;
     routes.into_iter().partition(|route| {
-        let matches: usize = route.rules.iter().map(|rule| rule.matches.len()).sum();
-        // Each is there once for every length of hostname.
-        let rules = matches * precedence::by_rank(&route.hostnames).len();
+        let rules = rules_of(route);
         let fits = count + rules <= limit;
         count += if fits { rules } else { 0 };
         fits
     })
+}
+
+/// Each match is there once for every length of hostname.
+fn rules_of(route: &HttpRoute) -> usize {
+    let matches: usize = route.rules.iter().map(|rule| rule.matches.len()).sum();
+    matches * precedence::by_rank(&route.hostnames).len()
+}
+
+/// How a split fares at the ports of the service that clients call, beside the routes there.
+pub(super) fn of_split(
+    used: &UsedSplit,
+    service: &Service,
+    (attachments, protocols): (&Attachments<'_>, &Protocols),
+) -> Standing {
+    let mut found = Standing::default();
+    let mut unread = Vec::new();
+    let has_conditions = !used.matches.is_empty();
+    for number in service.ports.keys() {
+        let port = ServicePort { service: service.name.clone(), port: *number };
+        let protocol = protocols.get(&port).copied().unwrap_or(Protocol::Detect);
+        let attached = attachments.producers.get(&port);
+        let of_requests = attached.and_then(|attached| attached.http.first());
+        let of_requests = of_requests.filter(|_| !is_unread(protocol));
+        let of_all = attached.and_then(|attached| attached.tcp);
+        // Whatever comes to a port that is declared HTTP is taken for a request.
+        let only_requests = matches!(protocol, Protocol::Http1 | Protocol::Http2);
+        match (of_all.map(|route| &route.reference), of_requests) {
+            (Some(route), _) => found.gives_way.push(format!("service {port} follows {route}")),
+            (None, Some(route)) => {
+                let route = &route.reference;
+                let nowhere = only_requests || has_conditions;
+                found.counts += usize::from(!nowhere);
+                found.gives_way.push(match nowhere {
+                    true => format!("service {port} follows {route}"),
+                    false => format!(
+                        "requests to service {port} follow {route}; other connections follow this split"
+                    ),
+                });
+            }
+            (None, None) if has_conditions && is_unread(protocol) => {
+                let message = format!("requests to service {port} ({protocol:?}) are not read");
+                unread.push(format!("{message}, and meet no condition"));
+            }
+            (None, None) => found.counts += 1,
+        }
+    }
+    // One that counts is about those ports that it can be about.
+    if found.counts == 0 {
+        found.gives_way.extend(unread);
+    }
+    found
+}
+
+fn is_unread(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Tls | Protocol::Opaque => true,
+        Protocol::Detect | Protocol::Http1 | Protocol::Http2 => false,
+    }
 }
 
 /// The names of a service's ports, for people.
@@ -184,22 +248,25 @@ pub(super) fn port_names(service: &Service) -> String {
 }
 
 /// Where a route of requests is attached to ports whose requests the mesh does not see, and no others.
-pub(super) fn unread_ports(parents: &[Parent], services: &Services<'_>) -> Vec<String> {
-    let unread = |protocol| match protocol {
-        Protocol::Tls | Protocol::Opaque => true,
-        Protocol::Detect | Protocol::Http1 | Protocol::Http2 => false,
-    };
+pub(super) fn unread_ports(
+    parents: &[Parent],
+    services: &Services<'_>,
+    protocols: &Protocols,
+) -> Vec<String> {
     let mut found = Vec::new();
     for parent in parents {
         let Some(service) = services.get(&parent.service) else { continue };
         let meant = service.ports.iter().filter(|(number, port)| parent.means(**number, port));
-        let meant: Vec<_> = meant.collect();
+        let protocol = |number: Port| {
+            let key = ServicePort { service: service.name.clone(), port: number };
+            protocols.get(&key).copied().unwrap_or(Protocol::Detect)
+        };
+        let meant: Vec<(Port, Protocol)> =
+            meant.map(|(number, _)| (*number, protocol(*number))).collect();
         // A route for every port is about those that it can be about.
-        if !meant.is_empty() && meant.iter().all(|(_, port)| unread(port.protocol)) {
-            let ports: Vec<String> = meant
-                .iter()
-                .map(|(number, port)| format!("{number} ({:?})", port.protocol))
-                .collect();
+        if !meant.is_empty() && meant.iter().all(|(_, protocol)| is_unread(*protocol)) {
+            let ports: Vec<String> =
+                meant.iter().map(|(number, protocol)| format!("{number} ({protocol:?})")).collect();
             let ports = ports.join(", ");
             let field = &parent.field;
             found.push(format!(

@@ -1,14 +1,14 @@
 //! What became of every object, as conditions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use heddle_model::names::{ObjectReference, ServiceName};
+use heddle_model::names::ObjectReference;
 
 use super::assemble::Decided;
+use super::attach::Standing;
 use super::backends::{self, Referrer};
-use super::policies::Standing;
 use super::splits::{Problem, Verdict};
-use super::{Entry, Index, Table, attach, reason_word};
+use super::{Entry, Index, Table, attach, policies, reason_word};
 use crate::source::Failure;
 use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus};
 use crate::translate::connection_route::ConnectionRoute;
@@ -39,17 +39,13 @@ pub(super) fn statuses(
     told_through_others(&mut objects, &index.nodes);
     told_through_others(&mut objects, &index.grants);
     told_through_others(&mut objects, &index.groups);
-    let routed: BTreeSet<&ServiceName> = super::good(&index.http_routes)
-        .chain(super::good(&index.grpc_routes))
-        .flat_map(|route| &route.parents)
-        .map(|parent| &parent.service)
-        .collect();
-    plain(&mut objects, &index.splits, |reference, split| {
-        let note = match routed.contains(&split.root) {
-            true => "requests follow the service's HTTPRoute; other connections follow this split",
-            false => "",
-        };
-        split_conditions(decided.splits.verdicts.get(reference), note)
+    plain(&mut objects, &index.splits, |reference, _| {
+        let standing = index.resolved_splits.get(reference).and_then(|used| {
+            let service = decided.resolver.services.get(&used.split.root)?;
+            Some(attach::of_split(used, service, (&decided.attachments, &decided.protocols)))
+        });
+        let verdict = decided.splits.verdicts.get(reference);
+        split_conditions(verdict, &standing.unwrap_or_default())
     });
     for table in [&index.http_routes, &index.grpc_routes] {
         plain(&mut objects, table, |_, route| of_requests(route, decided));
@@ -132,15 +128,17 @@ fn put_first(conditions: &mut Vec<Condition>, accepted: Condition) {
     conditions.insert(0, accepted);
 }
 
-fn split_conditions(verdict: Option<&Verdict>, note: &str) -> Vec<Condition> {
+fn split_conditions(verdict: Option<&Verdict>, standing: &Standing) -> Vec<Condition> {
+    let Standing { counts, gives_way } = standing;
+    let in_use = || match *counts == 0 && !gives_way.is_empty() {
+        true => Condition::refused("Conflicted", gives_way.join("; ")),
+        false => Condition::accepted(gives_way.join("; ")),
+    };
     match verdict {
-        None | Some(Verdict::InUse) => {
-            vec![Condition::accepted(note.to_owned()), Condition::resolved()]
+        None | Some(Verdict::InUse) => vec![in_use(), Condition::resolved()],
+        Some(Verdict::InUseUnresolved(Problem { reason, message })) => {
+            vec![in_use(), Condition::unresolved(reason, format!("{message}; {}", effect(reason)))]
         }
-        Some(Verdict::InUseUnresolved(Problem { reason, message })) => vec![
-            Condition::accepted(note.to_owned()),
-            Condition::unresolved(reason, format!("{message}; {}", effect(reason))),
-        ],
         Some(Verdict::LastGoodInUse(Problem { reason, message })) => vec![
             Condition::refused(reason, format!("{message}; {}", what_stays(true))),
             Condition::unresolved(reason, message.clone()),
@@ -173,7 +171,8 @@ fn of_requests(route: &HttpRoute, decided: &Decided<'_>) -> Vec<Condition> {
     let filters = route.rules.iter().flat_map(|rule| &rule.filters);
     let unresolved = decided.resolver.problem(backends, filters, referrer);
     let mut conditions = route_conditions((&route.reference, &route.parents), unresolved, decided);
-    let unread = attach::unread_ports(&route.parents, decided.resolver.services);
+    let unread =
+        attach::unread_ports(&route.parents, decided.resolver.services, &decided.protocols);
     if let Some(accepted) = conditions.first_mut()
         && accepted.state == ConditionState::True
     {
@@ -206,32 +205,46 @@ fn route_conditions(
     }
     let problems = attach::parent_problems(parents, decided.resolver.services);
     let standing = decided.attachments.standings.get(route);
-    let gives_way = standing.map(|standing| standing.gives_way.join("; ")).unwrap_or_default();
-    let counts = standing.map_or(0, |standing| standing.counts);
-    let accepted = match (problems.is_empty(), gives_way.is_empty()) {
-        (false, _) => Condition::refused("NoMatchingParent", problems.join("; ")),
-        (true, false) if counts == 0 => Condition::refused("Conflicted", gives_way),
-        (true, _) => Condition::accepted(gives_way),
-    };
+    let gives_way = standing.map(|standing| standing.gives_way.clone()).unwrap_or_default();
+    let counts = standing.is_some_and(|standing| standing.counts > 0);
+    let accepted = accepted(counts, ("NoMatchingParent", &problems), &gives_way);
     let resolved = unresolved.map_or_else(Condition::resolved, |(reason, message)| {
         Condition::unresolved(reason, message)
     });
     vec![accepted, resolved]
 }
 
-fn policy_conditions(standing: Option<&Standing>) -> Vec<Condition> {
-    let none = Standing::default();
-    let Standing { missing, missing_ports, conflicts, overridden } = standing.unwrap_or(&none);
-    let accepted = match (missing.is_empty(), conflicts.is_empty()) {
-        (false, _) => Condition::refused("TargetNotFound", missing.join("; ")),
-        (true, false) => Condition::refused("Conflicted", conflicts.join("; ")),
-        (true, true) => Condition::accepted(overridden.join("; ")),
-    };
+fn policy_conditions(standing: Option<&policies::Standing>) -> Vec<Condition> {
+    let none = policies::Standing::default();
+    let policies::Standing { counts, missing, missing_ports, conflicts, overridden } =
+        standing.unwrap_or(&none);
+    let mut accepted = accepted(*counts > 0, ("TargetNotFound", missing), conflicts);
+    if accepted.state == ConditionState::True {
+        accepted = Condition::accepted(joined([missing, conflicts, overridden]));
+    }
     let resolved = match missing_ports.is_empty() {
         true => Condition::resolved(),
         false => Condition::unresolved("PortNotFound", missing_ports.join("; ")),
     };
     vec![accepted, resolved]
+}
+
+/// What counts somewhere is accepted, with what is wrong elsewhere.
+fn accepted(
+    counts: bool,
+    (reason, missing): (&'static str, &[String]),
+    conflicts: &[String],
+) -> Condition {
+    let message = joined([missing, conflicts]);
+    match (counts, missing.is_empty(), conflicts.is_empty()) {
+        (true, _, _) | (false, true, true) => Condition::accepted(message),
+        (false, false, _) => Condition::refused(reason, message),
+        (false, true, false) => Condition::refused("Conflicted", message),
+    }
+}
+
+fn joined<const LISTS: usize>(lists: [&[String]; LISTS]) -> String {
+    lists.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ")
 }
 
 /// Writes failures on the objects that they are about; those that are about none are left.

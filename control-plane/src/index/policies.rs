@@ -31,6 +31,8 @@ pub(super) struct Applied<'a> {
 /// How a policy fares.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
+    /// At how many ports it counts.
+    pub(super) counts: usize,
     /// Services and ports that it names and that do not exist.
     pub(super) missing: Vec<String>,
     /// Ports of which its rate limits are to be, and that do not exist.
@@ -81,6 +83,7 @@ pub(super) fn decide<'a>(
     for (port, mut list) in rivals {
         list.sort_by_key(|one| (!one.of_port, &one.policy.seniority));
         let Some((first, others)) = list.split_first() else { continue };
+        found.standings.entry(&first.policy.reference).or_default().counts += 1;
         for other in others.iter().filter(|other| other.policy.reference != first.policy.reference)
         {
             let standing = found.standings.entry(&other.policy.reference).or_default();

@@ -81,6 +81,18 @@ fn targets_and_ports_that_do_not_exist_are_told_with_their_fields() {
 }
 
 #[test]
+fn a_policy_with_a_target_that_exists_counts_there_and_names_the_other() {
+    let text = shop() + &policy("p", "v1}, {kind: Service, name: v9", ROUND_ROBIN);
+    let contents = contents(&text);
+    assert_eq!(used(&contents, "v1", 80).balance, Balance::RoundRobin);
+    assert_eq!(
+        conditions(&contents, "TrafficPolicy", "p"),
+        "Accepted True Accepted spec.targetRefs[1]: service shop/v9 does not exist\nResolvedRefs True \
+         ResolvedRefs "
+    );
+}
+
+#[test]
 fn rate_limits_reach_the_pods_behind_the_service_with_their_own_ports() {
     let limits = "rateLimit: [{requests: 100}, {requests: 5, port: 80, scope: Caller}]";
     let contents = contents(&(shop() + &policy("p", "v1", limits)));

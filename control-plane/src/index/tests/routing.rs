@@ -79,7 +79,11 @@ fn hostnames_of_a_route_that_is_a_gateways_too_are_no_condition_in_the_mesh() {
     ] {
         for kind in ["HTTPRoute", "GRPCRoute"] {
             let contents = contents(&(shop() + &of_kind(text.clone(), kind)));
-            assert!(shown(&contents, API).contains(rule), "case: {case}: {}", shown(&contents, API));
+            assert!(
+                shown(&contents, API).contains(rule),
+                "case: {case}: {}",
+                shown(&contents, API)
+            );
             let conditions = conditions(&contents, kind, "r");
             assert!(conditions.starts_with(&format!("{said}\n")), "case: {case}: {conditions}");
         }
@@ -265,7 +269,10 @@ fn what_is_left_of_a_failure_on_purpose_ends_it_and_holds_up_nothing() {
     };
     let of_service = |ports: &str| service("api", "10.43.0.1", ports);
     let of_route = || http("r", "", "v1");
-    let faults = |contents: &Contents, port: u16| match destination(contents, &format!("10.43.0.1:{port}")) {
+    let faults = |contents: &Contents, port: u16| match destination(
+        contents,
+        &format!("10.43.0.1:{port}"),
+    ) {
         Destination::Service(service) => {
             service.http_rules.iter().filter(|rule| rule.fault.delay.is_some()).count()
         }
@@ -275,7 +282,13 @@ fn what_is_left_of_a_failure_on_purpose_ends_it_and_holds_up_nothing() {
     };
     let whole = "{heddle.dev/fault-delay: 1s, heddle.dev/fault-delay-percent: '10'}";
     for (case, kind, before, after, port) in [
-        ("a service", "Service", annotated(of_service(HTTP), whole), annotated(of_service("{port: 81}"), left), 81),
+        (
+            "a service",
+            "Service",
+            annotated(of_service(HTTP), whole),
+            annotated(of_service("{port: 81}"), left),
+            81,
+        ),
         ("a route", "HTTPRoute", annotated(of_route(), whole), annotated(of_route(), left), 80),
     ] {
         let mut index = new_index();
@@ -289,4 +302,87 @@ fn what_is_left_of_a_failure_on_purpose_ends_it_and_holds_up_nothing() {
                         without heddle.dev/fault-delay; it makes no failures";
         assert!(said.starts_with(expected), "case: {case}: {said}");
     }
+}
+
+#[test]
+fn a_route_with_a_parent_that_exists_counts_there_and_says_what_is_wrong_with_the_others() {
+    let both = http("r", "", "v1").replace(
+        "name: api}",
+        "name: gone}, {kind: Service, group: '', name: web}, {kind: Service, group: '', name: api}",
+    );
+    let contents = contents(&(shop() + &both));
+    assert!(shown(&contents, API).contains("HTTPRoute shop/r"));
+    assert_eq!(
+        conditions(&contents, "HTTPRoute", "r"),
+        "Accepted True Accepted spec.parentRefs[0]: service shop/gone does not exist; spec.parentRefs[1]: service \
+         shop/web has no address of its own, by which its routes are known\nResolvedRefs True ResolvedRefs "
+    );
+}
+
+#[test]
+fn a_split_says_where_routes_count_instead_of_it_and_whether_it_counts_at_all() {
+    let tcp = of_kind(http("t", "", "v1"), "TCPRoute");
+    let leaves = split("s", "{service: v1, weight: 1}, {service: v2, weight: 3}");
+    for (case, port, more, expected) in [
+        ("alone", "{port: 80}", leaves.clone(), "True Accepted "),
+        (
+            "only requests, and a route for them",
+            HTTP,
+            leaves.clone() + &http("r", "", "v1"),
+            "False Conflicted service shop/api:80 follows HTTPRoute shop/r",
+        ),
+        (
+            "anything, and a route for requests",
+            "{port: 80}",
+            leaves.clone() + &http("r", "", "v1"),
+            "True Accepted requests to service shop/api:80 follow HTTPRoute shop/r; other connections follow \
+             this split",
+        ),
+        (
+            "conditions on requests, and a route for them",
+            "{port: 80}",
+            group("g") + &matched_split("g") + &http("r", "", "v1"),
+            "False Conflicted service shop/api:80 follows HTTPRoute shop/r",
+        ),
+        (
+            "a route for all connections",
+            "{port: 80}",
+            leaves.clone() + &tcp,
+            "False Conflicted service shop/api:80 follows TCPRoute shop/t",
+        ),
+        (
+            "conditions on requests that are not read",
+            "{port: 80, name: tcp}",
+            group("g") + &matched_split("g"),
+            "False Conflicted requests to service shop/api:80 (Opaque) are not read, and meet no condition",
+        ),
+    ] {
+        let contents = contents(&(shop() + &service("api", "10.43.0.1", port) + &more));
+        let said = conditions(&contents, "TrafficSplit", "s");
+        assert!(said.starts_with(&format!("Accepted {expected}\n")), "case: {case}: {said}");
+    }
+}
+
+#[test]
+fn a_route_of_requests_to_a_port_that_a_pod_declares_opaque_says_so() {
+    let opaque = pod("c", "{ip: 10.42.0.3}", ", heddle.dev/opaque-ports: '8080'");
+    let text = shop()
+        + &opaque
+        + &slice("v2", "z", "{addresses: [10.42.0.3]}")
+        + &http("r", "", "v1").replace("name: api}", "name: v2, port: 80}");
+    let said = conditions(&contents(&text), "HTTPRoute", "r");
+    let expected = "Accepted True Accepted spec.parentRefs[0]: requests to port 80 (Opaque) are not read, and \
+                    follow no route\n";
+    assert!(said.starts_with(expected), "{said}");
+}
+
+#[test]
+fn a_route_that_makes_too_many_rules_alone_is_told_so() {
+    let matches = "{}, ".repeat(1024);
+    let names = "hostnames: [a.b, aa.b, aaa.b, aaaa.b, aaaaa.b]";
+    let large = route("r", &format!("{names}, rules: [{{matches: [{matches}]}}]"));
+    let said = conditions(&contents(&(shop() + &large)), "HTTPRoute", "r");
+    let expected =
+        "Accepted False Conflicted for service shop/api:80 it makes more than 4096 rules alone; ";
+    assert!(said.starts_with(expected), "{said}");
 }
