@@ -37,6 +37,8 @@ pub struct Resource {
     pub digest: u64,
     /// The objects that it came from.
     pub origins: Vec<ObjectReference>,
+    /// Found out once, and asked by every proxy.
+    needs: Vec<ServicePort>,
 }
 
 /// What a resource says.
@@ -51,7 +53,7 @@ pub enum Content {
 }
 
 impl Resource {
-    /// Computes the digest.
+    /// Computes the digest, and what it needs.
     pub fn new(content: Content, origins: Vec<ObjectReference>) -> Self {
         let digest = match &content {
             Content::Workload(workload) => convert::digest(&wire::Workload::from(workload)),
@@ -65,19 +67,22 @@ impl Resource {
                 policy: policy(set),
             }),
         };
-        Self { content, digest, origins }
-    }
-
-    /// The endpoints that a proxy needs before it can use this resource.
-    pub fn needs(&self) -> Vec<&ServicePort> {
-        match &self.content {
-            Content::Destination(Destination::Service(service)) => service.backends(),
+        let needs = match &content {
+            Content::Destination(Destination::Service(service)) => {
+                service.backends().into_iter().cloned().collect()
+            }
             Content::Destination(
                 Destination::PassThrough | Destination::Refused { .. } | Destination::Endpoint(_),
             )
             | Content::Workload(_)
             | Content::Endpoints(_) => Vec::new(),
-        }
+        };
+        Self { content, digest, origins, needs }
+    }
+
+    /// The endpoints that a proxy needs before it can use this resource.
+    pub fn needs(&self) -> &[ServicePort] {
+        &self.needs
     }
 }
 

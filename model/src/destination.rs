@@ -1,5 +1,7 @@
 //! What an address means to a proxy that was asked to connect to it.
 
+use std::collections::HashSet;
+
 use crate::endpoint::Endpoint;
 use crate::names::{Protocol, ServicePort};
 use crate::route::{ConnectionRule, HttpRule, TlsRule};
@@ -43,13 +45,9 @@ impl ServiceDestination {
         let connections = tls.chain(std::iter::once(&self.connections));
         let weighted =
             connections.flat_map(|rule| &rule.backends).map(|weighted| &weighted.backend);
-        let mut found: Vec<&ServicePort> = Vec::new();
-        for backend in self.http_rules.iter().flat_map(HttpRule::targets).chain(weighted) {
-            if !found.contains(&backend) {
-                found.push(backend);
-            }
-        }
-        found
+        let mut seen = HashSet::new();
+        let targets = self.http_rules.iter().flat_map(HttpRule::targets);
+        targets.chain(weighted).filter(|backend| seen.insert(*backend)).collect()
     }
 }
 
