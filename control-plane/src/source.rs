@@ -8,13 +8,13 @@ use gateway_api::experimental::grpcroutes::GrpcRouteSpec;
 use gateway_api::experimental::httproutes::HttpRouteSpec;
 use gateway_api::experimental::referencegrants::ReferenceGrantSpec;
 use gateway_api::experimental::tcproutes::TcpRouteSpec;
-use gateway_api::experimental::tlsroutes::TlsRouteSpec;
 use heddle_model::names::ObjectReference;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::source::http_route_group::HttpRouteGroup;
+use crate::source::tls_route::TlsRouteSpec;
 use crate::source::traffic_policy::TrafficPolicySpec;
 use crate::source::traffic_split::TrafficSplitSpec;
 
@@ -27,6 +27,7 @@ pub mod listing;
 pub mod node;
 pub mod reader;
 pub mod scan;
+pub mod tls_route;
 pub mod traffic_policy;
 pub mod traffic_split;
 

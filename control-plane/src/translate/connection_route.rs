@@ -1,12 +1,12 @@
 //! TCPRoute and TLSRoute → backends of connections that the mesh does not read.
 
 use gateway_api::experimental::tcproutes::TcpRouteSpec;
-use gateway_api::experimental::tlsroutes::TlsRouteSpec;
 use heddle_model::names::ObjectReference;
 use heddle_model::route::Hostname;
 use serde::Serialize;
 
 use crate::source::Custom;
+use crate::source::tls_route::TlsRouteSpec;
 use crate::translate::route::hostnames::hostnames;
 use crate::translate::route::{self, Backend, Parent, RuleContext};
 use crate::translate::{Rejected, Seniority};
@@ -110,6 +110,8 @@ mod tests {
         let route =
             tls(&format!("{{hostnames: ['*.a.b'], {parent}, rules: [{{{backends}}}]}}")).unwrap();
         assert_eq!(route.hostnames, [Hostname::Below("a.b".into())]);
+        let every = tls(&format!("{{{parent}, rules: [{{{backends}}}]}}")).unwrap();
+        assert_eq!(every.hostnames, []);
         assert!(
             matches!(&route.backends[1].target, BackendTarget::Service(port) if port.port.number() == 2)
         );
