@@ -90,6 +90,15 @@ The summary of --output json:
 
 Exit code 1 when anything was lost: a failed request, or one without mutual TLS.";
 
+const UP_AFTER_HELP: &str = "\
+What is read of the directory:
+  Namespace, Pod, Service, EndpointSlice, Node
+  HTTPRoute, GRPCRoute, TLSRoute, TCPRoute, ReferenceGrant   Gateway API; with a Service as parent
+  TrafficSplit, HTTPRouteGroup                               SMI
+  TrafficPolicy                                              heddle.dev
+
+With --detach, exit code 3 when an object of the directory is left out.";
+
 /// `meshctl local`.
 #[derive(Debug, Subcommand)]
 pub enum LocalCommand {
@@ -103,9 +112,9 @@ pub enum LocalCommand {
 
 /// `meshctl local up`.
 #[derive(Debug, Args)]
-#[command(after_help = "With --detach, exit code 3 when an object of the directory is left out.")]
+#[command(after_help = UP_AFTER_HELP)]
 pub struct UpArguments {
-    /// Pods, Services, TrafficSplits, HTTPRoutes; changes take effect while it runs
+    /// Kubernetes YAML or JSON; changes take effect while it runs
     pub directory: PathBuf,
     /// Return once everything is ready; `meshctl local down` ends it
     #[arg(long)]

@@ -138,7 +138,8 @@ impl Hostname {
 /// Limits on the time of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the last byte of the request's head to the first of the response's, retries included.
+    /// From the request's head to the end of the response's body, with delays and retries: a stream is
+    /// broken off then, too.
     pub request: Option<Duration>,
     /// The same for one attempt at one backend.
     pub backend_request: Option<Duration>,
