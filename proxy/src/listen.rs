@@ -376,11 +376,20 @@ pub const DRAIN_QUIET: Duration = Duration::from_secs(3);
 pub const HEADERS_LIMIT_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 pub const HTTP2_STREAM_LIMIT: u32 = 250;
-/// What may be under way to us on one stream: 256 KiB fills 2 Gbit/s at a round trip of 1 ms.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// What may be under way to us on one connection: it bounds memory, and streams share it. It is
-/// many streams' windows, so that a few whose readers are slow do not stop the others.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// What may be under way to us on one stream: 128 KiB fills 1 Gbit/s at a round trip of 1 ms. All streams
+/// of a connection together bound its memory. Smaller windows are too slow between zones; with larger
+/// ones a connection could carry fewer streams, and what is sent over more connections is batched less.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 128 * 1024;
+/// What may be under way to us on one connection. Streams share it, so it is more than their windows
+/// together: however many readers are slow, the others go on.
+///
+/// h2 makes half of it the budget for frames below 256 bytes that are not read yet, and ends the
+/// connection when that is spent; each takes what it lacks to 256. One stream can spend its window on
+/// frames of one byte, and must not end the connection that way.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
+const _: () =
+    assert!(HTTP2_STREAM_LIMIT * HTTP2_STREAM_WINDOW_BYTES <= HTTP2_CONNECTION_WINDOW_BYTES);
+const _: () = assert!(HTTP2_STREAM_WINDOW_BYTES * 255 <= HTTP2_CONNECTION_WINDOW_BYTES / 2);
 /// The same for callers that nobody authenticated: anybody can open many connections.
 pub const HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// What is kept of one stream that its receiver does not take; each direction has its own.

@@ -368,9 +368,10 @@ pub const IDLE_LIMIT: usize = 64;
 /// Requests that a connection serves one after the other while some wait for another endpoint's.
 const HANDOVER_LIMIT: u32 = 16;
 /// Requests on one HTTP/2 connection before another is opened; below the peer's
-/// [`crate::listen::HTTP2_STREAM_LIMIT`].
+/// [`crate::listen::HTTP2_STREAM_LIMIT`], for which the windows are made.
 pub const STREAM_LIMIT: usize = 200;
 /// Shared HTTP/2 connections to one endpoint, enough for
 /// [`crate::listen::REQUESTS_PER_ENDPOINT`].
 pub const SHARED_LIMIT: usize = 24;
+const _: () = assert!(STREAM_LIMIT * SHARED_LIMIT >= crate::listen::REQUESTS_PER_ENDPOINT);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);

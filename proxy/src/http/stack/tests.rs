@@ -6,6 +6,7 @@ mod mirrors;
 mod policy;
 mod recorder;
 mod retries;
+mod shared;
 
 use std::time::Duration;
 
