@@ -84,6 +84,8 @@ impl Unanswered {
             // Whoever tried to connect before has told of it.
             Self::NotConnected { error: ConnectError::FailedBefore { .. }, .. } => None,
             Self::NotConnected { error, .. } if error.is_local() => None,
+            // Another request has told that the connection they shared is lost.
+            Self::Lost(Lost { is_news: false, .. }) => None,
             Self::NotConnected { .. } | Self::Lost(Lost { again: None, .. }) => {
                 Some(Sign::BadConnection)
             }
@@ -103,6 +105,8 @@ pub(super) struct Lost {
     pub(super) is_closed: bool,
     /// Whether it was opened for this request, so that its end tells of the endpoint.
     pub(super) is_new: bool,
+    /// Whether no other exchange of the connection has told of its end.
+    pub(super) is_news: bool,
 }
 
 /// Large errors would make every answer as large.
@@ -162,7 +166,7 @@ impl Attempt<'_> {
                 Ok(()) => Ok(self.hold(response, in_flight, HeldConnection::Http1(connection))),
             },
             // One exchange at a time: without an answer there is no other.
-            Err(error) => Err(unsuccessful(error, again, true, is_new)),
+            Err(error) => Err(unsuccessful(error, again, true, is_new, |_error| true)),
         }
     }
 
@@ -186,7 +190,8 @@ impl Attempt<'_> {
             Err(error) => {
                 // If it has ended and that is not known yet, the next attempt on it is not sent.
                 let is_closed = connection.sender.is_closed();
-                Err(unsuccessful(error, again, is_closed, is_new))
+                let is_news = |error: &hyper::Error| place.is_news(error);
+                Err(unsuccessful(error, again, is_closed, is_new, is_news))
             }
         }
     }
@@ -353,6 +358,7 @@ fn unsuccessful(
     again: Option<Request<Body>>,
     is_closed: bool,
     is_new: bool,
+    is_news: impl FnOnce(&hyper::Error) -> bool,
 ) -> Box<Unanswered> {
     let unsent = error.take_message();
     let error = error.into_error();
@@ -361,7 +367,11 @@ fn unsuccessful(
     Box::new(match unsent {
         Some(request) => Unanswered::NotSent { request, error },
         None if is_of_request => Unanswered::NotAllThere { error },
-        None => Unanswered::Lost(Lost { error, again, is_closed, is_new }),
+        None => {
+            // One that is sent again tells nothing.
+            let is_news = again.is_none() && is_news(&error);
+            Unanswered::Lost(Lost { error, again, is_closed, is_new, is_news })
+        }
     })
 }
 

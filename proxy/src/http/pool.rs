@@ -5,8 +5,9 @@
 //! end; requests in flight finish. While draining nothing is kept.
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -77,14 +78,22 @@ pub struct Http2Connection {
     pub retire_at: Option<Instant>,
     /// What the peer takes.
     pub settings: PeerSettings,
-    streams: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     opened_at: Instant,
     idle_since: Instant,
 }
 
+/// What the streams of a connection have in common.
+#[derive(Debug, Default)]
+struct Shared {
+    streams: AtomicUsize,
+    /// One of them has told that the connection is lost.
+    is_loss_told: AtomicBool,
+}
+
 /// A place on a shared connection, until dropped.
 #[derive(Debug)]
-pub struct StreamPlace(Arc<AtomicUsize>);
+pub struct StreamPlace(Arc<Shared>);
 
 impl Http2Connection {
     /// Without streams yet.
@@ -98,7 +107,7 @@ impl Http2Connection {
             sender,
             retire_at,
             settings,
-            streams: Arc::default(),
+            shared: Arc::default(),
             opened_at: now,
             idle_since: now,
         }
@@ -106,18 +115,31 @@ impl Http2Connection {
 
     /// Takes a place for one request.
     pub fn place(&self) -> StreamPlace {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        StreamPlace(Arc::clone(&self.streams))
+        self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        StreamPlace(Arc::clone(&self.shared))
     }
 
     fn stream_count(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
+        self.shared.streams.load(Ordering::Relaxed)
     }
+}
+
+impl StreamPlace {
+    /// Whether a failure tells something of the endpoint that is not known yet: a connection is lost
+    /// once, however many streams it had. A stream that is reset has failed by itself.
+    pub fn is_news(&self, error: &hyper::Error) -> bool {
+        is_of_one_stream(error) || !self.0.is_loss_told.swap(true, Ordering::Relaxed)
+    }
+}
+
+fn is_of_one_stream(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    cause.is_some_and(h2::Error::is_reset)
 }
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -325,6 +347,15 @@ pub enum HeldConnection {
     Http2(StreamPlace),
 }
 
+impl HeldConnection {
+    fn is_news(&self, error: &hyper::Error) -> bool {
+        match self {
+            Self::Http1(_) => true,
+            Self::Http2(place) => place.is_news(error),
+        }
+    }
+}
+
 impl Exchange {
     /// The response has ended as it should: the connection can be used again.
     pub fn complete(self) {
@@ -345,10 +376,10 @@ impl Exchange {
     pub fn fail(self, error: &BodyError) {
         self.metrics.response_broken.inc();
         match error {
-            BodyError::Broken(_) => {
+            BodyError::Broken(error) if self.connection.is_news(error) => {
                 self.in_flight.endpoint().observe(Sign::BadConnection, &self.metrics);
             }
-            BodyError::TooLate | BodyError::Unwanted => {}
+            BodyError::Broken(_) | BodyError::TooLate | BodyError::Unwanted => {}
         }
     }
 

@@ -13,45 +13,66 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
-use crate::http::pool::Http2Connection;
+use crate::balance::endpoint::Standing;
+use crate::http::pool::{Exchange, HeldConnection, Http2Connection};
 use crate::listen::HTTP2_STREAM_WINDOW_BYTES;
 
 /// A server, and how many frames of one octet it has had to give.
 struct Server {
     address: std::net::SocketAddr,
     octets: Arc<AtomicUsize>,
+    /// Tells it what to break.
+    breaks: watch::Sender<Broken>,
 }
 
-type ServerBody = BoxBody<Bytes, Infallible>;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    Nothing,
+    Streams,
+    Connections,
+}
+
+type ServerBody = BoxBody<Bytes, std::io::Error>;
 
 impl Server {
     async fn new() -> Self {
         let octets = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&octets);
+        let breaks = watch::Sender::new(Broken::Nothing);
+        let told = breaks.clone();
         let address = listen(loopback(), move |stream, _number| {
-            let counted = Arc::clone(&counted);
+            let (counted, told, mut end) = (Arc::clone(&counted), told.clone(), told.subscribe());
             let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let body = body(request.uri().path(), Arc::clone(&counted));
+                let body = body(request.uri().path(), Arc::clone(&counted), told.subscribe());
                 async move { Ok::<_, Infallible>(Response::new(body)) }
             });
             async move {
                 let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                tokio::select! {
+                    _ended = builder.serve_connection(TokioIo::new(stream), service) => {}
+                    _told = end.wait_for(|broken| *broken == Broken::Connections) => {}
+                }
             }
         })
         .await;
-        Self { address, octets }
+        Self { address, octets, breaks }
     }
 
     async fn connect(&self, dialer: &Dialer) -> Http2Connection {
-        let balancer = balancer("api", vec![plain(self.address)]);
-        let context = PickContext::first(Purpose::Request);
-        let endpoint = balancer.pick(&context, &mut rand::rng()).unwrap();
-        crate::http::client::http2(dialer, &endpoint, slot()).await.unwrap()
+        crate::http::client::http2(dialer, &self.endpoint(), slot()).await.unwrap()
+    }
+
+    /// One of two: the only one would never be ejected.
+    fn endpoint(&self) -> Arc<BalancedEndpoint> {
+        let other = plain(([127, 0, 0, 1], 1).into());
+        let tried = [other.address];
+        let balancer = balancer("api", vec![plain(self.address), other]);
+        let context = PickContext { tried: &tried, ..PickContext::first(Purpose::Request) };
+        balancer.pick(&context, &mut rand::rng()).unwrap()
     }
 }
 
-fn body(path: &str, octets: Arc<AtomicUsize>) -> ServerBody {
+fn body(path: &str, octets: Arc<AtomicUsize>, mut told: watch::Receiver<Broken>) -> ServerBody {
     match path {
         "/octets" => {
             let frames = (0..OCTETS).map(move |_number| {
@@ -60,7 +81,16 @@ fn body(path: &str, octets: Arc<AtomicUsize>) -> ServerBody {
             });
             StreamBody::new(stream::iter(frames)).boxed()
         }
-        _ => Full::new(Bytes::from(vec![b'a'; LARGE_BYTES])).boxed(),
+        "/broken" => {
+            let broken = async move {
+                let _ = told.wait_for(|broken| *broken == Broken::Streams).await;
+                Err(std::io::Error::other("broken on purpose"))
+            };
+            StreamBody::new(stream::once(broken)).boxed()
+        }
+        _ => {
+            Full::new(Bytes::from(vec![b'a'; LARGE_BYTES])).map_err(|never| match never {}).boxed()
+        }
     }
 }
 
@@ -105,6 +135,36 @@ async fn an_answer_of_tiny_pieces_that_nobody_reads_does_not_end_the_connection(
     tokio::time::timeout(DEADLINE, filled).await.expect("the window is not used");
     is_of_use(&connection).await;
     assert_eq!(unread.into_body().collect().await.unwrap().to_bytes().len(), OCTETS);
+}
+
+/// How an endpoint stands after many answers broke off that came over one connection.
+async fn standing_after(broken: Broken) -> Standing {
+    let dialer = dialer("client");
+    let server = Server::new().await;
+    let endpoint = server.endpoint();
+    let connection = crate::http::client::http2(&dialer, &endpoint, slot()).await.unwrap();
+    let answers = (0..20).map(|_number| async {
+        let exchange = Exchange {
+            in_flight: endpoint.begin(slot(), 100).unwrap(),
+            connection: HeldConnection::Http2(connection.place()),
+            metrics: Arc::clone(&dialer.metrics),
+        };
+        Body::of_exchange(ask(&connection, "/broken").await.into_body(), exchange)
+    });
+    let answers = join_all(answers).await;
+    server.breaks.send_replace(broken);
+    for answer in answers {
+        let ended = tokio::time::timeout(DEADLINE, answer.collect()).await.expect("it goes on");
+        assert!(ended.is_err(), "{broken:?}");
+    }
+    assert_eq!(dialer.metrics.response_broken.get(), 20, "{broken:?}");
+    endpoint.standing(Instant::now())
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_is_one_failure_and_each_stream_that_is_reset_is_one() {
+    assert_eq!(standing_after(Broken::Connections).await, Standing::Good);
+    assert_eq!(standing_after(Broken::Streams).await, Standing::Ejected);
 }
 
 /// More than any stream's window.
