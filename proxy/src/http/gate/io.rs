@@ -290,11 +290,11 @@ impl<I: AsyncRead + Unpin> Gated<I> {
 
 impl<I: AsyncWrite + Unpin> Gated<I> {
     /// Whether the client takes nothing of an answer for too long.
-    fn watch_written(
+    fn watch_written<T>(
         &mut self,
         context: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if written.is_ready() || self.framer.phase(0) == Phase::Tunnel {
             self.blocked = None;
             return written;
@@ -360,12 +360,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gated<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        // What was written may have gone no further than a buffer of TLS.
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        self.watch_written(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.end == End::Open {
-            ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
+            let ended = Pin::new(&mut self.io).poll_shutdown(context);
+            ready!(self.watch_written(context, ended))?;
             match self.framer.phase(0) {
                 Phase::Between | Phase::Head | Phase::Tunnel => return Poll::Ready(Ok(())),
                 // RFC 9112, section 9.6: it may still be sending.

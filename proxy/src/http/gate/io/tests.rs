@@ -220,6 +220,57 @@ async fn an_answer_that_nobody_takes_ends_with_its_connection() {
     assert!(start.elapsed() >= seconds(300), "{:?}", start.elapsed());
 }
 
+/// Takes all that is written, as TLS does up to a limit, and hands nothing on.
+struct Holding;
+
+impl AsyncRead for Holding {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        _buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Holding {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_goes_no_further_than_a_buffer_is_not_taken() {
+    let limits = Limits { idle: IDLE, head: seconds(10), body: seconds(300), answer: seconds(300) };
+    for is_end in [false, true] {
+        let mut gated = Gated::new(Holding, Exchanges::default(), limits);
+        gated.write_all(b"answer").await.unwrap();
+        let start = Instant::now();
+        let ended = async {
+            match is_end {
+                false => gated.flush().await,
+                true => gated.shutdown().await,
+            }
+        };
+        let ended = tokio::time::timeout(seconds(400), ended).await.expect("nobody watches");
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut, "end: {is_end}");
+        let after = start.elapsed();
+        assert!(after >= seconds(300) && after < seconds(301), "end: {is_end}: {after:?}");
+    }
+}
+
 #[tokio::test]
 async fn bodies_of_any_length_arrive_whole_and_in_order() {
     for length in [0, 1, 8191, 8192, 100_000, 3_000_000] {
