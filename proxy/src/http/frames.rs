@@ -275,7 +275,8 @@ impl Accounts {
         // A lower one: trailers.
         if head.stream > self.last_stream {
             self.last_stream = head.stream;
-            for account in [&mut self.ping, &mut self.priority, &mut self.window_update] {
+            let Self { ping, priority, window_update, reset, .. } = self;
+            for account in [ping, priority, window_update, reset] {
                 account.earn(|budget| budget.per_stream);
             }
         }
@@ -338,10 +339,12 @@ const WINDOW_UPDATE: Budget =
 /// Source: nghttp2's `nghttp2_option_set_stream_reset_rate_limit`.
 const RESET: Budget =
     Budget { begin: 1000, limit: 1000, per_second: 33, per_stream: 0, per_data: 0 };
-/// All streams of a connection ([`crate::listen::HTTP2_STREAM_LIMIT`]) may be given up 40 times at
-/// once, and then four times a second.
+/// A proxy passes on what its clients cancel, however much that is, and its connection is everybody's:
+/// a stream may be given up once, and only what is reset beyond that counts. What they cost is bounded
+/// by how many are open ([`crate::listen::HTTP2_STREAM_LIMIT`]) and, in h2, by how many are reset and
+/// not yet gone ([`crate::listen::HTTP2_RESET_LIMIT`]).
 const RESET_TRUSTED: Budget =
-    Budget { begin: 10_000, limit: 10_000, per_second: 1000, per_stream: 0, per_data: 0 };
+    Budget { begin: 1000, limit: 1000, per_second: 33, per_stream: 1, per_data: 0 };
 /// As h2 has it: `MAX_RECV_EMPTY_DATA_FRAMES`.
 const EMPTY_DATA_LIMIT: u32 = 100;
 /// As h2 makes it of the limit on headers and the largest frame: a quarter more than 64 KiB take in

@@ -58,7 +58,26 @@ fn each_kind_has_its_budget() {
         assert_eq!(taken(Budgets::PLAINTEXT, &bytes), expected, "case: {case}");
     }
     let reset = frame(RST_STREAM, 0, 1, 4);
-    assert_eq!(taken(Budgets::TRUSTED, &reset), (10_000, Some(Excess::Reset)));
+    assert_eq!(taken(Budgets::TRUSTED, &reset), (1000, Some(Excess::Reset)));
+}
+
+#[test]
+fn a_proxy_may_give_up_every_stream_that_it_opens_and_each_but_once() {
+    for (case, budgets, resets, expected) in [
+        ("a proxy", Budgets::TRUSTED, 1, None),
+        ("a proxy, twice each", Budgets::TRUSTED, 2, Some(Excess::Reset)),
+        ("anybody", Budgets::PLAINTEXT, 1, Some(Excess::Reset)),
+    ] {
+        let mut counter = begun(budgets);
+        for number in 0..50_000 {
+            let stream = 2 * number + 1;
+            counter.receive(&frame(HEADERS, END_HEADERS, stream, 30), Duration::ZERO);
+            for _reset in 0..resets {
+                counter.receive(&frame(RST_STREAM, 0, stream, 4), Duration::ZERO);
+            }
+        }
+        assert_eq!(counter.excess(), expected, "case: {case}");
+    }
 }
 
 #[test]
