@@ -217,7 +217,8 @@ async fn until_quiet(metrics: &Metrics, quiet: Duration) {
     let mut quiet_since = Instant::now();
     while quiet_since.elapsed() < quiet {
         tokio::time::sleep(QUIET_CHECK_INTERVAL.min(quiet)).await;
-        if metrics.open.count() > 0 {
+        let open = [Direction::Inbound, Direction::Outbound].map(|each| metrics.open.count(each));
+        if open != [0, 0] {
             quiet_since = Instant::now();
         }
     }
@@ -292,7 +293,7 @@ impl Accepting {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if !self.pressure.admits(|| self.metrics.open.count()) {
+        if !self.pressure.admits(self.direction, || self.metrics.open.count(self.direction)) {
             return self.refuse(&stream, "memory", "no memory for more connections");
         }
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {

@@ -77,12 +77,9 @@ impl OpenConnections {
         OpenConnection(gauge)
     }
 
-    /// How many are open, in both directions.
-    pub fn count(&self) -> usize {
-        let open: i64 = [Direction::Inbound, Direction::Outbound]
-            .map(|direction| self.0.get_or_create_owned(&OpenLabels { direction }).get())
-            .iter()
-            .sum();
+    /// How many are open in one direction.
+    pub fn count(&self, direction: Direction) -> usize {
+        let open = self.0.get_or_create_owned(&OpenLabels { direction }).get();
         usize::try_from(open).unwrap_or(0)
     }
 }
@@ -505,6 +502,6 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
         }
         drop(open);
-        assert_eq!(metrics.open.count(), 0);
+        assert_eq!(metrics.open.count(Direction::Inbound), 0);
     }
 }

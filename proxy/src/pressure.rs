@@ -13,7 +13,7 @@ use heddle_runtime::throttle::Throttle;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Direction, Metrics};
 use crate::pressure::memory::Memory;
 
 /// How near memory is to its limit.
@@ -55,25 +55,43 @@ impl Level {
 #[derive(Clone, Debug)]
 pub struct Pressure {
     level: watch::Receiver<Level>,
-    /// How many connections may be open while it is not calm.
-    ceiling: Arc<AtomicUsize>,
+    ceilings: Arc<Ceilings>,
+}
+
+/// How many connections may be open while it is not calm. Each direction has its own: a flood that
+/// comes in takes no place from the workload's own calls.
+#[derive(Debug, Default)]
+struct Ceilings {
+    inbound: AtomicUsize,
+    outbound: AtomicUsize,
+}
+
+impl Ceilings {
+    fn of(&self, direction: Direction) -> &AtomicUsize {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
 }
 
 impl Pressure {
     /// Without a limit there is no pressure.
     pub fn none() -> Self {
         let (_level, receiver) = watch::channel(Level::Calm);
-        Self { level: receiver, ceiling: Arc::default() }
+        Self { level: receiver, ceilings: Arc::default() }
     }
 
-    /// Whether one more connection is taken while this many are open.
+    /// Whether one more connection is taken while this many are open in its direction.
     ///
     /// Not by the level alone: memory that was given back to the allocator is not always given back
     /// to the system, and serves the next connection as well.
-    pub fn admits(&self, open: impl FnOnce() -> usize) -> bool {
+    pub fn admits(&self, direction: Direction, open: impl FnOnce() -> usize) -> bool {
         match *self.level.borrow() {
             Level::Calm => true,
-            Level::Full | Level::Critical => open() < self.ceiling.load(Ordering::Relaxed),
+            Level::Full | Level::Critical => {
+                open() < self.ceilings.of(direction).load(Ordering::Relaxed)
+            }
         }
     }
 
@@ -94,15 +112,15 @@ impl Pressure {
 /// Watches memory, in a task. `own_limit_bytes` is a limit besides the container's.
 pub fn watch(own_limit_bytes: Option<u64>, metrics: Arc<Metrics>, tasks: &Tasks) -> Pressure {
     let (level, receiver) = watch::channel(Level::Calm);
-    let ceiling = Arc::new(AtomicUsize::new(0));
-    let pressure = Pressure { level: receiver, ceiling: Arc::clone(&ceiling) };
+    let ceilings = Arc::<Ceilings>::default();
+    let pressure = Pressure { level: receiver, ceilings: Arc::clone(&ceilings) };
     let drain = tasks.drain().clone();
     tasks.spawn("pressure.watch", async move {
         let memory = Memory::of_this_process(own_limit_bytes);
         let warnings = Throttle::default();
         loop {
             match memory.usage() {
-                Ok(usage) => judge(usage, &level, &ceiling, &metrics),
+                Ok(usage) => judge(usage, &level, &ceilings, &metrics),
                 Err(error) => {
                     if warnings.is_due() {
                         warn!(%error, "cannot tell how much memory is used");
@@ -121,7 +139,7 @@ pub fn watch(own_limit_bytes: Option<u64>, metrics: Arc<Metrics>, tasks: &Tasks)
 fn judge(
     usage: Option<Usage>,
     level: &watch::Sender<Level>,
-    ceiling: &AtomicUsize,
+    ceilings: &Ceilings,
     metrics: &Metrics,
 ) {
     let before = *level.borrow();
@@ -134,9 +152,12 @@ fn judge(
         return;
     }
     if before < after {
-        let open = metrics.open.count();
-        ceiling.store(allowed_at(open), Ordering::Relaxed);
-        warn!(?after, open, ?usage, "memory is short");
+        let [inbound, outbound] = [Direction::Inbound, Direction::Outbound].map(|direction| {
+            let open = metrics.open.count(direction);
+            ceilings.of(direction).store(allowed_at(open), Ordering::Relaxed);
+            open
+        });
+        warn!(?after, inbound, outbound, ?usage, "memory is short");
     } else {
         info!(?after, ?usage, "memory is less short");
     }
@@ -144,7 +165,7 @@ fn judge(
     let _ = level.send(after);
 }
 
-/// How many connections may be open when memory became short with this many open.
+/// How many connections of a direction may be open when memory became short with this many open.
 fn allowed_at(open: usize) -> usize {
     (open - open / 8).max(CONNECTIONS_ALWAYS)
 }
@@ -157,7 +178,7 @@ const CRITICAL_UNTIL_PERCENT: u64 = 85;
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a connection that is new, or in use, is left alone.
 const PRESSURE_PAUSE: Duration = Duration::from_secs(1);
-/// If memory is short with fewer than these, it is not for the connections.
+/// If memory is short with fewer than these in one direction, it is not for the connections.
 const CONNECTIONS_ALWAYS: usize = 16;
 
 #[cfg(test)]
@@ -200,20 +221,30 @@ mod tests {
 
     #[test]
     fn while_memory_is_short_places_are_only_given_again() {
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        let _inbound: Vec<_> =
+            (0..800).map(|_number| metrics.open.begin(Direction::Inbound)).collect();
+        let _outbound = metrics.open.begin(Direction::Outbound);
         let (level, receiver) = watch::channel(Level::Calm);
-        let ceiling = Arc::new(AtomicUsize::new(allowed_at(800)));
-        let pressure = Pressure { level: receiver, ceiling };
-        assert!(pressure.admits(|| 9000));
-        level.send(Level::Full).unwrap();
-        assert!(!pressure.admits(|| 700));
-        assert!(pressure.admits(|| 699));
-        assert_eq!(allowed_at(3), CONNECTIONS_ALWAYS);
+        let ceilings = Arc::<Ceilings>::default();
+        let pressure = Pressure { level: receiver, ceilings: Arc::clone(&ceilings) };
+        assert!(pressure.admits(Direction::Inbound, || 9000));
+        judge(Some(at(90)), &level, &ceilings, &metrics);
+        for (case, direction, open, expected) in [
+            ("one too many", Direction::Inbound, 700, false),
+            ("a place given again", Direction::Inbound, 699, true),
+            ("the workload's own, beside the flood", Direction::Outbound, 1, true),
+            ("the last of its own", Direction::Outbound, CONNECTIONS_ALWAYS - 1, true),
+            ("too many of its own", Direction::Outbound, CONNECTIONS_ALWAYS, false),
+        ] {
+            assert_eq!(pressure.admits(direction, || open), expected, "case: {case}");
+        }
     }
 
     #[tokio::test]
     async fn without_a_limit_there_is_no_pressure() {
         let pressure = Pressure::none();
-        assert!(pressure.admits(|| usize::MAX));
+        assert!(pressure.admits(Direction::Outbound, || usize::MAX));
         let critical = pressure.critical();
         assert!(tokio::time::timeout(Duration::from_millis(10), critical).await.is_err());
     }
