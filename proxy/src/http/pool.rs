@@ -394,8 +394,10 @@ impl Exchange {
 /// Less than [`crate::listen::INBOUND_IDLE_TIMEOUT`]: the side that sends requests closes first, so
 /// that no request meets a connection that is just being closed. Policies can have it shorter.
 pub const IDLE_TIMEOUT_LIMIT: Duration = Duration::from_secs(110);
-/// Idle HTTP/1 connections kept for one endpoint; more are closed after use.
-pub const IDLE_LIMIT: usize = 64;
+/// Idle HTTP/1 connections kept for one endpoint; more are closed after use. So many are in use at once
+/// where callers have no limit, and each that is closed costs a handshake. The policy's limit on
+/// connections holds for those that are idle, too.
+pub const IDLE_LIMIT: usize = 1024;
 /// Requests that a connection serves one after the other while some wait for another endpoint's.
 const HANDOVER_LIMIT: u32 = 16;
 /// Requests on one HTTP/2 connection before another is opened; below the peer's
