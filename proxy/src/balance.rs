@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod balancer;
 pub mod budget;
+pub mod callers;
 pub mod ejection;
 pub mod endpoint;
 pub mod ewma;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::balance::balancer::Balancer;
+use crate::balance::callers::Callers;
 use crate::balance::rate_limit::RateLimits;
 use crate::connect::{Dialer, reset_on_close};
 use crate::detect::{Verdict, overdue};
@@ -48,6 +49,7 @@ pub struct Inbound {
     dialer: Arc<Dialer>,
     applications: Applications,
     limits: Arc<RateLimits>,
+    callers: Callers,
 }
 
 /// An admitted connection's way to the application.
@@ -102,7 +104,8 @@ enum Spoken {
 impl Inbound {
     /// Opens connections by `dialer`; takes as many requests as `limits` allow.
     pub fn new(dialer: Arc<Dialer>, limits: Arc<RateLimits>) -> Arc<Self> {
-        Arc::new(Self { dialer, applications: Applications::default(), limits })
+        let (applications, callers) = (Applications::default(), Callers::default());
+        Arc::new(Self { dialer, applications, limits, callers })
     }
 
     /// Serves one connection to its end. `workload` is what is known of the workload at its
@@ -386,7 +389,9 @@ impl Inbound {
         };
         let dialer = Arc::clone(&self.dialer);
         let limits = Arc::clone(&self.limits);
-        let call = InboundCall { dialer, application, original, version, caller, limits };
+        let places = dialer.settings.requests_per_endpoint;
+        let places = self.callers.places_of(original, caller.identity(), places);
+        let call = InboundCall { dialer, application, original, version, caller, limits, places };
         let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
         if let Err(error) = served.await {
             debug!(error = %Chain(&error), dst = %original, "connection to the workload ended");

@@ -29,6 +29,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::balance::balancer::Balancer;
+use crate::balance::callers::{CallerPlaces, Callers};
 use crate::balance::locality::Place;
 use crate::balance::queue::{Slot, Slots};
 use crate::connect::Dialer;
@@ -62,6 +63,11 @@ pub(crate) fn balancer(name: &str, endpoints: Vec<Endpoint>) -> Arc<Balancer> {
 /// A slot of its own.
 pub(crate) fn slot() -> Slot {
     Slots::new(1).try_take().unwrap()
+}
+
+/// The places of a caller who is the only one.
+pub(crate) fn places() -> CallerPlaces {
+    Callers::default().places_of(loopback(), None, 100)
 }
 
 /// A service with one rule for every request.

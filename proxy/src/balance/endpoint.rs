@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::balance::backend::{BackendState, nanoseconds};
+use crate::balance::callers::CallerPlace;
 use crate::balance::ejection::{Record, Sign};
 use crate::balance::ewma::Latency;
 use crate::balance::hash::hash;
@@ -98,7 +99,7 @@ impl BalancedEndpoint {
     /// Takes on one more request or connection, which holds `slot`; `None` if it has `limit`.
     pub fn begin(self: &Arc<Self>, slot: Slot, limit: usize) -> Option<InFlight> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let in_flight = InFlight { endpoint: Arc::clone(self), _slot: slot };
+        let in_flight = InFlight { endpoint: Arc::clone(self), _slot: slot, place: None };
         (before < limit).then_some(in_flight)
     }
 
@@ -304,12 +305,20 @@ pub struct InFlight {
     endpoint: Arc<BalancedEndpoint>,
     /// Of what the whole backend may have.
     _slot: Slot,
+    /// Of what its caller may have.
+    place: Option<CallerPlace>,
 }
 
 impl InFlight {
     /// Whose load it is.
     pub fn endpoint(&self) -> &Arc<BalancedEndpoint> {
         &self.endpoint
+    }
+
+    /// Holds its caller's place besides.
+    pub fn with_place(mut self, place: Option<CallerPlace>) -> Self {
+        self.place = place;
+        self
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::balance::balancer::{Balancer, NotAdmitted};
+use crate::balance::callers::CallerPlace;
 use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::session::Session;
 use crate::balance::set::{PickContext, Purpose};
@@ -97,6 +98,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
     headers::strip_request(request.headers_mut(), wants_tunnel);
     let breaker = request.extensions_mut().remove::<Breaker>().unwrap_or_default();
     let permit = request.extensions_mut().remove::<Permit>();
+    let place = request.extensions_mut().remove::<CallerPlace>();
     let client = wants_tunnel.then(|| End { upgrade: hyper::upgrade::on(&mut request), breaker });
     let key = backend.key(request.headers(), &dialer.own);
     let session = backend.session(session, request.headers());
@@ -111,7 +113,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
         };
         let admitted = backend.admit(&context, dialer.settings.requests_per_endpoint).await;
         let in_flight = match admitted {
-            Ok(in_flight) => in_flight,
+            Ok(in_flight) => in_flight.with_place(place.clone()),
             Err(NotAdmitted::NoOther) => break,
             Err(refused) => return Err(failure(not_admitted(refused, &backend), &backend, None)),
         };

@@ -23,6 +23,7 @@ use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tracing::{debug, trace};
 
 use crate::balance::balancer::Balancer;
+use crate::balance::callers::CallerPlaces;
 use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::rate_limit::RateLimits;
 use crate::connect::Dialer;
@@ -73,6 +74,8 @@ pub struct InboundCall {
     pub caller: Caller,
     /// How many requests are taken.
     pub limits: Arc<RateLimits>,
+    /// How many the caller may have under way.
+    pub places: CallerPlaces,
 }
 
 /// The service of an outbound connection.
@@ -346,8 +349,13 @@ where
         let (call, inner) = (Arc::clone(&call), inner.clone());
         async move {
             headers::set_caller(admitted.headers_mut(), &call.caller);
+            let mut request = admitted.into_request();
+            let place = call.places.take().ok_or_else(|| ProxyError::Overloaded {
+                backend: call.application.label().to_string(),
+            })?;
+            request.extensions_mut().insert(place);
             let outgoing = Outgoing {
-                request: admitted.into_request(),
+                request,
                 version: call.version,
                 backend: Arc::clone(&call.application),
                 avoid: Vec::new(),

@@ -22,8 +22,8 @@ use crate::http::grpc::GrpcStatus;
 use crate::http::pool;
 use crate::http::server::{Serving, serve};
 use crate::testing::{
-    Backend, Client, answered, balancer, dialer, identity, listen, loopback, plain, resolved, slot,
-    spawn, tcp_pair,
+    Backend, Client, answered, balancer, dialer, identity, listen, loopback, places, plain,
+    resolved, slot, spawn, tcp_pair,
 };
 
 struct Proxy {
@@ -299,6 +299,7 @@ async fn an_error_that_the_application_passes_on_is_not_its_proxys() {
         version: HttpVersion::Http1,
         caller: Caller::Plaintext,
         limits: Arc::default(),
+        places: places(),
     };
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
     let answer = Client::new(stream).await.get("/").await.unwrap();
@@ -357,6 +358,7 @@ async fn the_application_hears_of_the_caller_from_its_certificate_only() {
             version: HttpVersion::Http1,
             caller,
             limits: Arc::default(),
+            places: places(),
         };
         let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
         let forged = Request::get("/").header("x-forwarded-client-cert", "URI=spiffe://forged");
@@ -418,6 +420,7 @@ async fn a_draining_server_tells_clients_to_close() {
         version: HttpVersion::Http1,
         caller: Caller::Plaintext,
         limits: Arc::default(),
+        places: places(),
     };
     let drain = proxy.dialer.tasks.drain().clone();
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, Some(drain)).await;

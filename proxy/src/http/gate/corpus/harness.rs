@@ -17,7 +17,7 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{InboundCall, OutboundCall, inbound, outbound};
 use crate::http::{HttpService, HttpVersion};
 use crate::metrics::Direction;
-use crate::testing::{balancer, dialer, plain, resolved, tcp_pair};
+use crate::testing::{balancer, dialer, places, plain, resolved, tcp_pair};
 
 /// Seen from the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ impl Proxied {
                 version,
                 caller: Caller::Plaintext,
                 limits: Arc::default(),
+                places: places(),
             }),
         };
         Self { dialer, service, version, _destination: destination }

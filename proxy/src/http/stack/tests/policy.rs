@@ -273,6 +273,7 @@ async fn a_workload_takes_as_many_requests_as_its_limit_by_now() {
         version: HttpVersion::Http1,
         caller: Caller::Plaintext,
         limits: Arc::clone(&limits),
+        places: places(),
     };
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
     let mut client = Client::new(stream).await;
@@ -296,6 +297,65 @@ async fn a_workload_takes_as_many_requests_as_its_limit_by_now() {
     assert_eq!((refused.status, &refused.headers["grpc-status"]), (200, &"8".parse().unwrap()));
     limits.set(&[]);
     assert_eq!(client.get("/").await.unwrap().status, 200, "the same connection goes on");
+}
+
+/// Answers each request with half of a body, and with the rest when it is let to.
+async fn halting(goes_on: Arc<tokio::sync::Semaphore>) -> SocketAddr {
+    listen(loopback(), move |mut stream, _number| {
+        let goes_on = Arc::clone(&goes_on);
+        async move {
+            let mut head = vec![0; 4096];
+            while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
+                let half = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab";
+                stream.write_all(half).await.unwrap();
+                goes_on.acquire().await.unwrap().forget();
+                stream.write_all(b"cd").await.unwrap();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_caller_has_no_more_than_its_places_until_an_answer_has_ended() {
+    let goes_on = Arc::new(tokio::sync::Semaphore::new(0));
+    let address = halting(Arc::clone(&goes_on)).await;
+    let proxy = Proxy::to(Vec::new());
+    let application = balancer("application", vec![plain(address)]);
+    let callers = crate::balance::callers::Callers::default();
+    let connect = |caller: Caller| {
+        let call = InboundCall {
+            dialer: Arc::clone(&proxy.dialer),
+            application: Arc::clone(&application),
+            original: address,
+            version: HttpVersion::Http1,
+            limits: Arc::default(),
+            places: callers.places_of(address, caller.identity(), 2),
+            caller,
+        };
+        proxy.serve(inbound(call), HttpVersion::Http1, None)
+    };
+    let known = Caller::Mutual { caller: identity("web"), own: identity("api") };
+    let mut first = connect(Caller::Plaintext).await;
+    first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"ab") {
+        head.push(first.read_u8().await.unwrap());
+    }
+    let mut second = Client::new(connect(Caller::Plaintext).await).await;
+    let refused = second.get("/").await.unwrap();
+    let reason = &refused.headers[ERROR_HEADER];
+    assert_eq!((refused.status, reason), (503, &"overloaded".parse().unwrap()));
+    goes_on.add_permits(1000);
+    let mut known = Client::new(connect(known).await).await;
+    assert_eq!(known.get("/").await.unwrap().status, 200, "who is known has its own");
+    // The proxy may know a moment later than the client that the answer has ended.
+    let served = async {
+        while second.get("/").await.unwrap().status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), served).await.expect("the place comes back");
 }
 
 #[tokio::test]
