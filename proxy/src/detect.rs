@@ -38,6 +38,18 @@ impl Verdict {
     }
 }
 
+/// What the first bytes of a server say that spoke before its client did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// SETTINGS: RFC 9113, section 3.4 lets servers send them before they have heard the client,
+    /// who speaks all the same. Nothing is known of the connection by that.
+    Http2,
+    /// The server's turn it was.
+    Other,
+    /// A beginning of either.
+    NeedMore,
+}
+
 /// How many bytes a verdict may need. A request line that is still unfinished after that counts as
 /// HTTP/1 as long as its method and the start of its target could be those of a request.
 pub const LIMIT_BYTES: usize = 8 * 1024;
@@ -63,6 +75,37 @@ pub fn overdue(bytes: &[u8]) -> Verdict {
         Verdict::NeedMore if bytes.is_empty() => Verdict::Opaque,
         Verdict::NeedMore => Verdict::Http1,
         verdict @ (Verdict::Http1 | Verdict::Http2 | Verdict::Tls | Verdict::Opaque) => verdict,
+    }
+}
+
+/// Whether a server that speaks first is one of HTTP/2. Looks at the head of a frame only.
+///
+/// RFC 9113, sections 4.1, 4.2 and 6.5: no frame is longer than 2^14 octets before the client has
+/// allowed that, settings have six octets each, and those of a preface acknowledge none.
+pub fn greeting(bytes: &[u8]) -> Greeting {
+    let shape: [fn(u8) -> bool; HTTP2_FRAME_HEAD_BYTES] = [
+        |length| length == 0,
+        |length| length <= 0x40,
+        |_length| true,
+        |kind| kind == HTTP2_SETTINGS,
+        |flags| flags == 0,
+        // The first bit of these is reserved, and to be ignored.
+        |stream| stream & 0x7f == 0,
+        |stream| stream == 0,
+        |stream| stream == 0,
+        |stream| stream == 0,
+    ];
+    if !bytes.iter().zip(shape).all(|(byte, accepts)| accepts(*byte)) {
+        return Greeting::Other;
+    }
+    let (Some([_, high, low]), true) = (bytes.first_chunk(), bytes.len() >= shape.len()) else {
+        return Greeting::NeedMore;
+    };
+    match u16::from_be_bytes([*high, *low]) {
+        length if length <= HTTP2_FRAME_LIMIT_BYTES && length % HTTP2_SETTING_BYTES == 0 => {
+            Greeting::Http2
+        }
+        _length => Greeting::Other,
     }
 }
 
@@ -159,6 +202,10 @@ const TLS_HANDSHAKE_RECORD: u8 = 22;
 const TLS_CLIENT_HELLO: u8 = 1;
 /// RFC 9113, section 3.4.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HTTP2_FRAME_HEAD_BYTES: usize = 9;
+const HTTP2_FRAME_LIMIT_BYTES: u16 = 1 << 14;
+const HTTP2_SETTING_BYTES: u16 = 6;
+const HTTP2_SETTINGS: u8 = 4;
 const HTTP_VERSION: &[u8] = b"HTTP/";
 /// The longest registered method, `BASELINE-CONTROL` or `UPDATEREDIRECTREF`, has 17.
 const METHOD_LIMIT_BYTES: usize = 32;
@@ -228,6 +275,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_server_that_speaks_first_is_told_from_one_of_http2() {
+        for (case, bytes, expected) in [
+            ("nothing", &b""[..], Greeting::NeedMore),
+            ("no settings", b"\0\0\0\x04\0\0\0\0\0", Greeting::Http2),
+            ("three settings", b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x7f", Greeting::Http2),
+            ("the longest", b"\0\x3f\xfc\x04\0\0\0\0\0", Greeting::Http2),
+            ("a reserved bit", b"\0\0\0\x04\0\x80\0\0\0", Greeting::Http2),
+            ("all but one octet", b"\0\0\x12\x04\0\0\0\0", Greeting::NeedMore),
+            ("one octet", b"\0", Greeting::NeedMore),
+            ("half a setting", b"\0\0\x03\x04\0\0\0\0\0", Greeting::Other),
+            ("too long", b"\0\x40\x02\x04\0\0\0\0\0", Greeting::Other),
+            ("much too long", b"\x01\0\0\x04\0\0\0\0\0", Greeting::Other),
+            ("an acknowledgement", b"\0\0\0\x04\x01\0\0\0\0", Greeting::Other),
+            ("of a stream", b"\0\0\0\x04\0\0\0\0\x01", Greeting::Other),
+            ("another frame", b"\0\0\x08\x07\0\0\0\0\0", Greeting::Other),
+            ("mysql", b"\x4a\0\0\0\x0a8.0.36\0", Greeting::Other),
+            ("ssh", b"SSH-2.0-OpenSSH_9.6\r\n", Greeting::Other),
+            ("smtp", b"220 a\r\n", Greeting::Other),
+            ("an answer to nothing", b"HTTP/1.1 408 Request Timeout\r\n", Greeting::Other),
+        ] {
+            assert_eq!(greeting(bytes), expected, "case: {case}");
+        }
+    }
+
     fn plausible() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..64),
@@ -249,6 +321,19 @@ mod tests {
             let before = detect(&bytes);
             let after = detect(&[&bytes[..], &more[..]].concat());
             prop_assert!(before == Verdict::NeedMore || before == after, "{before:?} then {after:?}");
+        }
+
+        #[test]
+        fn more_bytes_never_change_what_a_server_is(
+            length in prop_oneof![Just([0, 0, 0]), any::<[u8; 3]>()],
+            kind in prop_oneof![Just(4), any::<u8>()],
+            rest in prop_oneof![Just([0; 5]), any::<[u8; 5]>()],
+            cut in 0..9_usize,
+        ) {
+            let bytes = [&length[..], &[kind], &rest[..]].concat();
+            let (before, after) = (greeting(&bytes[..cut]), greeting(&bytes));
+            prop_assert!(before == Greeting::NeedMore || before == after, "{before:?}, {after:?}");
+            prop_assert_ne!(after, Greeting::NeedMore);
         }
 
         #[test]

@@ -16,7 +16,8 @@ use heddle_model::workload::Workload;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_tls::alpn::InnerProtocol;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use heddle_tls::stream::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -37,7 +38,7 @@ use crate::inbound::applications::Applications;
 use crate::inbound::refusal::Refusal;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
 use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
-use crate::opening::{self, Opening, Patience};
+use crate::opening::{self, First, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
 use crate::outbound::decided;
 use crate::rewind::Rewind;
@@ -87,13 +88,7 @@ struct Server {
     was_first: bool,
 }
 
-/// Who said something first, or ended.
-enum First {
-    Client,
-    Server,
-}
-
-/// What a plain connection speaks.
+/// What a connection speaks, plain or once its TLS is taken off.
 enum Spoken {
     Http(HttpVersion),
     Opaque,
@@ -174,17 +169,13 @@ impl Inbound {
                 Silent::Refused => {}
                 Silent::Closed => return Ok(Entered::Silent),
                 Silent::ServerAsked => {
-                    let mut opened = self.open_server(original).await?;
-                    // Whoever speaks first decides. A client that does may still be a proxy, and
-                    // slow.
-                    match self.first_to_speak(client, first_bytes, &mut opened).await? {
-                        First::Client => {
-                            patience.silence = None;
-                            opening = self.read_hello(client, first_bytes, patience).await?;
-                        }
-                        First::Server => opened.was_first = true,
+                    let asked = (original, door.declared());
+                    server = self.ask_server(client, first_bytes, asked).await?;
+                    // A client that speaks first may still be a proxy, and slow.
+                    if !was_first(server.as_ref()) {
+                        patience.silence = None;
+                        opening = self.read_hello(client, first_bytes, patience).await?;
                     }
-                    server = Some(opened);
                 }
             }
         }
@@ -216,23 +207,34 @@ impl Inbound {
         }
     }
 
-    /// Both ends are open and neither has spoken. That is theirs to end, as it would be without a
-    /// proxy, for as long as any silence of bytes may last.
-    async fn first_to_speak(
+    /// Connects to the application, which may have to speak first: whoever does so decides. Gives
+    /// no server if it was one of HTTP/2, and the client has spoken, or ended, since: what it said
+    /// is to be looked at, and the server has to hear it from its beginning.
+    async fn ask_server<I>(
         &self,
-        client: &mut TcpStream,
+        client: &mut I,
         first_bytes: &mut BytesMut,
-        server: &mut Server,
-    ) -> Result<First, Refusal> {
-        let limit = self.dialer.settings.opaque_idle;
-        tokio::select! {
-            () = tokio::time::sleep(limit) => Err(Refusal::Idle(limit)),
-            read = client.read_buf(first_bytes) => {
-                read.map(|_length| First::Client).map_err(Refusal::Opening)
+        (original, declared): (SocketAddr, Protocol),
+    ) -> Result<Option<Server>, Refusal>
+    where
+        I: AsyncRead + Unpin,
+    {
+        let settings = &self.dialer.settings;
+        let (idle, deadline) = (settings.opaque_idle, settings.detection_timeout);
+        let mut server = self.open_server(original).await?;
+        let ends =
+            ((&mut *client, &mut *first_bytes), (&mut server.stream, &mut server.first_bytes));
+        match opening::first_to_speak(ends.0, ends.1, idle, deadline).await? {
+            First::Client => Ok(Some(server)),
+            First::ServerOfHttp2 if declared == Protocol::Detect => {
+                drop(server);
+                opening::first_bytes(client, first_bytes, idle).await?;
+                Ok(None)
             }
-            read = server.stream.read_buf(&mut server.first_bytes) => {
+            First::Server | First::ServerOfHttp2 => {
                 self.dialer.metrics.count_detection("silent");
-                read.map(|_length| First::Server).map_err(Refusal::Broken)
+                server.was_first = true;
+                Ok(Some(server))
             }
         }
     }
@@ -287,11 +289,51 @@ impl Inbound {
         match accepted.protocol {
             InnerProtocol::Http1 => self.http(accepted.stream, HttpVersion::Http1, admitted).await,
             InnerProtocol::Http2 => self.http(accepted.stream, HttpVersion::Http2, admitted).await,
-            InnerProtocol::Tcp => {
-                let mut client = accepted.stream;
-                if let Err(refusal) = self.opaque(&mut client, None, &admitted).await {
-                    // A client that is reset, and gets no close_notify, sees an error.
-                    reset_on_close(client.get_ref().0.stream());
+            InnerProtocol::Tcp => self.brought(accepted.stream, declared, admitted).await,
+        }
+    }
+
+    /// What another proxy brings as bytes. Where nothing is declared they are looked at, too: what
+    /// is HTTP is served as that, since it is the caller's side that says it is not, and what the
+    /// application believes of its callers is written here.
+    async fn brought(
+        &self,
+        mut client: TlsStream<Rewind<TcpStream>>,
+        declared: Protocol,
+        admitted: Admitted,
+    ) {
+        let original = admitted.original;
+        let mut first_bytes = BytesMut::new();
+        let found = async {
+            if declared != Protocol::Detect {
+                return Ok((Spoken::Opaque, None));
+            }
+            let asked = (original, declared);
+            let server = self.ask_server(&mut client, &mut first_bytes, asked).await?;
+            if was_first(server.as_ref()) {
+                return Ok((Spoken::Opaque, server));
+            }
+            let spoken = self.find_protocol(&mut client, &mut first_bytes, declared).await?;
+            Ok((spoken, server))
+        };
+        let (spoken, server) = match found.await {
+            Ok(found) => found,
+            Err(refusal) => {
+                // A client that is reset, and gets no close_notify, sees an error.
+                client.reset();
+                return self.tell(Some(original), &refusal);
+            }
+        };
+        let mut client = Rewind::new(first_bytes.freeze(), client);
+        match spoken {
+            Spoken::Nothing => {}
+            Spoken::Http(version) => {
+                drop(server);
+                self.http(client, version, admitted).await;
+            }
+            Spoken::Opaque => {
+                if let Err(refusal) = self.opaque(&mut client, server, &admitted).await {
+                    client.reset();
                     self.tell(Some(original), &refusal);
                 }
             }
@@ -305,7 +347,7 @@ impl Inbound {
         declared: Protocol,
         admitted: Admitted,
     ) {
-        let spoken = if server.as_ref().is_some_and(|server| server.was_first) {
+        let spoken = if was_first(server.as_ref()) {
             Ok(Spoken::Opaque)
         } else {
             self.find_protocol(&mut client, &mut first_bytes, declared).await
@@ -328,12 +370,15 @@ impl Inbound {
     }
 
     /// What is declared, or else what the first bytes say: by now there are some, or none will come.
-    async fn find_protocol(
+    async fn find_protocol<I>(
         &self,
-        client: &mut TcpStream,
+        client: &mut I,
         first_bytes: &mut BytesMut,
         declared: Protocol,
-    ) -> Result<Spoken, Refusal> {
+    ) -> Result<Spoken, Refusal>
+    where
+        I: AsyncRead + Unpin,
+    {
         let fallback = match declared {
             Protocol::Tls | Protocol::Opaque => return Ok(Spoken::Opaque),
             Protocol::Detect => Spoken::Opaque,
@@ -453,6 +498,11 @@ impl Inbound {
         }
         debug!(dst, error = %Chain(refusal), "connection to the workload reset");
     }
+}
+
+/// Whether the application spoke, or ended, before the client said anything.
+fn was_first(server: Option<&Server>) -> bool {
+    server.is_some_and(|server| server.was_first)
 }
 
 /// The same moment on the clock that connections go by.

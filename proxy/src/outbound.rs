@@ -14,7 +14,6 @@ use heddle_runtime::logging::Chain;
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::hello::{Hello, peek};
 use http::HeaderMap;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::debug;
@@ -35,7 +34,7 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, OutboundCall, service_label};
 use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
 use crate::metrics::{ConnectionLabels, Direction, Protection};
-use crate::opening::{self, Opening, Patience};
+use crate::opening::{self, First, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
 use crate::outbound::choice::{has_tls_rules, pick_balancer, pick_by_name};
 use crate::outbound::refusal::Refusal;
@@ -149,7 +148,8 @@ impl Outbound {
     }
 
     /// What is declared, or else what the first bytes say. After some silence the backend is opened
-    /// as well, and whoever speaks first decides: a server that does is opaque.
+    /// as well, and whoever speaks first decides: a server that does is opaque, unless it says what
+    /// servers of HTTP/2 say first.
     async fn find_protocol(
         &self,
         client: &mut TcpStream,
@@ -255,21 +255,29 @@ impl Outbound {
         first_bytes: &mut BytesMut,
         mut backend: Backend,
     ) -> Result<Spoken, Refusal> {
-        let limit = self.dialer.settings.opaque_idle;
-        tokio::select! {
-            () = tokio::time::sleep(limit) => Err(Refusal::Idle(limit)),
-            read = client.read_buf(first_bytes) => {
-                if read.map_err(Refusal::Opening)? == 0 {
-                    return Ok(self.judge(Opening::Ended, first_bytes, Some(backend)));
-                }
+        let settings = &self.dialer.settings;
+        let (idle, deadline) = (settings.opaque_idle, settings.detection_timeout);
+        let server = (&mut backend.transport, &mut backend.first_bytes);
+        match opening::first_to_speak((client, first_bytes), server, idle, deadline).await? {
+            First::Client if first_bytes.is_empty() => {
+                Ok(self.judge(Opening::Ended, first_bytes, Some(backend)))
+            }
+            First::Client => {
                 // If it is HTTP after all, each request goes to the backend that its route picks;
                 // the connection opened for nothing is closed.
                 let opening = self.read_opening(client, first_bytes, false).await?;
                 Ok(self.judge(opening, first_bytes, Some(backend)))
             }
-            read = backend.transport.read_buf(&mut backend.first_bytes) => {
-                read.map_err(Refusal::Broken)?;
-                Ok(self.judge(Opening::Silent, first_bytes, Some(backend)))
+            First::Server => Ok(self.judge(Opening::Silent, first_bytes, Some(backend))),
+            First::ServerOfHttp2 => {
+                // Nothing of that was passed on: whoever waits has not made requests into bytes.
+                drop(backend);
+                opening::first_bytes(client, first_bytes, idle).await?;
+                if first_bytes.is_empty() {
+                    return Ok(Spoken::Nothing);
+                }
+                let opening = self.read_opening(client, first_bytes, false).await?;
+                Ok(self.judge(opening, first_bytes, None))
             }
         }
     }

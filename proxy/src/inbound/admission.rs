@@ -100,7 +100,8 @@ impl Door<'_> {
 }
 
 /// Whether a proxy may bring this to a port of that protocol. Bytes are carried as they are, and an
-/// application that is declared to speak HTTP believes what the mesh says of its callers.
+/// application that is declared to speak HTTP believes what the mesh says of its callers. Those for a
+/// port of which nothing is declared are looked at before they are carried.
 pub(super) fn may_carry(inner: InnerProtocol, declared: Protocol) -> Result<(), NotAdmitted> {
     match (inner, declared) {
         (InnerProtocol::Tcp, Protocol::Http1 | Protocol::Http2) => Err(NotAdmitted::OtherProtocol),

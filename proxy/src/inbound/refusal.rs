@@ -8,6 +8,7 @@ use heddle_tls::accept::AcceptError;
 
 use crate::connect::ConnectError;
 use crate::inbound::admission::NotAdmitted;
+use crate::opening::Unheard;
 use crate::original_dst::OriginalDestinationError;
 use crate::tcp::CopyError;
 
@@ -43,6 +44,16 @@ impl From<CopyError> for Refusal {
         match error {
             CopyError::Broken(error) => Self::Broken(error),
             CopyError::Idle(limit) => Self::Idle(limit),
+        }
+    }
+}
+
+impl From<Unheard> for Refusal {
+    fn from(error: Unheard) -> Self {
+        match error {
+            Unheard::Idle(limit) => Self::Idle(limit),
+            Unheard::Client(error) => Self::Opening(error),
+            Unheard::Server(error) => Self::Broken(error),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Two proxies between a client and an application, over loopback sockets and real certificates.
 //! The redirect is what is missing: the tests say where a connection was going.
 
+mod settings_first;
+
 use std::io;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use heddle_tls::credentials::CredentialsWriter;
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::*;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::balance::balancer::NotAdmitted;
 use crate::connect::ConnectError;
 use crate::discovery::store::NotDiscovered;
+use crate::opening::Unheard;
 use crate::original_dst::OriginalDestinationError;
 use crate::tcp::CopyError;
 
@@ -44,6 +45,16 @@ impl From<CopyError> for Refusal {
         match error {
             CopyError::Broken(error) => Self::Broken(error),
             CopyError::Idle(limit) => Self::Idle(limit),
+        }
+    }
+}
+
+impl From<Unheard> for Refusal {
+    fn from(error: Unheard) -> Self {
+        match error {
+            Unheard::Idle(limit) => Self::Idle(limit),
+            Unheard::Client(error) => Self::Opening(error),
+            Unheard::Server(error) => Self::Broken(error),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use heddle_model::endpoint::Endpoint;
 use heddle_model::route::{ConnectionRule, Hostname, RuleOrigin, TlsRule, WeightedBackend};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::discovery::resolved::{ResolvedConnections, ResolvedService};
