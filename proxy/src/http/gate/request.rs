@@ -164,18 +164,43 @@ fn check_path(target: &[u8], wrong: Refusal) -> Result<(), Refusal> {
     if !is_path {
         return Err(wrong);
     }
-    match path.split(|octet| *octet == b'/').any(is_dots) {
+    match has_dots(path) {
         true => Err(Refusal::DotSegments),
         false => Ok(()),
     }
 }
 
+/// Whether a segment of a path, which begins with a slash, is one of dots.
+fn has_dots(path: &[u8]) -> bool {
+    let mut rest = path;
+    loop {
+        rest = match (after_slash(rest), rest) {
+            (Some(segment), _) if begins_with_dots(segment) => return true,
+            (Some(segment), _) => segment,
+            (None, [_octet, rest @ ..]) => rest,
+            (None, []) => return false,
+        };
+    }
+}
+
+/// What follows a slash, or what servers take for one that unescape a path before they resolve its
+/// dots: to routes, and to all else here, an escaped slash is a part of its segment.
+fn after_slash(path: &[u8]) -> Option<&[u8]> {
+    match path {
+        [b'/', rest @ ..]
+        | [b'%', b'2', b'f' | b'F', rest @ ..]
+        | [b'%', b'5', b'c' | b'C', rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
 /// `.` or `..`, escaped or not, and with the parameters that some servers cut off first.
-fn is_dots(segment: &[u8]) -> bool {
+fn begins_with_dots(segment: &[u8]) -> bool {
     let mut rest = segment;
     for dots in 0..=2 {
         rest = match rest {
             [] | [b';', ..] => return dots > 0,
+            rest if after_slash(rest).is_some() => return dots > 0,
             [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
             _ => return false,
         };
