@@ -129,9 +129,8 @@ impl Inbound {
                 self.dialer.metrics.count_limit(Direction::Inbound, "silence");
             }
             Ok(Entered::Mesh { workload, declared }) => {
-                let application = self.applications.of(original, workload);
                 let client = Rewind::new(first_bytes.freeze(), client);
-                Box::pin(self.mesh(client, original, application, declared)).await;
+                Box::pin(self.mesh(client, original, workload, declared)).await;
             }
             Ok(Entered::Plain { workload, declared, server }) => {
                 let application = self.applications.of(original, workload);
@@ -254,7 +253,7 @@ impl Inbound {
         &self,
         client: Rewind<TcpStream>,
         original: SocketAddr,
-        application: Arc<Balancer>,
+        workload: &Workload,
         declared: Protocol,
     ) {
         let metrics = &self.dialer.metrics;
@@ -283,6 +282,8 @@ impl Inbound {
         let Some(own) = self.dialer.credentials.identity() else {
             return self.tell(Some(original), &Refusal::NoCertificate);
         };
+        // Not before the caller is known: what is kept for a port is kept for good.
+        let application = self.applications.of(original, workload);
         let caller = Caller::Mutual { caller: accepted.peer.identity, own: own.identity };
         let until = Some(moment(accepted.peer_not_after));
         let admitted = Admitted { original, application, caller, until };

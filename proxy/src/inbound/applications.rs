@@ -17,18 +17,30 @@ use crate::balance::locality::Place;
 /// What is kept for each port of the application that was called.
 #[derive(Debug, Default)]
 pub(super) struct Applications {
-    ports: Mutex<HashMap<SocketAddr, Arc<Balancer>>>,
+    ports: Mutex<Ports>,
     local: Mutex<HashSet<IpAddr>>,
+}
+
+/// Callers make up ports, and cannot take the places of those that are declared.
+#[derive(Debug, Default)]
+struct Ports {
+    /// As many as are declared, on as many addresses as the pod has.
+    declared: HashMap<SocketAddr, Arc<Balancer>>,
+    /// [`PORT_LIMIT`] at most.
+    others: HashMap<SocketAddr, Arc<Balancer>>,
 }
 
 impl Applications {
     /// The port's balancer, which holds the application as its only endpoint.
     pub(super) fn of(&self, address: SocketAddr, workload: &Workload) -> Arc<Balancer> {
+        let is_declared =
+            workload.ports.iter().any(|declared| declared.port.number() == address.port());
         let mut ports = self.ports.lock();
+        let ports = if is_declared { &mut ports.declared } else { &mut ports.others };
         if let Some(known) = ports.get(&address) {
             return Arc::clone(known);
         }
-        let balancer = Balancer::labelled(label(address, workload));
+        let balancer = Balancer::labelled(label(address, workload, is_declared));
         let endpoint = Endpoint {
             address,
             peer: ExpectedPeer::Plaintext,
@@ -38,8 +50,8 @@ impl Applications {
         };
         let set = EndpointSet { endpoints: vec![endpoint], policy: policy() };
         balancer.update(set, &Place::default());
-        // Callers choose the port: beyond the limit a connection shares its pool with none.
-        if ports.len() < PORT_LIMIT {
+        // Beyond the limit a connection shares its pool with none.
+        if is_declared || ports.len() < PORT_LIMIT {
             ports.insert(address, Arc::clone(&balancer));
         }
         balancer
@@ -73,16 +85,16 @@ fn policy() -> BackendPolicy {
 }
 
 /// Ports that are not declared share a name, so that callers cannot make up many.
-fn label(address: SocketAddr, workload: &Workload) -> Arc<str> {
-    let Workload { namespace, name, ports, .. } = workload;
-    if ports.iter().any(|declared| declared.port.number() == address.port()) {
+fn label(address: SocketAddr, workload: &Workload, is_declared: bool) -> Arc<str> {
+    let Workload { namespace, name, .. } = workload;
+    if is_declared {
         format!("{namespace}/{name}:{}", address.port()).into()
     } else {
         format!("{namespace}/{name}:other").into()
     }
 }
 
-/// Ports of one application whose connections are kept.
+/// Ports of one application that are not declared and whose connections are kept.
 const PORT_LIMIT: usize = 256;
 /// Addresses that a pod may have and that need not be asked about again.
 const LOCAL_LIMIT: usize = 64;
@@ -116,6 +128,20 @@ mod tests {
         assert_eq!(&**of(82).label(), "default/api-0:other");
         assert!(Arc::ptr_eq(&of(81), &of(81)));
         assert!(!Arc::ptr_eq(&of(81), &of(82)));
+    }
+
+    #[test]
+    fn ports_that_callers_made_up_take_no_place_of_a_declared_one() {
+        let applications = Applications::default();
+        let of = |port| applications.of(([127, 0, 0, 1], port).into(), &workload());
+        let made_up = 1000..1000 + u16::try_from(PORT_LIMIT).unwrap();
+        for port in made_up.clone() {
+            of(port);
+        }
+        assert!(Arc::ptr_eq(&of(80), &of(80)), "declared");
+        assert!(Arc::ptr_eq(&of(made_up.start), &of(made_up.start)), "within the limit");
+        assert!(!Arc::ptr_eq(&of(made_up.end), &of(made_up.end)), "beyond the limit");
+        assert_eq!(applications.ports.lock().others.len(), PORT_LIMIT);
     }
 
     #[test]
