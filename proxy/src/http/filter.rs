@@ -5,7 +5,7 @@
 //! none from a preflight), and both before anything is sent. Changes keep their order among each other.
 
 mod cors;
-mod headers;
+pub mod headers;
 mod path;
 mod redirect;
 mod rewrite;

@@ -7,14 +7,16 @@ mod query;
 use std::sync::Arc;
 
 use heddle_model::names::ObjectReference;
+use heddle_model::policy::SessionKind;
 use heddle_model::route::{
     Hostname, HttpMatch, HttpRule, NamedMatch, PathMatch, REGEX_LIMIT_BYTES, RuleOrigin, ValueMatch,
 };
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Method, Request};
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::http::fault::CompiledFault;
+use crate::http::filter::headers::compile_name;
 use crate::http::filter::{self, Filters, Unservable};
 use crate::http::retry::RetryPolicy;
 
@@ -211,10 +213,27 @@ fn compile_rule(index: usize, rule: &HttpRule) -> Result<CompiledRule, RouteRefu
     }
     let retry = rule.retry.as_ref().map(RetryPolicy::compile).transpose();
     let retry = retry.map_err(|unservable| place.unservable(unservable))?.map(Arc::new);
+    check_session(&place, rule)?;
     let fault =
         CompiledFault::compile(&rule.fault).map_err(|unservable| place.unservable(unservable))?;
     let hostnames = rule.hostnames.clone();
     Ok(CompiledRule { filters, backend_filters, retry, fault, hostnames, matches })
+}
+
+/// A session's header is read from requests and written to responses, as a filter could.
+fn check_session(place: &Place, rule: &HttpRule) -> Result<(), RouteRefused> {
+    const PART: &str = "sessionPersistence.sessionName";
+    let Some(session) = &rule.session else { return Ok(()) };
+    match session.kind {
+        SessionKind::SessionCookie | SessionKind::PermanentCookie => Ok(()),
+        SessionKind::Header => match compile_name(&session.name, PART) {
+            Ok(name) if name == HOST => {
+                Err(place.refuse(PART, format!("{name} is whom a request is for")))
+            }
+            Ok(_name) => Ok(()),
+            Err(unservable) => Err(place.unservable(unservable)),
+        },
+    }
 }
 
 fn compile_match(

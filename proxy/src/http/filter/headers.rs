@@ -9,7 +9,8 @@ use http::header::{
 use http::uri::Authority;
 
 use crate::http::filter::Unservable;
-use crate::http::headers::CLIENT_CERTIFICATE_HEADER;
+use crate::http::gate::fields;
+use crate::http::gate::request::check_authority;
 
 /// A change whose names and values are valid.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub(super) fn of_request(
         if *name == HOST {
             let authority = Authority::try_from(value.as_bytes())
                 .ok()
-                .filter(|authority| !authority.as_str().contains('@'))
+                .filter(|authority| check_authority(authority.as_str().as_bytes()).is_ok())
                 .ok_or_else(|| {
                     Unservable::new(format!("{PART}.set[{index}].value"), "it is no host")
                 })?;
@@ -87,16 +88,19 @@ fn compile(change: &HeaderChange, part: &str) -> Result<CompiledHeaders, Unserva
     })
 }
 
-fn compile_name(name: &str, part: &str) -> Result<HeaderName, Unservable> {
+/// A name that a rule, or its sessions, may give a header. Refuses what frames a message, what is for
+/// one hop, and what only the mesh says, however it is spelled.
+pub fn compile_name(name: &str, part: &str) -> Result<HeaderName, Unservable> {
     let name = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_invalid| Unservable::new(part, format!("{name:?} is not a header's name")))?;
     let is_fixed = FIXED.contains(&name)
-        || ["keep-alive", "proxy-connection", "http2-settings"].contains(&name.as_str());
+        || ["keep-alive", "proxy-connection", "http2-settings"].contains(&name.as_str())
+        || fields::is_lookalike(name.as_str().as_bytes());
     if is_fixed {
         return Err(Unservable::new(part, format!("{name} is for the proxies on the way to set")));
     }
-    if name == CLIENT_CERTIFICATE_HEADER {
-        return Err(Unservable::new(part, format!("{name} tells who called, and is the mesh's")));
+    if fields::is_claim(name.as_str().as_bytes()) {
+        return Err(Unservable::new(part, format!("{name} is for the mesh alone to say")));
     }
     Ok(name)
 }
@@ -204,6 +208,10 @@ mod tests {
             ("coding", change(&[], &[], &["a", "Transfer-Encoding"]), "remove[1]"),
             ("one hop", change(&[("keep-alive", "1")], &[], &[]), "set[0].name"),
             ("an identity", change(&[("x-forwarded-client-cert", "x")], &[], &[]), "set[0].name"),
+            ("an old spelling", change(&[], &[], &["X_Forwarded_Client_Cert"]), "remove[0]"),
+            ("a word of the mesh", change(&[], &[("x-heddle-error", "x")], &[]), "add[0].name"),
+            ("and spelled so", change(&[("x_heddle-a", "x")], &[], &[]), "set[0].name"),
+            ("nearly framing", change(&[("content_length", "1")], &[], &[]), "set[0].name"),
         ] {
             let refused = of_request(&change).expect_err(case);
             assert_eq!(refused.part, format!("requestHeaderModifier.{part}"), "case: {case}");
@@ -214,6 +222,9 @@ mod tests {
             ("added", change(&[], &[("host", "a")], &[])),
             ("removed", change(&[], &[], &["host"])),
             ("with a user", change(&[("host", "me@a")], &[], &[])),
+            ("with a port that is none", change(&[("host", "a:0")], &[], &[])),
+            ("with a name that is none", change(&[("host", "a%2fb")], &[], &[])),
+            ("that is empty", change(&[("host", "")], &[], &[])),
         ] {
             assert!(of_request(&change).is_err(), "case: a host {case}");
         }

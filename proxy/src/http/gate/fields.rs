@@ -42,6 +42,11 @@ pub fn is_claim(name: &[u8]) -> bool {
                 .is_some_and(|prefix| is_alike(prefix, MESH_PREFIX.as_bytes())))
 }
 
+/// Whether a name is not that of a field that says where a message ends, and may be taken for it.
+pub fn is_lookalike(name: &[u8]) -> bool {
+    known(name) == Known::Lookalike
+}
+
 /// The same but for case, and `_` in place of `-`.
 fn is_alike(name: &[u8], other: &[u8]) -> bool {
     name.len() == other.len()

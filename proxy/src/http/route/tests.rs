@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use heddle_model::filter::{Fault, FaultAbort, Fraction, HttpFilter, PathChange, Rewrite};
 use heddle_model::names::{Port, ServiceName, ServicePort};
+use heddle_model::policy::SessionPersistence;
 use heddle_model::route::{HttpBackend, Retry};
 use proptest::prelude::*;
 
@@ -274,6 +275,35 @@ fn a_refusal_of_a_filter_names_its_field() {
         assert_eq!(refused.field, format!("spec.rules[0].{field}"));
         assert_eq!(refused.origin.unwrap().to_string(), "HTTPRoute default/api");
     }
+}
+
+#[test]
+fn a_session_takes_no_header_that_others_go_by() {
+    let ruled = |kind, name: &str| {
+        let (absolute_timeout, idle_timeout) = (None, None);
+        let name = name.to_owned();
+        let session = SessionPersistence { name, kind, absolute_timeout, idle_timeout };
+        compile(&[HttpRule { session: Some(session), ..rule(Vec::new()) }])
+    };
+    for name in [
+        "Content-Length",
+        "transfer-encoding",
+        "transfer_encoding",
+        "connection",
+        "upgrade",
+        "te",
+        "keep-alive",
+        "Host",
+        "x-forwarded-client-cert",
+        "X_Forwarded_Client_Cert",
+        "x-heddle-error",
+        "a b",
+    ] {
+        let refused = ruled(SessionKind::Header, name).expect_err(name);
+        assert_eq!(refused.field, "spec.rules[0].sessionPersistence.sessionName", "case: {name}");
+    }
+    assert!(ruled(SessionKind::Header, "x-session").is_ok());
+    assert!(ruled(SessionKind::SessionCookie, "host").is_ok(), "a cookie's name is another thing");
 }
 
 #[test]
