@@ -76,6 +76,14 @@ impl Kept {
         &self.method
     }
 
+    /// Whether nothing of its body is still to pass.
+    pub fn has_passed(&self) -> bool {
+        match &self.body {
+            KeptBody::Nothing => true,
+            KeptBody::Watched(watched) => !matches!(*watched.borrow(), Stage::Passing),
+        }
+    }
+
     /// The request again, if all of its body has passed by now.
     pub fn now(&self) -> Result<Request<Body>, NotKept> {
         let body = match &self.body {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::debug;
@@ -18,20 +19,30 @@ use crate::http::send::{Failure, Outgoing, send};
 use crate::metrics::Direction;
 use crate::metrics::routes::MirrorOutcome;
 
-/// How many copies may be under way. Clones share the places.
+/// How many copies may wait for their originals, and how many may be under way: who sends slowly
+/// takes no place of those that could be sent. Clones share the places.
 #[derive(Clone, Debug)]
-pub struct MirrorPlaces(Arc<Semaphore>);
+pub struct MirrorPlaces {
+    waiting: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
+}
 
 impl Default for MirrorPlaces {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MIRROR_LIMIT)))
+        Self::new(MIRROR_WAITING_LIMIT, MIRROR_LIMIT)
     }
 }
 
 impl MirrorPlaces {
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
+    /// Of so many each.
+    pub(crate) fn new(waiting: usize, sending: usize) -> Self {
+        let places = |limit| Arc::new(Semaphore::new(limit));
+        Self { waiting: places(waiting), sending: places(sending) }
     }
+}
+
+fn take(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, MirrorOutcome> {
+    Arc::clone(places).try_acquire_owned().map_err(|_full| MirrorOutcome::TooMany)
 }
 
 /// Sends a copy of what was kept to each of `backends`, as far as there are places.
@@ -43,34 +54,52 @@ pub fn mirror(
     backends: Vec<Arc<Balancer>>,
 ) {
     for backend in backends {
-        let Some(place) = places.take() else {
-            dialer.metrics.routes.count_mirrored(MirrorOutcome::TooMany);
-            continue;
+        // One whose original has passed has nothing to wait for.
+        let first = if kept.has_passed() { &places.sending } else { &places.waiting };
+        let place = match take(first) {
+            Ok(place) => place,
+            Err(outcome) => {
+                dialer.metrics.routes.count_mirrored(outcome);
+                continue;
+            }
         };
-        let (dialer, kept) = (Arc::clone(dialer), kept.clone());
+        let (dialer, kept, places) = (Arc::clone(dialer), kept.clone(), places.clone());
         dialer.tasks.clone().spawn_quiet(async move {
             let label = Arc::clone(backend.label());
-            let copying = Box::pin(copy(Arc::clone(&dialer), version, kept, backend));
+            let copying = async {
+                let (request, _place) = wait(kept, place, &places).await?;
+                Ok(Box::pin(copy(Arc::clone(&dialer), version, request, backend)).await)
+            };
             let outcome = tokio::time::timeout(MIRROR_TIMEOUT, copying).await;
-            let outcome = outcome.unwrap_or(MirrorOutcome::TimedOut);
+            let outcome = outcome.unwrap_or(Ok(MirrorOutcome::TimedOut));
+            let outcome = outcome.unwrap_or_else(|not_sent| not_sent);
             debug!(backend = %label, outcome = outcome.as_str(), "request mirrored");
             dialer.metrics.routes.count_mirrored(outcome);
-            drop(place);
         });
     }
+}
+
+/// Waits for the original to pass, and gives the place of one that waits for one of those under way.
+async fn wait(
+    kept: Kept,
+    place: OwnedSemaphorePermit,
+    places: &MirrorPlaces,
+) -> Result<(Request<Body>, OwnedSemaphorePermit), MirrorOutcome> {
+    let request = kept.whole().await.map_err(|not_kept| match not_kept {
+        NotKept::TooLong => MirrorOutcome::BodyTooLong,
+        NotKept::BrokenOff => MirrorOutcome::BrokenOff,
+    })?;
+    let is_waiting = Arc::ptr_eq(place.semaphore(), &places.waiting);
+    let place = if is_waiting { take(&places.sending)? } else { place };
+    Ok((request, place))
 }
 
 async fn copy(
     dialer: Arc<Dialer>,
     version: HttpVersion,
-    kept: Kept,
+    request: Request<Body>,
     backend: Arc<Balancer>,
 ) -> MirrorOutcome {
-    let request = match kept.whole().await {
-        Ok(request) => request,
-        Err(NotKept::TooLong) => return MirrorOutcome::BodyTooLong,
-        Err(NotKept::BrokenOff) => return MirrorOutcome::BrokenOff,
-    };
     let outgoing = Outgoing {
         request,
         version,
@@ -107,6 +136,9 @@ pub async fn discard(mut body: Body) {
     let _ = tokio::time::timeout(DISCARD_TIMEOUT, reading).await;
 }
 
+/// Copies that may wait, in one proxy, for their originals to pass. They are cheap: a head each, as the
+/// body is held by the original until it is whole. Beyond this, those with a body are not copied.
+pub const MIRROR_WAITING_LIMIT: usize = 4096;
 /// Copies that one proxy may have under way. Each holds a body of
 /// [`crate::http::kept::KEPT_LIMIT_BYTES`] at most.
 pub const MIRROR_LIMIT: usize = 256;

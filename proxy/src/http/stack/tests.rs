@@ -42,13 +42,18 @@ impl Proxy {
 
     /// The application's end of a connection that the proxy serves.
     async fn connection(&self, version: HttpVersion) -> TcpStream {
+        self.mirroring(version, MirrorPlaces::default()).await
+    }
+
+    /// The same, of a proxy with these places for copies.
+    async fn mirroring(&self, version: HttpVersion, mirrors: MirrorPlaces) -> TcpStream {
         let call = OutboundCall {
             dialer: Arc::clone(&self.dialer),
             destination: self.destination.subscribe(),
             original: ([10, 0, 0, 1], 80).into(),
             version,
             service: "default/api:80".into(),
-            mirrors: MirrorPlaces::default(),
+            mirrors,
         };
         self.serve(outbound(call), version, None).await
     }

@@ -8,7 +8,7 @@ use super::breaking::{silent_server, until};
 use super::recorder::{Recorder, backend, rule};
 use super::*;
 use crate::http::kept::KEPT_LIMIT_BYTES;
-use crate::http::mirror::MIRROR_LIMIT;
+use crate::http::mirror::{MIRROR_LIMIT, MirrorPlaces};
 use crate::metrics::routes::MirrorOutcome;
 use crate::testing::service;
 
@@ -130,4 +130,37 @@ async fn copies_beyond_the_places_are_dropped_and_counted() {
         assert_eq!(client.get("/").await.unwrap().text, "original");
     }
     assert_eq!(mirrored(&proxy, MirrorOutcome::TooMany), 3);
+}
+
+#[tokio::test]
+async fn originals_that_are_slow_take_no_place_of_those_that_are_whole() {
+    let [original, copies] =
+        [Recorder::new("original", &[200]).await, Recorder::new("copies", &[200]).await];
+    let endpoints = vec![("api-v1", original.endpoints()), ("copies", copies.endpoints())];
+    let proxy = Proxy::routing(vec![to_one(vec![mirror("copies", 1, 1)])], endpoints);
+    let places = MirrorPlaces::new(2, 1);
+    let connect = || proxy.mirroring(HttpVersion::Http1, places.clone());
+    let mut slow = Vec::new();
+    for _upload in 0..3 {
+        let mut stream = connect().await;
+        let head = b"POST / HTTP/1.1\r\nhost: api\r\ncontent-length: 4\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        slow.push(stream);
+    }
+    until("one too many waits", || mirrored(&proxy, MirrorOutcome::TooMany) == 1).await;
+    let mut client = Client::new(connect().await).await;
+    for whole in 1..=3 {
+        assert_eq!(client.get("/").await.unwrap().text, "original");
+        until("it is copied", || mirrored(&proxy, MirrorOutcome::Answered) == whole).await;
+    }
+    // Those that waited are copied once they are whole, unless they have waited for too long.
+    for stream in &mut slow {
+        stream.write_all(b"body").await.unwrap();
+    }
+    let ended = || {
+        let ends = [MirrorOutcome::Answered, MirrorOutcome::TimedOut, MirrorOutcome::TooMany];
+        ends.map(|outcome| mirrored(&proxy, outcome)).iter().sum::<u64>()
+    };
+    until("all have ended", || ended() == 6).await;
+    until("no original was held up", || original.count() == 6).await;
 }
