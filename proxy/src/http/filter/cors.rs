@@ -15,7 +15,7 @@ use http::{Method, Request, Response};
 
 use crate::http::body::Body;
 use crate::http::filter::Unservable;
-use crate::http::filter::cors::origin::OriginPattern;
+use crate::http::filter::cors::origin::{OriginPattern, is_somebodys};
 
 /// Which origins may call, and how, ready to be told.
 #[derive(Clone, Debug)]
@@ -112,8 +112,12 @@ impl CompiledCors {
         }
     }
 
+    /// With credentials, a star is for everybody who is somebody: `null`, and what is no origin, is
+    /// never answered with itself.
     fn allows(&self, origin: &HeaderValue) -> bool {
-        self.origins.iter().any(|pattern| pattern.matches(origin.as_bytes()))
+        let origin = origin.as_bytes();
+        (!self.allows_credentials || is_somebodys(origin))
+            && self.origins.iter().any(|pattern| pattern.matches(origin))
     }
 
     /// Whether every origin gets the same response.

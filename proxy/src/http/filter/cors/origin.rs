@@ -77,14 +77,30 @@ fn parts(origin: &str) -> Option<(Scheme, &str, u16)> {
         "https" => (Scheme::Https, 443),
         _ => return None,
     };
-    match rest.rsplit_once(':') {
+    let (host, port) = host_and_port(rest)?;
+    Some((scheme, host, port.unwrap_or(default)))
+}
+
+fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => {
             let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
             let port = port.parse().ok().filter(|port| is_number && *port > 0)?;
-            Some((scheme, host, port))
+            Some((host, Some(port)))
         }
-        Some(_) | None => Some((scheme, rest, default)),
+        Some(_) | None => Some((text, None)),
     }
+}
+
+/// Whether an origin is one that somebody has: `scheme://host[:port]`, of any scheme. `null` is what
+/// browsers say for everybody who has none, such as a page in a sandbox that anybody may have made.
+pub(super) fn is_somebodys(origin: &[u8]) -> bool {
+    let parts = std::str::from_utf8(origin).ok().and_then(|text| text.split_once("://"));
+    let Some((scheme, rest)) = parts else { return false };
+    // RFC 3986, section 3.1.
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme && host_and_port(rest).is_some_and(|(host, _port)| is_host(host))
 }
 
 /// A name, an IPv4 address, or an IPv6 address in brackets.
@@ -138,6 +154,30 @@ mod tests {
         ] {
             let found = OriginPattern::parse(pattern).unwrap().matches(origin.as_bytes());
             assert_eq!(found, expected, "case: {pattern} {origin}");
+        }
+    }
+
+    #[test]
+    fn origins_are_told_from_what_is_none() {
+        for (origin, expected) in [
+            ("https://a.b", true),
+            ("http://a:8080", true),
+            ("http://[::1]:80", true),
+            ("chrome-extension://abc", true),
+            ("capacitor://localhost", true),
+            ("null", false),
+            ("", false),
+            ("https://", false),
+            ("://a", false),
+            ("1://a", false),
+            ("https://a/b", false),
+            ("https://me@a", false),
+            ("https://a:0", false),
+            ("https://a b", false),
+            ("https://a, https://b", false),
+            ("https://[::1", false),
+        ] {
+            assert_eq!(is_somebodys(origin.as_bytes()), expected, "case: {origin:?}");
         }
     }
 

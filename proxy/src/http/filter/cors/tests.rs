@@ -130,6 +130,18 @@ fn preflights_of_stars() -> Vec<Preflight> {
             ],
         ),
         (
+            "all, with credentials: nobody is nobody",
+            all_with_credentials.clone(),
+            preflight("null", "PUT", Some("x-a")),
+            &["vary: Origin"],
+        ),
+        (
+            "all, with credentials: what is no origin",
+            all_with_credentials.clone(),
+            preflight("https://a.b/c", "PUT", None),
+            &["vary: Origin"],
+        ),
+        (
             "no headers asked for",
             all_with_credentials,
             preflight("https://foobar.com", "PUT", None),
