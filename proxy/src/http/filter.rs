@@ -13,7 +13,7 @@ mod rewrite;
 use heddle_model::filter::HttpFilter;
 use heddle_model::names::Port;
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
-use http::{Request, Response};
+use http::{Method, Request, Response, Uri};
 
 use crate::http::body::Body;
 use crate::http::filter::cors::CompiledCors;
@@ -130,14 +130,25 @@ impl Filters {
         self.uses_prefix
     }
 
-    /// The answer to a request that no backend gets.
-    pub fn answer<B>(&self, request: &Request<B>, found: Found<'_>) -> Option<Response<Body>> {
+    /// The answer to a request that no backend gets. What asks about a server as a whole (`OPTIONS
+    /// *`) has no location that could be another; what asks for a tunnel is refused where it would
+    /// have to go elsewhere.
+    pub fn answer<B>(
+        &self,
+        request: &Request<B>,
+        found: Found<'_>,
+    ) -> Result<Option<Response<Body>>, ProxyError> {
         if let Some(cors) = &self.cors
             && let Some(answer) = cors.answer_preflight(request)
         {
-            return Some(answer);
+            return Ok(Some(answer));
         }
-        self.redirect.as_ref().map(|redirect| redirect.answer(request, found))
+        let is_moved = self.redirect.is_some() || self.has_rewrite();
+        if is_moved && request.method() == Method::CONNECT && !has_path(request.uri()) {
+            return Err(ProxyError::NotSupported { what: MOVED_TUNNEL });
+        }
+        let redirect = self.redirect.as_ref().filter(|_| has_path(request.uri()));
+        Ok(redirect.map(|redirect| redirect.answer(request, found)))
     }
 
     /// Whether requests are changed.
@@ -184,6 +195,11 @@ fn once<T>(place: &mut Option<T>, value: T, part: &str) -> Result<(), Unservable
     }
 }
 
+/// Whether a target has a path that could be changed: that of `OPTIONS *` and of CONNECT has none.
+fn has_path(uri: &Uri) -> bool {
+    uri.path().starts_with('/')
+}
+
 /// The origin that a browser says a request is from.
 pub fn origin<B>(request: &Request<B>) -> Option<&HeaderValue> {
     request.headers().get(ORIGIN)
@@ -206,6 +222,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
+const MOVED_TUNNEL: &str = "CONNECT where the route redirects or rewrites";
 const TWICE: &str = "there is one already; want one at most";
 
 #[cfg(test)]

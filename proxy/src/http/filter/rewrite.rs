@@ -5,8 +5,8 @@ use http::header::{HOST, HeaderValue};
 use http::uri::Authority;
 use http::{Request, Uri};
 
-use crate::http::filter::Unservable;
 use crate::http::filter::path::CompiledPathChange;
+use crate::http::filter::{Unservable, has_path};
 use crate::http::respond::ProxyError;
 
 /// A rewrite that can be applied to every request.
@@ -57,7 +57,9 @@ impl CompiledRewrite {
                 request.headers_mut().insert(HOST, value.clone());
             }
         }
-        if let Some(path) = &self.path {
+        if let Some(path) = &self.path
+            && has_path(request.uri())
+        {
             let path = path.apply(request.uri(), prefix).map_err(invalid)?;
             parts.path_and_query = Some(path);
         }
@@ -118,6 +120,8 @@ mod tests {
             ("both", rewrite(Some("b"), full()), "http://a/a?q", None, "http://b/x?q", None),
             ("nothing", rewrite(None, None), "/a?q", Some("a"), "/a?q", Some("a")),
             ("another prefix", rewrite(None, prefix()), "/b?q", Some("a"), "/b?q", Some("a")),
+            ("a whole server", rewrite(Some("b"), full()), "*", Some("a"), "*", Some("b")),
+            ("a prefix of nothing", rewrite(None, prefix()), "*", Some("a"), "*", Some("a")),
         ] {
             let mut request = Request::get(target).body(()).unwrap();
             if let Some(host) = host {

@@ -101,12 +101,36 @@ fn a_preflight_is_answered_before_a_redirect_and_all_else_is_redirected() {
         .header(ACCESS_CONTROL_REQUEST_METHOD, "GET")
         .body(())
         .unwrap();
-    assert_eq!(filters.answer(&preflight, found()).unwrap().status(), 200);
+    assert_eq!(filters.answer(&preflight, found()).unwrap().unwrap().status(), 200);
     let get = Request::get("/a").header(HOST, "a").body(()).unwrap();
-    assert_eq!(filters.answer(&get, found()).unwrap().status(), 301);
+    assert_eq!(filters.answer(&get, found()).unwrap().unwrap().status(), 301);
     let none = Filters::default();
-    assert!(none.answer(&preflight, found()).is_none());
+    assert!(none.answer(&preflight, found()).unwrap().is_none());
     assert!(!none.change_responses());
+}
+
+#[test]
+fn what_has_no_path_is_not_moved() {
+    let about_all = Request::options("*").header(HOST, "a").body(()).unwrap();
+    let tunnel = Request::connect("a:443").header(HOST, "a:443").body(()).unwrap();
+    // RFC 8441: with a path, it is a request as any other.
+    let extended = Request::connect("http://a/a").body(()).unwrap();
+    let host = HttpFilter::Rewrite(Rewrite { hostname: Some("b".to_owned()), path: None });
+    for (case, filter, request, expected) in [
+        ("OPTIONS, redirected", redirect(), &about_all, Ok(None)),
+        ("OPTIONS, rewritten", rewrite(full()), &about_all, Ok(None)),
+        ("CONNECT, redirected", redirect(), &tunnel, Err("not_supported")),
+        ("CONNECT, rewritten", rewrite(full()), &tunnel, Err("not_supported")),
+        ("CONNECT, to another host", host, &tunnel, Err("not_supported")),
+        ("CONNECT, with CORS", cors(), &tunnel, Ok(None)),
+        ("CONNECT with a path, redirected", redirect(), &extended, Ok(Some(301))),
+        ("CONNECT with a path, rewritten", rewrite(full()), &extended, Ok(None)),
+    ] {
+        let filters = Filters::compile(&[filter], true).unwrap();
+        let answer = filters.answer(request, found());
+        let answer = answer.map(|answer| answer.map(|answer| answer.status().as_u16()));
+        assert_eq!(answer.map_err(|error| error.reason()), expected, "case: {case}");
+    }
 }
 
 #[test]

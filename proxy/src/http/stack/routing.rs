@@ -142,7 +142,7 @@ fn follow(
     after: &mut After,
 ) -> Result<Routed, Stopped> {
     let filters = &rule.compiled.filters;
-    if let Some(answer) = filters.answer(&request, found) {
+    if let Some(answer) = filters.answer(&request, found)? {
         return Err(Stopped::Answered(Box::new(answer)));
     }
     if rule.changes_requests() {
@@ -165,7 +165,7 @@ fn follow(
     };
     after.backend = picked;
     if let Some(filters) = picked.and_then(|index| rule.compiled.backend_filters.get(index)) {
-        if let Some(answer) = filters.answer(&request, found) {
+        if let Some(answer) = filters.answer(&request, found)? {
             return Err(Stopped::Answered(Box::new(answer)));
         }
         filters.change_request(&mut request, found.prefix)?;
