@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use heddle_model::route::{HttpRule, Retry};
 
+use super::breaking::until;
 use super::recorder::{Recorder, backend, rule};
 use super::*;
 use crate::http::kept::KEPT_LIMIT_BYTES;
@@ -96,12 +97,22 @@ async fn a_body_that_is_too_long_is_passed_on_whole_and_not_sent_again() {
 
 #[tokio::test]
 async fn an_attempt_that_is_too_late_is_tried_again_if_that_is_safe() {
-    let limit = Some(Duration::from_millis(50));
+    // Nobody waits for as long as that: once an attempt has arrived, its time is made to pass.
+    let limit = Duration::from_secs(30);
     for (method, count) in [("GET", 3), ("PUT", 3), ("POST", 1)] {
         let server = Recorder::slow("server", &[200], Duration::from_secs(3600)).await;
-        let rule = retrying(2, 1, Timeouts { request: None, backend_request: limit });
+        let rule = retrying(2, 1, Timeouts { request: None, backend_request: Some(limit) });
         let proxy = proxy(rule, &server);
-        let answer = proxy.upload(Request::builder().method(method).uri("/"), "body").await;
+        let asking = proxy.upload(Request::builder().method(method).uri("/"), "body");
+        let passing = async {
+            for attempt in 1..=count {
+                until("the attempt arrives", || server.count() == attempt).await;
+                tokio::time::pause();
+                tokio::time::advance(limit).await;
+                tokio::time::resume();
+            }
+        };
+        let (answer, ()) = tokio::join!(asking, passing);
         assert_eq!(answer.headers["x-heddle-error"], "backend_timeout", "case: {method}");
         assert_eq!(server.count(), count, "case: {method}");
     }
