@@ -343,7 +343,8 @@ async fn a_caller_has_no_more_than_its_places_until_an_answer_has_ended() {
         head.push(first.read_u8().await.unwrap());
     }
     let mut second = Client::new(connect(Caller::Plaintext).await).await;
-    let refused = second.get("/").await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(10), second.get("/")).await;
+    let refused = refused.expect("it got a place").unwrap();
     let reason = &refused.headers[ERROR_HEADER];
     assert_eq!((refused.status, reason), (503, &"overloaded".parse().unwrap()));
     goes_on.add_permits(1000);
