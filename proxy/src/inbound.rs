@@ -3,6 +3,7 @@
 
 mod admission;
 mod applications;
+mod protocol;
 mod refusal;
 
 use std::net::SocketAddr;
@@ -11,7 +12,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
-use heddle_model::policy::KeepAlive;
 use heddle_model::workload::Workload;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
@@ -26,7 +26,6 @@ use crate::balance::balancer::Balancer;
 use crate::balance::callers::Callers;
 use crate::balance::rate_limit::RateLimits;
 use crate::connect::{Dialer, reset_on_close};
-use crate::detect::{Verdict, overdue};
 use crate::http::HttpVersion;
 use crate::http::breaker::Reset;
 use crate::http::frames::Budgets;
@@ -35,12 +34,12 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
 use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted, Silent};
 use crate::inbound::applications::Applications;
+use crate::inbound::protocol::{Server, Spoken, was_first};
 use crate::inbound::refusal::Refusal;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
 use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
-use crate::opening::{self, First, Opening, Patience};
+use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
-use crate::outbound::decided;
 use crate::rewind::Rewind;
 use crate::tcp;
 
@@ -77,23 +76,6 @@ enum Entered<'a> {
         declared: Protocol,
         server: Option<Server>,
     },
-}
-
-/// The application's connection, opened since it may have to speak first.
-struct Server {
-    stream: TcpStream,
-    /// What it said before the client said anything.
-    first_bytes: BytesMut,
-    /// It spoke, or ended, before the client said anything: this is not HTTP.
-    was_first: bool,
-}
-
-/// What a connection speaks, plain or once its TLS is taken off.
-enum Spoken {
-    Http(HttpVersion),
-    Opaque,
-    /// The client left without a word.
-    Nothing,
 }
 
 impl Inbound {
@@ -202,38 +184,6 @@ impl Inbound {
                     warn!(%error, dst = %original, "cannot tell whether an address is our own");
                 }
                 Err(Refusal::Local(original, error))
-            }
-        }
-    }
-
-    /// Connects to the application, which may have to speak first: whoever does so decides. Gives
-    /// no server if it was one of HTTP/2, and the client has spoken, or ended, since: what it said
-    /// is to be looked at, and the server has to hear it from its beginning.
-    async fn ask_server<I>(
-        &self,
-        client: &mut I,
-        first_bytes: &mut BytesMut,
-        (original, declared): (SocketAddr, Protocol),
-    ) -> Result<Option<Server>, Refusal>
-    where
-        I: AsyncRead + Unpin,
-    {
-        let settings = &self.dialer.settings;
-        let (idle, deadline) = (settings.opaque_idle, settings.detection_timeout);
-        let mut server = self.open_server(original).await?;
-        let ends =
-            ((&mut *client, &mut *first_bytes), (&mut server.stream, &mut server.first_bytes));
-        match opening::first_to_speak(ends.0, ends.1, idle, deadline).await? {
-            First::Client => Ok(Some(server)),
-            First::ServerOfHttp2 if declared == Protocol::Detect => {
-                drop(server);
-                opening::first_bytes(client, first_bytes, idle).await?;
-                Ok(None)
-            }
-            First::Server | First::ServerOfHttp2 => {
-                self.dialer.metrics.count_detection("silent");
-                server.was_first = true;
-                Ok(Some(server))
             }
         }
     }
@@ -370,51 +320,6 @@ impl Inbound {
         }
     }
 
-    /// What is declared, or else what the first bytes say: by now there are some, or none will come.
-    async fn find_protocol<I>(
-        &self,
-        client: &mut I,
-        first_bytes: &mut BytesMut,
-        declared: Protocol,
-    ) -> Result<Spoken, Refusal>
-    where
-        I: AsyncRead + Unpin,
-    {
-        let fallback = match declared {
-            Protocol::Tls | Protocol::Opaque => return Ok(Spoken::Opaque),
-            Protocol::Detect => Spoken::Opaque,
-            // What is no HTTP, on a port declared to be: the server answers 400.
-            Protocol::Http1 => Spoken::Http(HttpVersion::Http1),
-            Protocol::Http2 => Spoken::Http(HttpVersion::Http2),
-        };
-        let deadline = self.dialer.settings.detection_timeout;
-        let patience = Patience { silence: None, deadline };
-        let opening = opening::read(client, first_bytes, patience, decided)
-            .await
-            .map_err(Refusal::Opening)?;
-        let (label, spoken) = match opening {
-            Opening::Decided(Verdict::Http1) => ("http1", Spoken::Http(HttpVersion::Http1)),
-            Opening::Decided(Verdict::Http2) => ("http2", Spoken::Http(HttpVersion::Http2)),
-            Opening::Decided(verdict @ (Verdict::Tls | Verdict::Opaque | Verdict::NeedMore)) => {
-                (verdict.as_str(), fallback)
-            }
-            Opening::Silent => ("silent", fallback),
-            // It is late, and that is no reason to let it pass unread.
-            Opening::Undecided
-                if declared == Protocol::Detect && overdue(first_bytes) == Verdict::Http1 =>
-            {
-                ("undecided", Spoken::Http(HttpVersion::Http1))
-            }
-            Opening::Undecided => ("undecided", fallback),
-            Opening::Ended if first_bytes.is_empty() && declared != Protocol::Detect => {
-                ("ended", Spoken::Nothing)
-            }
-            Opening::Ended => ("ended", fallback),
-        };
-        self.dialer.metrics.count_detection(label);
-        Ok(spoken)
-    }
-
     async fn http<I>(&self, client: I, version: HttpVersion, admitted: Admitted)
     where
         I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
@@ -476,14 +381,6 @@ impl Inbound {
         })
     }
 
-    /// To the pod's own address, so that an application that listens on loopback only stays as
-    /// unreachable as it would be without a mesh.
-    async fn open_server(&self, original: SocketAddr) -> Result<Server, Refusal> {
-        let stream =
-            self.dialer.tcp(original, &KeepAlive::default()).await.map_err(Refusal::Connect)?;
-        Ok(Server { stream, first_bytes: BytesMut::new(), was_first: false })
-    }
-
     fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: &Refusal) {
         self.tell(original, refusal);
         reset_on_close(client);
@@ -499,11 +396,6 @@ impl Inbound {
         }
         debug!(dst, error = %Chain(refusal), "connection to the workload reset");
     }
-}
-
-/// Whether the application spoke, or ended, before the client said anything.
-fn was_first(server: Option<&Server>) -> bool {
-    server.is_some_and(|server| server.was_first)
 }
 
 /// The same moment on the clock that connections go by.
