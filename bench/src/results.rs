@@ -61,7 +61,7 @@ impl Samples {
         all
     }
 
-    /// All of [`RATIOS`] that were measured.
+    /// All of `RATIOS` that were measured.
     pub fn ratios(&self) -> BTreeMap<String, f64> {
         let found = RATIOS.iter().flat_map(|ratio| {
             ratio.others.iter().filter_map(|other| {
