@@ -336,9 +336,10 @@ const PRIORITY: Budget =
 /// one for the stream and one for the connection. The limit is for a client that answers late.
 const WINDOW_UPDATE: Budget =
     Budget { begin: 100, limit: 100_000, per_second: 1, per_stream: 2, per_data: 20 };
-/// Source: nghttp2's `nghttp2_option_set_stream_reset_rate_limit`.
-const RESET: Budget =
-    Budget { begin: 1000, limit: 1000, per_second: 33, per_stream: 0, per_data: 0 };
+/// Each is a request that has begun to cost what a request costs, on both sides of this proxy. Fewer at
+/// once than in nghttp2's `nghttp2_option_set_stream_reset_rate_limit` (1000, and the same 33 a second)
+/// or among Envoy's premature resets (500): with 1000, sixty connections of a flood made others wait.
+const RESET: Budget = Budget { begin: 250, limit: 250, per_second: 33, per_stream: 0, per_data: 0 };
 /// A proxy passes on what its clients cancel, however much that is, and its connection is everybody's:
 /// a stream may be given up once, and only what is reset beyond that counts. What they cost is bounded
 /// by how many are open ([`crate::listen::HTTP2_STREAM_LIMIT`]) and, in h2, by how many are reset and

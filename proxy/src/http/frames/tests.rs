@@ -45,7 +45,7 @@ fn each_kind_has_its_budget() {
         ("priority", frame(PRIORITY_FRAME, 0, 1, 5), (100, Some(Excess::Priority))),
         ("priority update", frame(PRIORITY_UPDATE, 0, 0, 6), (100, Some(Excess::Priority))),
         ("window", frame(WINDOW_UPDATE_FRAME, 0, 0, 4), (100, Some(Excess::WindowUpdate))),
-        ("reset", frame(RST_STREAM, 0, 1, 4), (1000, Some(Excess::Reset))),
+        ("reset", frame(RST_STREAM, 0, 1, 4), (250, Some(Excess::Reset))),
         ("unknown", frame(0xf7, 0, 0, 100), (100, Some(Excess::Unknown))),
         ("goaway", frame(7, 0, 0, 8), (100, Some(Excess::Unknown))),
         ("empty data", frame(DATA, 0, 1, 0), (100, Some(Excess::EmptyData))),
