@@ -75,6 +75,7 @@ async fn endpoints_removed_meanwhile_are_gone_two_seconds_after_the_control_plan
     let world = Plan::new("stale")
         .file("pods.yaml", documents(&[Pod::new("client"), server("stays"), server("leaves")]))
         .file("services.yaml", Service::new("api").without_selector().port(8080, 8080).to_string())
+        .file("policy.yaml", IN_TURN)
         .start()
         .await?;
     let mut measured = Vec::new();
@@ -177,3 +178,12 @@ async fn all_connected(world: &World, proxies: usize) -> Result<()> {
     .await
     .context("after the control plane's return")
 }
+
+/// Whoever is not asked for a while is gone then, and was not merely slower.
+const IN_TURN: &str = "apiVersion: heddle.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: api}
+spec:
+  targetRefs: [{group: '', kind: Service, name: api}]
+  loadBalancing: {type: RoundRobin}
+";
