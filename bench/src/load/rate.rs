@@ -57,7 +57,7 @@ async fn send_due(
     due: mpsc::Sender<Instant>,
     window: Arc<Window>,
 ) {
-    let mut next = Instant::now() + interval;
+    let mut next = ticks.began + interval;
     while let Ok(passed) = ticks.next().await {
         for _ in 0..passed {
             if !window.may_begin() || due.try_send(next).is_err() {
@@ -89,7 +89,11 @@ async fn work(
 }
 
 /// A timer of the kernel's: tokio's own wakes on whole milliseconds only.
-struct Ticks(AsyncFd<OwnedFd>);
+struct Ticks {
+    timer: AsyncFd<OwnedFd>,
+    /// Not later than the kernel's count began, so that no request is sent before it is due.
+    began: Instant,
+}
 
 impl Ticks {
     fn every(interval: Duration) -> Result<Self> {
@@ -97,19 +101,20 @@ impl Ticks {
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).context("make a timer")?;
         let interval = Timespec { tv_sec: 0, tv_nsec: interval.subsec_nanos().into() };
         let times = Itimerspec { it_interval: interval, it_value: interval };
+        let began = Instant::now();
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times).context("set a timer")?;
         // Its successor is unsafe, since a type's descriptor might change; that of an `OwnedFd` does not.
         #[expect(deprecated, reason = "sound for a descriptor that is owned and never replaced")]
         let timer = AsyncFd::new(timer)?;
-        Ok(Self(timer))
+        Ok(Self { timer, began })
     }
 
     /// Waits for the next tick; how many have passed.
     async fn next(&self) -> std::io::Result<u64> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = self.timer.readable().await?;
             let mut passed = [0; 8];
-            match rustix::io::read(self.0.get_ref(), &mut passed) {
+            match rustix::io::read(self.timer.get_ref(), &mut passed) {
                 Ok(_) => return Ok(u64::from_ne_bytes(passed)),
                 Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => return Err(error.into()),
