@@ -116,9 +116,10 @@ impl HeadReader {
 
     fn read_start(&mut self, rest: &[u8]) -> Result<Part, Refusal> {
         match (rest, self.position) {
-            ([], _) | ([b'\r'], 0) => Ok(Part::Short),
+            // A lone CR may still become either refusal: which one must not depend on the cut.
+            ([] | [b'\r'], _) => Ok(Part::Short),
             ([b'\r', b'\n', ..], 0) => self.skip(2, State::Start),
-            ([b'\r', b'\n', ..] | [b'\r'], _) => Err(Refusal::BlankLines),
+            ([b'\r', b'\n', ..], _) => Err(Refusal::BlankLines),
             ([b'\r', ..], _) => Err(Refusal::BareCarriageReturn),
             ([b'\n', ..], _) => Err(Refusal::BareLineFeed),
             ([_, ..], _) => self.skip(0, State::Method),
