@@ -37,3 +37,11 @@ bench *arguments:
     cargo build --release --workspace --bins --locked
     ./target/release/heddle-bench run {{ arguments }}
     ./target/release/heddle-bench render
+
+# The tests on a real Kubernetes, in namespaces of their own. Needs root, Go, and Debian's containerd and etcd.
+test-cluster *arguments:
+    cargo test --package heddle-cluster --test cluster --locked {{ arguments }}
+
+# A real Kubernetes with the mesh's images: `just cluster up`, `just cluster down`, `just cluster run -- COMMAND`.
+cluster *arguments:
+    cargo run --package heddle-cluster --locked -- {{ arguments }}

@@ -1,0 +1,12 @@
+//! The mesh's tests on a real Kubernetes: `cargo test -p heddle-cluster --test cluster`. One module per theme; all that do
+//! not end or break it share one cluster, which ends with this process.
+//!
+//! `HEDDLE_CLUSTER` names a cluster that is up already and is to be used instead; `HEDDLE_CLUSTER_BINARIES` is what
+//! `heddle-cluster up --binaries` takes.
+
+#[cfg(test)]
+mod cluster {
+    mod leftovers;
+    mod real;
+    mod shared;
+}

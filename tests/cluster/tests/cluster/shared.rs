@@ -1,0 +1,61 @@
+//! The cluster that the tests share, and namespaces of their own in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+use heddle_cluster::binaries::Source;
+use heddle_cluster::cluster::Cluster;
+use heddle_cluster::image::catalog;
+use heddle_cluster::options::Options;
+use heddle_cluster::{directory, kubernetes, requirements};
+use tokio::sync::OnceCell;
+
+/// `heddle-cluster`, which clusters are started with.
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_heddle-cluster"))
+}
+
+/// The cluster, started by the first test that wants it.
+pub(crate) async fn cluster() -> Result<&'static Cluster> {
+    static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+    let start = async || match setting("HEDDLE_CLUSTER") {
+        Some(name) => Cluster::attach(&name.parse()?),
+        None => Box::pin(Cluster::start(program(), options("tests", &binaries()).await?)).await,
+    };
+    CLUSTER.get_or_try_init(start).await
+}
+
+/// What a cluster of this name is started with.
+pub(crate) async fn options(name: &str, binaries: &Source) -> Result<Options> {
+    requirements::check()?;
+    let cache = directory::cache()?;
+    let programs = kubernetes::build(&cache, |text| eprintln!("{text}"))?;
+    let folder = binaries.folder(&cache, |text| eprintln!("{text}"))?;
+    let (images, missing) = catalog::make(folder.as_deref(), &cache)?;
+    for reason in missing {
+        eprintln!("no image {reason}");
+    }
+    Ok(Options { images, ..Options::new(&name.parse()?, programs) })
+}
+
+fn binaries() -> Source {
+    setting("HEDDLE_CLUSTER_BINARIES").map_or(Source::Release, |folder| {
+        // Never fails: whatever is no word of its own is a folder.
+        folder.parse().unwrap_or(Source::Folder(PathBuf::from(folder)))
+    })
+}
+
+fn setting(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "tests have no other settings than these")]
+    std::env::var(name).ok()
+}
+
+/// A namespace that no other test uses.
+pub(crate) async fn namespace(cluster: &Cluster, theme: &str) -> Result<String> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{theme}-{}-{number}", std::process::id());
+    cluster.kubectl(&["create", "namespace", &name], "").await?;
+    Ok(name)
+}
