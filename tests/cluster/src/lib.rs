@@ -18,6 +18,7 @@ pub mod control;
 pub mod control_plane;
 pub mod directory;
 pub mod dns;
+pub mod echo;
 pub mod image;
 pub mod kubernetes;
 pub mod node;
