@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "heddle/identity/v1/identity.proto",
         "heddle/discovery/v1/discovery.proto",
         "heddle/admin/v1/admin.proto",
+        "heddle/peers/v1/peers.proto",
     ];
     println!("cargo::rerun-if-changed=heddle");
     let descriptors = protox::compile(files, ["."])?;

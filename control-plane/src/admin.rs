@@ -21,11 +21,11 @@ use x509_parser::prelude::FromDer;
 use crate::identity::keeper::Authorities;
 use crate::metrics::Metrics;
 use crate::push::held::Answer;
-use crate::push::programmed::{Board, Link};
+use crate::push::programmed::{self, Board};
 use crate::push::proxies::{Proxies, Record};
 use crate::push::publisher::Snapshots;
 use crate::snapshot::Snapshot;
-use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus};
+use crate::status::{Condition, ObjectStatus};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -49,25 +49,11 @@ impl AdminService {
         let Some(snapshot) = snapshot else {
             return wire::Status { authority: Some(self.authority()), ..wire::Status::default() };
         };
-        let mut board = Board::default();
-        let mut proxies = Vec::new();
-        for (uid, record) in self.proxies.all() {
-            let pod = snapshot.contents.pods.get(&uid);
-            // A proxy that went with its pod is no news.
-            if !record.connected && pod.is_none_or(|pod| !pod.live) {
-                continue;
-            }
-            let reference = pod.map(|pod| &pod.reference);
-            let name = reference.map_or_else(
-                || uid.to_string(),
-                |reference| format!("{}/{}", reference.namespace, reference.name),
-            );
-            let ledger = record.ledger.lock();
-            let link = if record.connected { Link::Connected } else { Link::Disconnected };
-            board.add((&name, link), &ledger, &snapshot);
-            drop(ledger);
-            proxies.push(proxy(&uid, &record, &snapshot));
-        }
+        let board = Board::of(&self.proxies, &snapshot);
+        let all = self.proxies.all();
+        let all =
+            all.iter().filter(|(uid, record)| programmed::name(uid, record, &snapshot).is_some());
+        let proxies = all.map(|(uid, record)| proxy(uid, record, &snapshot)).collect();
         let objects = snapshot.contents.objects.iter();
         let failures = snapshot.contents.source_errors.iter();
         wire::Status {
@@ -77,7 +63,7 @@ impl AdminService {
             authority: Some(self.authority()),
             source_errors: failures
                 .map(|failure| wire::SourceError {
-                    file: failure.place.file.clone(),
+                    file: failure.place.file().to_owned(),
                     message: failure.to_string(),
                 })
                 .collect(),
@@ -148,21 +134,12 @@ fn proxy(uid: &PodUid, record: &Record, snapshot: &Snapshot) -> wire::Proxy {
 
 fn object(status: &ObjectStatus, board: &Board) -> wire::Object {
     let mut conditions: Vec<wire::Condition> = status.conditions.iter().map(condition).collect();
-    if status.pushed {
-        let mut programmed = board.condition(&status.reference);
-        let refused = |known: &Condition| {
-            known.kind == ConditionKind::Accepted && known.state == ConditionState::False
-        };
-        if status.conditions.iter().any(refused) {
-            programmed.message.push_str(" (of its last good state)");
-        }
-        conditions.push(condition(&programmed));
-    }
+    conditions.extend(programmed::of_object(status, board).as_ref().map(condition));
     wire::Object {
         kind: status.reference.kind.clone(),
         namespace: status.reference.namespace.clone(),
         name: status.reference.name.clone(),
-        file: status.place.file.clone(),
+        file: status.place.file().to_owned(),
         conditions,
     }
 }

@@ -20,16 +20,15 @@ use crate::admin::{self, AdminService};
 use crate::config::Config;
 use crate::discovery::DiscoveryService;
 use crate::identity::IdentityService;
-use crate::identity::join_tokens::JoinTokens;
 use crate::identity::keeper::{Keeper, KeeperError};
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::origin::{Known, NoOrigin, Origin};
+use crate::peers::PeersService;
 use crate::push::proxies::Proxies;
 use crate::push::publisher::{Publisher, Snapshots};
 use crate::push::session::Surroundings;
 use crate::server;
-use crate::source::directory::{Directory, NotWatched};
-use crate::source::last_good::LastGood;
 
 /// Where a control plane is reached that runs.
 #[derive(Clone, Debug)]
@@ -50,8 +49,8 @@ pub enum StartError {
     #[error("cannot start the certificate authority")]
     Keeper(#[from] KeeperError),
     /// The configuration cannot be read.
-    #[error("cannot read the configuration")]
-    Source(#[from] NotWatched),
+    #[error(transparent)]
+    Origin(#[from] NoOrigin),
     /// An address is taken, or not ours.
     #[error("cannot listen at {address}")]
     Listen {
@@ -79,55 +78,58 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let metrics = Metrics::default();
     let proxies = Proxies::default();
 
+    let origin = Origin::open(&config).await?;
     let (writer, credentials) = credentials::channel(config.trust_domain.clone());
     let (keeper, authorities) = Keeper::start(
-        config.state_directory.clone(),
+        config.source.state_directory().to_owned(),
         config.trust_domain.clone(),
         config.leaf_lifetime,
         writer,
     )?;
     let (publisher, snapshots, raise) = Publisher::new(Index::new(config.trust_domain.clone()));
-    let last_good = config.state_directory.join(LAST_GOOD_DIRECTORY);
-    let last_good = LastGood::new(last_good, config.trust_domain.clone());
-    let directory = Directory::watch(config.directory.clone(), last_good)?;
     let (listener, address) = listen(config.listen).await?;
     let metrics_address = serve_metrics(&config, &readiness, &metrics, tasks).await?;
 
-    if let Some(path) = config.admin_socket.clone() {
-        let listener =
-            admin::bind(&path).map_err(|source| StartError::AdminSocket { path, source })?;
-        let service = AdminService {
-            snapshots: snapshots.clone(),
-            proxies: proxies.clone(),
-            authorities: authorities.clone(),
-            leaf_lifetime: config.leaf_lifetime,
-            metrics: metrics.clone(),
-        };
-        tasks.spawn("admin.socket", admin::serve(service, listener, tasks.drain().clone()));
-    }
+    let admin = AdminService {
+        snapshots: snapshots.clone(),
+        proxies: proxies.clone(),
+        authorities: authorities.clone(),
+        leaf_lifetime: config.leaf_lifetime,
+        metrics: metrics.clone(),
+    };
+    serve_admin(&config, admin, tasks)?;
     let identity = IdentityService {
-        attest: Box::new(JoinTokens::new(config.join_tokens, snapshots.clone())),
+        attest: origin.attest(&snapshots),
         authorities,
         leaf_lifetime: config.leaf_lifetime,
         metrics: metrics.clone(),
         warnings: Throttle::default(),
         drain: tasks.drain().clone(),
     };
+    let peers = PeersService {
+        snapshots: snapshots.clone(),
+        proxies: proxies.clone(),
+        trust_domain: config.trust_domain.clone(),
+    };
     let surroundings = Surroundings {
         snapshots: snapshots.clone(),
         raise,
-        proxies,
+        proxies: proxies.clone(),
         metrics: metrics.clone(),
         drain: tasks.drain().clone(),
     };
     let router = server::builder()
         .add_service(identity.server())
+        .add_service(peers.server())
         .add_service(DiscoveryService::server(surroundings, tasks.clone()));
+    let known = Known { snapshots: snapshots.clone(), proxies, credentials: credentials.clone() };
     let (events, receiver) = mpsc::channel(EVENTS_QUEUED);
     let drain = tasks.drain().clone();
     let broken = CancellationToken::new();
     let vital = Vital { tasks, broken: &broken };
-    vital.spawn("source.directory", directory.run(events, drain.clone()));
+    for (name, task) in origin.tasks(events, known, &drain) {
+        vital.spawn(name, task);
+    }
     vital.spawn("push.publisher", publisher.run(receiver, drain.clone()));
     vital.spawn("identity.keeper", keeper.run(drain));
     tasks.spawn("app.readiness", become_ready(readiness, snapshots));
@@ -155,6 +157,15 @@ impl Vital<'_> {
             }
         });
     }
+}
+
+fn serve_admin(config: &Config, service: AdminService, tasks: &Tasks) -> Result<(), StartError> {
+    if let Some(path) = config.admin_socket.clone() {
+        let listener =
+            admin::bind(&path).map_err(|source| StartError::AdminSocket { path, source })?;
+        tasks.spawn("admin.socket", admin::serve(service, listener, tasks.drain().clone()));
+    }
+    Ok(())
 }
 
 async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {
@@ -186,8 +197,6 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, bound))
 }
 
-/// In the state directory: the texts of configuration to fall back on.
-const LAST_GOOD_DIRECTORY: &str = "last-good";
 /// What has to be there before proxies can be answered.
 const CONFIGURATION: &str = "configuration";
 /// A source that is faster than the index waits for it.

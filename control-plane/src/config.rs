@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
@@ -28,6 +28,15 @@ pub struct Typed {
     /// JSON file of join tokens' hashes and whom they were given to
     #[arg(long, env = "HEDDLE_JOIN_TOKENS", value_name = "FILE")]
     pub join_tokens: Option<String>,
+    /// Read the Kubernetes API instead of a directory: true or false [default: false]
+    #[arg(long, env = "HEDDLE_KUBERNETES", value_name = "BOOL")]
+    pub kubernetes: Option<String>,
+    /// On Kubernetes: the namespace of the mesh [default: heddle-system]
+    #[arg(long, env = "HEDDLE_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// On Kubernetes: the name of this pod
+    #[arg(long, env = "HEDDLE_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
     /// Address to serve proxies at [default: 0.0.0.0:15210]
     #[arg(long, env = "HEDDLE_LISTEN", value_name = "ADDR")]
     pub listen: Option<String>,
@@ -58,11 +67,7 @@ pub struct Typed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What to read and watch.
-    pub directory: PathBuf,
-    /// Where the authority's keys are.
-    pub state_directory: PathBuf,
-    /// Hashes of join tokens.
-    pub join_tokens: PathBuf,
+    pub source: Source,
     /// Where proxies are served.
     pub listen: SocketAddr,
     /// Where the status is served; `None`: nowhere.
@@ -81,13 +86,52 @@ pub struct Config {
     pub log_format: Format,
 }
 
+/// Where configuration, keys and identities come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory of Kubernetes YAML.
+    Directory {
+        /// What to read and watch.
+        directory: PathBuf,
+        /// Where the authority's keys are.
+        state_directory: PathBuf,
+        /// Hashes of join tokens.
+        join_tokens: PathBuf,
+    },
+    /// A cluster.
+    Kubernetes {
+        /// The mesh's own.
+        namespace: String,
+        /// Of this pod.
+        pod_name: String,
+        /// Where the authority's keys are.
+        state_directory: PathBuf,
+    },
+}
+
+impl Source {
+    /// Where the authority's keys are.
+    pub fn state_directory(&self) -> &Path {
+        match self {
+            Self::Directory { state_directory, .. } | Self::Kubernetes { state_directory, .. } => {
+                state_directory
+            }
+        }
+    }
+}
+
 impl Config {
     /// Reads all settings, or reports every bad one.
     pub fn new(typed: Typed) -> Result<Self, BadSettings> {
         let mut reader = Reader::default();
-        let directory = reader.required("directory", typed.directory);
-        let state_directory = reader.required("state-directory", typed.state_directory);
-        let join_tokens = reader.required("join-tokens", typed.join_tokens);
+        let source = reader.source(SourceTyped {
+            kubernetes: typed.kubernetes,
+            directory: typed.directory,
+            state_directory: typed.state_directory,
+            join_tokens: typed.join_tokens,
+            namespace: typed.namespace,
+            pod_name: typed.pod_name,
+        });
         let listen = reader.read(("listen", typed.listen), Some(DEFAULT_LISTEN), ADDRESS, |text| {
             text.parse().ok()
         });
@@ -128,9 +172,7 @@ impl Config {
         let log = typed.log.unwrap_or_else(|| DEFAULT_LOG.to_owned());
         let all = (|| {
             Some(Self {
-                directory: directory?,
-                state_directory: state_directory?,
-                join_tokens: join_tokens?,
+                source: source?,
                 listen: listen?,
                 admin_socket,
                 metrics_listen,
@@ -153,11 +195,9 @@ impl fmt::Display for Config {
         let optional = |path: Option<String>| path.unwrap_or_else(|| "none".to_owned());
         write!(
             f,
-            "directory={} state-directory={} join-tokens={} listen={} admin-socket={} \
+            "{} listen={} admin-socket={} \
              metrics-listen={} trust-domain={} leaf-lifetime={} drain-grace={} log={} log-format={}",
-            self.directory.display(),
-            self.state_directory.display(),
-            self.join_tokens.display(),
+            self.source,
             self.listen,
             optional(self.admin_socket.as_ref().map(|path| path.display().to_string())),
             optional(self.metrics_listen.map(|address| address.to_string())),
@@ -167,6 +207,25 @@ impl fmt::Display for Config {
             self.log,
             self.log_format,
         )
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory { directory, state_directory, join_tokens } => write!(
+                f,
+                "directory={} state-directory={} join-tokens={}",
+                directory.display(),
+                state_directory.display(),
+                join_tokens.display(),
+            ),
+            Self::Kubernetes { namespace, pod_name, state_directory } => write!(
+                f,
+                "kubernetes=true namespace={namespace} pod-name={pod_name} state-directory={}",
+                state_directory.display(),
+            ),
+        }
     }
 }
 
@@ -186,7 +245,50 @@ struct Reader {
     bad: Vec<String>,
 }
 
+/// The settings of a source, as typed.
+struct SourceTyped {
+    kubernetes: Option<String>,
+    directory: Option<String>,
+    state_directory: Option<String>,
+    join_tokens: Option<String>,
+    namespace: Option<String>,
+    pod_name: Option<String>,
+}
+
 impl Reader {
+    fn source(&mut self, typed: SourceTyped) -> Option<Source> {
+        let on_kubernetes =
+            self.read(("kubernetes", typed.kubernetes), Some("false"), "true or false", |text| {
+                text.parse::<bool>().ok()
+            })?;
+        if !on_kubernetes {
+            let directory = self.required("directory", typed.directory);
+            let state_directory = self.required("state-directory", typed.state_directory);
+            let join_tokens = self.required("join-tokens", typed.join_tokens);
+            return Some(Source::Directory {
+                directory: directory?,
+                state_directory: state_directory?,
+                join_tokens: join_tokens?,
+            });
+        }
+        for (flag, typed) in [("directory", typed.directory), ("join-tokens", typed.join_tokens)] {
+            if typed.is_some_and(|text| !text.is_empty()) {
+                let message = "will not do with --kubernetes=true (want one of them)";
+                self.bad.push(format!("{} {message}", names(flag)));
+            }
+        }
+        let is_name = |text: &str| is_name(text).then(|| text.to_owned());
+        let namespace =
+            self.read(("namespace", typed.namespace), Some(DEFAULT_NAMESPACE), NAME, is_name);
+        let pod_name = self.read(("pod-name", typed.pod_name), Some(""), NAME, is_name);
+        let state_directory = self.required("state-directory", typed.state_directory);
+        Some(Source::Kubernetes {
+            namespace: namespace?,
+            pod_name: pod_name?,
+            state_directory: state_directory?,
+        })
+    }
+
     fn required(&mut self, flag: &str, typed: Option<String>) -> Option<PathBuf> {
         match typed.filter(|text| !text.is_empty()) {
             Some(text) => Some(PathBuf::from(text)),
@@ -213,10 +315,22 @@ impl Reader {
     }
 }
 
+/// As Kubernetes has it.
+fn is_name(text: &str) -> bool {
+    let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=NAME_LIMIT_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| of_name(byte) || matches!(byte, b'-' | b'.'))
+}
+
 fn names(flag: &str) -> String {
     format!("--{flag} (HEDDLE_{})", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
+const NAME: &str = "a name of Kubernetes: lower-case letters, digits, - and .";
+/// RFC 1123, as Kubernetes has it.
+const NAME_LIMIT_BYTES: usize = 253;
+/// Where the mesh's own parts are.
+const DEFAULT_NAMESPACE: &str = "heddle-system";
 const ADDRESS: &str = "an address and a port such as 0.0.0.0:15210";
 /// The control plane's port; see ARCHITECTURE.md, "Ports and ids".
 const DEFAULT_LISTEN: &str = "0.0.0.0:15210";
@@ -250,6 +364,22 @@ mod tests {
     fn defaults_fill_what_is_not_set() {
         let config = Config::new(good()).unwrap();
         insta::assert_snapshot!(config, @"directory=/d state-directory=/s join-tokens=/t listen=0.0.0.0:15210 admin-socket=none metrics-listen=none trust-domain=cluster.local leaf-lifetime=24h drain-grace=5s log=info log-format=text");
+    }
+
+    #[test]
+    fn on_kubernetes_there_is_no_directory() {
+        let on_kubernetes = |typed: Typed| Typed { kubernetes: Some("true".into()), ..typed };
+        let typed = Typed {
+            state_directory: Some("/s".into()),
+            pod_name: Some("heddle-control-plane-1".into()),
+            ..Typed::default()
+        };
+        let config = Config::new(on_kubernetes(typed)).unwrap();
+        insta::assert_snapshot!(config.source, @"kubernetes=true namespace=heddle-system pod-name=heddle-control-plane-1 state-directory=/s");
+        let error = Config::new(on_kubernetes(good())).unwrap_err();
+        insta::assert_snapshot!(error, @r#"3 bad settings: --directory (HEDDLE_DIRECTORY) will not do with --kubernetes=true (want one of them); --join-tokens (HEDDLE_JOIN_TOKENS) will not do with --kubernetes=true (want one of them); --pod-name (HEDDLE_POD_NAME)="" (want a name of Kubernetes: lower-case letters, digits, - and .)"#);
+        let typed = Typed { kubernetes: Some("yes".into()), ..good() };
+        insta::assert_snapshot!(Config::new(typed).unwrap_err(), @r#"1 bad setting: --kubernetes (HEDDLE_KUBERNETES)="yes" (want true or false)"#);
     }
 
     #[test]

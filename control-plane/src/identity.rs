@@ -1,5 +1,5 @@
-//! The service `heddle.identity.v1`: certificates for workloads that prove who they are (`attest.rs`,
-//! `join_tokens.rs`), and the trust bundle. The authority itself is kept in `keeper.rs`.
+//! The service `heddle.identity.v1`: certificates for workloads that prove who they are (`attest.rs` and the
+//! files beside it), and the trust bundle. The authority itself is kept in `keeper.rs`.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -26,6 +26,8 @@ use crate::server::Caller;
 pub mod attest;
 pub mod join_tokens;
 pub mod keeper;
+pub mod live_pod;
+pub mod token_review;
 
 /// The service.
 pub struct IdentityService {
@@ -75,6 +77,7 @@ impl IdentityService {
     fn not_attested(&self, error: &NotAttested) -> Status {
         match error {
             NotAttested::UnknownToken
+            | NotAttested::RefusedToken { .. }
             | NotAttested::NoLivePod { .. }
             | NotAttested::OtherAddress { .. } => Status::unauthenticated(error.to_string()),
             NotAttested::Unavailable { .. } => {

@@ -10,7 +10,7 @@ use heddle_model::names::ObjectReference;
 
 use crate::index::splits::UsedSplit;
 use crate::snapshot::Contents;
-use crate::source::{Content, Event, Failure, Object, Place};
+use crate::source::{Content, Event, Failure, Object, Place, Unit};
 use crate::translate::connection_route::{self, ConnectionRoute};
 use crate::translate::endpoint_slice::{self, EndpointSlice};
 use crate::translate::http_route::{self, HttpRoute};
@@ -49,7 +49,7 @@ pub struct Index {
     policies: Table<TrafficPolicy>,
     nodes: Table<Node>,
     ignored: BTreeMap<ObjectReference, Ignored>,
-    failures: BTreeMap<String, Vec<Failure>>,
+    failures: BTreeMap<Unit, Vec<Failure>>,
     /// Splits as they last were when everything they refer to existed.
     resolved_splits: BTreeMap<ObjectReference, UsedSplit>,
     synced: bool,
@@ -103,11 +103,11 @@ impl Index {
         match event {
             Event::Applied(object) => self.apply_object(*object),
             Event::Deleted(reference) => self.delete(&reference),
-            Event::Failed { file, failures } if failures.is_empty() => {
-                self.failures.remove(&file);
+            Event::Failed { unit, failures } if failures.is_empty() => {
+                self.failures.remove(&unit);
             }
-            Event::Failed { file, failures } => {
-                self.failures.insert(file, failures);
+            Event::Failed { unit, failures } => {
+                self.failures.insert(unit, failures);
             }
             Event::Synced => self.synced = true,
         }

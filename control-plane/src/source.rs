@@ -1,6 +1,6 @@
 //! What a source of configuration tells the rest of the control plane: objects, typed, with the place
-//! they were read from. Which source it is does not matter here: a directory (`directory.rs`) today,
-//! the Kubernetes API with the same events later.
+//! they were read from. Which source it is does not matter here: a directory (`directory.rs`), or the
+//! Kubernetes API (`kubernetes.rs`) with the same events.
 
 use std::fmt;
 
@@ -22,6 +22,7 @@ pub mod directory;
 pub mod document;
 pub mod files;
 pub mod http_route_group;
+pub mod kubernetes;
 pub mod last_good;
 pub mod listing;
 pub mod node;
@@ -38,12 +39,12 @@ pub enum Event {
     Applied(Box<Object>),
     /// An object is gone.
     Deleted(ObjectReference),
-    /// What could not be read of one file; it replaces what was said of that file before, and an empty
+    /// What could not be read of one unit; it replaces what was said of that unit before, and an empty
     /// list withdraws it. Objects of earlier, good readings stay applied.
     Failed {
-        /// Relative to the directory.
-        file: String,
-        /// In the order of the file.
+        /// What was read.
+        unit: Unit,
+        /// In the order in which they were found.
         failures: Vec<Failure>,
     },
     /// Everything that existed at the start has been told.
@@ -63,18 +64,75 @@ pub struct Object {
     pub content: Content,
 }
 
+/// What is read at once, and whose failures are told at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unit {
+    /// A file, relative to the directory.
+    File(String),
+    /// An object of a cluster.
+    Object(ObjectReference),
+}
+
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// Relative to the directory.
-    pub file: String,
-    /// From 1.
-    pub line: u64,
+pub enum Place {
+    /// In a file.
+    File {
+        /// Relative to the directory.
+        file: String,
+        /// From 1.
+        line: u64,
+    },
+    /// In a cluster.
+    Cluster(Revision),
+}
+
+/// One state of one object of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision {
+    /// Group and version that it was read as.
+    pub api_version: String,
+    /// Tells it from another object that had its name.
+    pub uid: String,
+    /// Counts the changes of what is wished for; `None` for kinds that do not count them.
+    pub generation: Option<i64>,
+}
+
+impl Place {
+    /// The file, relative to the directory; empty in a cluster.
+    pub fn file(&self) -> &str {
+        match self {
+            Self::File { file, .. } => file,
+            Self::Cluster(_) => "",
+        }
+    }
+
+    /// Which state of an object it is; `None` in a file.
+    pub fn revision(&self) -> Option<&Revision> {
+        match self {
+            Self::File { .. } => None,
+            Self::Cluster(revision) => Some(revision),
+        }
+    }
+
+    /// The same file, on another line. There are no lines in a cluster.
+    pub fn on_line(self, line: u64) -> Self {
+        match self {
+            Self::File { file, .. } => Self::File { file, line },
+            Self::Cluster(revision) => Self::Cluster(revision),
+        }
+    }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self {
+            Self::File { file, line } => write!(f, "{file}:{line}"),
+            Self::Cluster(Revision { generation: Some(number), .. }) => {
+                write!(f, "generation {number}")
+            }
+            Self::Cluster(Revision { generation: None, .. }) => f.write_str("cluster"),
+        }
     }
 }
 

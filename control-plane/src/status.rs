@@ -1,11 +1,17 @@
 //! What became of every object: conditions named and meant as in Kubernetes. How far proxies have come
-//! with them is in `push/programmed.rs`; who may read it is in `admin.rs`.
+//! with them is in `push/programmed.rs`; who may read it is in `admin.rs`, and what a cluster is told of it in
+//! the files below this one.
 
 use std::fmt;
 
 use heddle_model::names::ObjectReference;
 
 use crate::source::Place;
+
+pub mod events;
+pub mod memory;
+pub mod writer;
+pub mod written;
 
 /// An object and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +22,19 @@ pub struct ObjectStatus {
     pub place: Place,
     /// Accepted, then ResolvedRefs where the object refers to others.
     pub conditions: Vec<Condition>,
+    /// Of a route: the same for each of its parents. Those that are missing are as the whole object is.
+    pub parents: Vec<ParentStatus>,
     /// Whether proxies are told of it.
     pub pushed: bool,
+}
+
+/// A parent of a route and what became of the route there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentStatus {
+    /// Which of `spec.parentRefs` it is, from 0.
+    pub index: usize,
+    /// Accepted, then ResolvedRefs.
+    pub conditions: Vec<Condition>,
 }
 
 /// A condition of an object.
@@ -34,7 +51,7 @@ pub struct Condition {
 }
 
 /// Which condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionKind {
     /// The newest text of the object is in use.
     Accepted,

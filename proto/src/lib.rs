@@ -38,3 +38,15 @@ pub mod discovery {
 pub mod admin {
     tonic::include_proto!("heddle.admin.v1");
 }
+
+/// `heddle.peers.v1`: what the replicas of a control plane tell each other.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
+pub mod peers {
+    tonic::include_proto!("heddle.peers.v1");
+}

@@ -1,5 +1,5 @@
-//! Who asks for a certificate: what any proof comes down to. Join tokens are in `join_tokens.rs`; on
-//! Kubernetes it will be a TokenReview.
+//! Who asks for a certificate: what any proof comes down to. Join tokens are in `join_tokens.rs`, tokens
+//! of Kubernetes in `token_review.rs`.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -29,6 +29,12 @@ pub enum NotAttested {
     /// Nobody was given this token.
     #[error("the token is not known")]
     UnknownToken,
+    /// It does not prove what it should.
+    #[error("the token is refused: {why}")]
+    RefusedToken {
+        /// What it lacks.
+        why: String,
+    },
     /// Its workload is gone, or not there yet.
     #[error(
         "there is no live pod {pod_uid} in namespace {namespace} with service account {service_account}"

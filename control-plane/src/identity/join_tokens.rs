@@ -10,8 +10,8 @@ use heddle_model::identity::PodUid;
 use sha2::{Digest, Sha256};
 
 use crate::identity::attest::{Attest, Attested, NotAttested};
+use crate::identity::live_pod::{self, Claim};
 use crate::push::publisher::Snapshots;
-use crate::snapshot::{Contents, Snapshot};
 
 /// Attests by a file of join tokens, read anew each time.
 #[derive(Debug)]
@@ -54,42 +54,13 @@ impl JoinTokens {
 impl Attest for JoinTokens {
     async fn attest(&self, token: &str, from: IpAddr) -> Result<Attested, NotAttested> {
         let (owner, pod_uid) = self.owner(token).await?;
-        let mut snapshots = self.snapshots.clone();
-        let judge = |snapshot: &Option<Snapshot>| {
-            let contents = snapshot.as_ref().map(|snapshot| &*snapshot.contents);
-            judge(contents, &owner, &pod_uid, from)
+        let claim = Claim {
+            namespace: owner.namespace,
+            service_account: owner.service_account,
+            pod_uid,
+            pod_name: None,
         };
-        // A workload may ask before the source has told of its pod.
-        let known = snapshots.wait_for(|snapshot| judge(snapshot).is_ok());
-        let _ = tokio::time::timeout(POD_PATIENCE, known).await.is_ok();
-        let snapshot = self.snapshots.borrow();
-        judge(&snapshot)
-    }
-}
-
-/// The owner's pod, if it is live, is what the token says, and may be where the request comes from.
-fn judge(
-    contents: Option<&Contents>,
-    owner: &Owner,
-    pod_uid: &PodUid,
-    from: IpAddr,
-) -> Result<Attested, NotAttested> {
-    let what = "the configuration has not been read yet";
-    let contents = contents.ok_or(NotAttested::Unavailable { what, source: None })?;
-    let pod = contents.pods.get(pod_uid).filter(|pod| {
-        pod.live
-            && pod.identity.namespace() == owner.namespace
-            && pod.identity.service_account() == owner.service_account
-    });
-    let pod = pod.ok_or_else(|| NotAttested::NoLivePod {
-        namespace: owner.namespace.clone(),
-        service_account: owner.service_account.clone(),
-        pod_uid: pod_uid.clone(),
-    })?;
-    if pod.addresses.is_empty() || pod.addresses.contains(&from) {
-        Ok(Attested { identity: pod.identity.clone(), pod_uid: pod_uid.clone() })
-    } else {
-        Err(NotAttested::OtherAddress { pod_uid: pod_uid.clone(), from })
+        live_pod::prove(&self.snapshots, &claim, from, POD_PATIENCE).await
     }
 }
 

@@ -282,8 +282,9 @@ pub(super) fn parent_problems(parents: &[Parent], services: &Services<'_>) -> Ve
     parents.iter().filter_map(|parent| parent_problem(parent, services)).collect()
 }
 
-fn parent_problem(parent: &Parent, services: &Services<'_>) -> Option<String> {
-    let Parent { field, service: name, port, port_name } = parent;
+/// What is wrong with one parent, with its field.
+pub(super) fn parent_problem(parent: &Parent, services: &Services<'_>) -> Option<String> {
+    let Parent { field, index: _, service: name, port, port_name } = parent;
     let Some(service) = services.get(name) else {
         return Some(format!("{field}: service {name} does not exist"));
     };

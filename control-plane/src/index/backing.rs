@@ -9,7 +9,7 @@ use heddle_model::identity::PodUid;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
 
 use crate::snapshot::PodPort;
-use crate::translate::endpoint_slice::{EndpointSlice, SliceEndpoint, Target};
+use crate::translate::endpoint_slice::{EndpointSlice, Readiness, SliceEndpoint, Target};
 use crate::translate::node::Node;
 use crate::translate::pod::Pod;
 use crate::translate::service::Service;
@@ -107,14 +107,18 @@ pub(super) fn backing(
     pods: &Pods,
 ) -> Backing {
     let mut found: BTreeMap<SocketAddr, (Endpoint, Option<PodUid>)> = BTreeMap::new();
+    let mut ending = found.clone();
     let mut opaque = false;
     for (slice, port, endpoint) in listed(slices, port_name) {
         for address in &endpoint.addresses {
             let socket = SocketAddr::new(*address, port.number());
             opaque |= pods.says_opaque(socket);
-            let Some((peer, pod)) = pods.peer(endpoint, *address).filter(|_| endpoint.ready) else {
-                continue;
+            let found = match endpoint.readiness {
+                Readiness::Ready => &mut found,
+                Readiness::Ending => &mut ending,
+                Readiness::NotReady => continue,
             };
+            let Some((peer, pod)) = pods.peer(endpoint, *address) else { continue };
             debug_assert_eq!(slice.service, service.name, "slices are listed by service");
             let uid = pod.map(|pod| pod.uid.clone());
             let (zone, node) = topology(endpoint, pod);
@@ -123,7 +127,10 @@ pub(super) fn backing(
         }
     }
     Backing {
-        endpoints: one_per_pod(found, service.addresses.first()),
+        endpoints: one_per_pod(
+            if found.is_empty() { ending } else { found },
+            service.addresses.first(),
+        ),
         slices: slices.iter().map(|slice| slice.reference.clone()).collect(),
         opaque,
     }

@@ -10,7 +10,7 @@ use super::backends::{self, Referrer};
 use super::splits::{Problem, Verdict};
 use super::{Entry, Index, Table, attach, policies, reason_word};
 use crate::source::Failure;
-use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus};
+use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus, ParentStatus};
 use crate::translate::connection_route::ConnectionRoute;
 use crate::translate::http_route::HttpRoute;
 use crate::translate::route::Parent;
@@ -49,9 +49,15 @@ pub(super) fn statuses(
     });
     for table in [&index.http_routes, &index.grpc_routes] {
         plain(&mut objects, table, |_, route| of_requests(route, decided));
+        by_parent(&mut objects, table, |route| {
+            of_parents((&route.reference, &route.parents), decided)
+        });
     }
     for table in [&index.tls_routes, &index.tcp_routes] {
         plain(&mut objects, table, |_, route| of_connections(route, decided));
+        by_parent(&mut objects, table, |route| {
+            of_parents((&route.reference, &route.parents), decided)
+        });
     }
     plain(&mut objects, &index.policies, |reference, _| {
         policy_conditions(decided.policies.standings.get(reference))
@@ -68,6 +74,7 @@ pub(super) fn statuses(
             reference: reference.clone(),
             place: ignored.place.clone(),
             conditions: vec![condition],
+            parents: Vec::new(),
             pushed: false,
         };
         objects.insert(reference.clone(), status);
@@ -91,10 +98,55 @@ fn plain<T>(
             reference: reference.clone(),
             place: place.clone(),
             conditions: found,
+            parents: Vec::new(),
             pushed: good.is_some(),
         };
         objects.insert(reference.clone(), status);
     }
+}
+
+/// Adds what became of routes at each of their parents. A route that was refused is so everywhere.
+fn by_parent<T>(
+    objects: &mut BTreeMap<ObjectReference, ObjectStatus>,
+    table: &Table<T>,
+    own: impl Fn(&T) -> Vec<(usize, Option<Condition>)>,
+) {
+    for (reference, entry) in table {
+        let good = entry.good.as_ref().filter(|_| entry.rejected.is_none());
+        let (Some(good), Some(status)) = (good, objects.get_mut(reference)) else { continue };
+        for (index, own) in own(good) {
+            let mut conditions = status.conditions.clone();
+            if let (Some(own), Some(accepted)) = (own, conditions.first_mut()) {
+                *accepted = own;
+            }
+            status.parents.push(ParentStatus { index, conditions });
+        }
+    }
+}
+
+/// What is to be said of each parent in place of what is said of them all.
+fn of_parents(
+    (route, parents): (&ObjectReference, &[Parent]),
+    decided: &Decided<'_>,
+) -> Vec<(usize, Option<Condition>)> {
+    let none = Standing::default();
+    let Standing { counts, gives_way } = decided.attachments.standings.get(route).unwrap_or(&none);
+    let services = decided.resolver.services;
+    let problems: Vec<(usize, Option<String>)> = parents
+        .iter()
+        .map(|parent| (parent.index, attach::parent_problem(parent, services)))
+        .collect();
+    let all_fit = problems.iter().all(|(_, problem)| problem.is_none());
+    let own = |(index, problem): (usize, Option<String>)| {
+        let own = match problem {
+            Some(problem) => Some(Condition::refused("NoMatchingParent", problem)),
+            // What is wrong with another parent is not said here.
+            None if !all_fit => Some(accepted(*counts > 0, ("Conflicted", &[]), gives_way)),
+            None => None,
+        };
+        (index, own)
+    };
+    problems.into_iter().map(own).collect()
 }
 
 /// What no proxy is told of by itself: it changes what others mean.
@@ -266,8 +318,14 @@ fn unreadable(
             reference: reference.clone(),
             place: failure.place.clone(),
             conditions: Vec::new(),
+            parents: Vec::new(),
             pushed: false,
         });
+        if failure.place.revision().is_some() {
+            // It is about the object's newest state, which what is in use is not.
+            status.place = failure.place.clone();
+            status.parents.clear();
+        }
         let stays = what_stays(is_in_use(index, status));
         let message = format!("{}: {field}{}; {stays}", failure.place, failure.message);
         put_first(&mut status.conditions, Condition::refused("Invalid", message));

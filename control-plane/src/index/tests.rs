@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::snapshot;
 
+use crate::source::Unit;
 use crate::source::document::read_file;
 
 mod examples;
@@ -20,7 +21,7 @@ mod routing;
 
 fn events(text: &str) -> Vec<Event> {
     let content = read_file("test.yaml", text);
-    let failed = Event::Failed { file: "test.yaml".into(), failures: content.failures };
+    let failed = Event::Failed { unit: Unit::File("test.yaml".into()), failures: content.failures };
     let applied = content.objects.into_iter().map(|object| Event::Applied(Box::new(object)));
     applied.chain([failed]).collect()
 }
@@ -264,6 +265,50 @@ fn only_ready_endpoints_of_known_pods_are_told() {
     assert_eq!(endpoints(&contents, "v2", 80), ["192.0.2.1:8080 plaintext"]);
     let contents = apply(&mut index, &pod("later", "{ip: 10.42.0.7}", ""));
     assert_eq!(endpoints(&contents, "v2", 80).len(), 2);
+}
+
+#[test]
+fn endpoints_that_are_about_to_end_are_told_where_there_is_no_other() {
+    let ending = "conditions: {ready: false, serving: true, terminating: true}";
+    let both = |second: &str| {
+        let listed = format!(
+            "{{addresses: [10.42.0.1], targetRef: {{kind: Pod, uid: a-uid}}, {ending}}}, \
+             {{addresses: [10.42.0.2], targetRef: {{kind: Pod, uid: b-uid}}, {second}}}"
+        );
+        contents(&(shop() + &slice("v2", "y", &listed)))
+    };
+    let told = |second: &str| endpoints(&both(second), "v2", 80).join(", ");
+    assert!(told("conditions: {ready: true}").starts_with("10.42.0.2:8080"));
+    assert!(told("conditions: {ready: false}").starts_with("10.42.0.1:8080"));
+    assert_eq!(told(ending).matches("8080").count(), 2);
+}
+
+#[test]
+fn a_route_is_told_apart_by_its_parents() {
+    let text = shop()
+        + &route(
+            "r",
+            "rules: [{backendRefs: [{name: v1, port: 80}]}], parentRefs: [{kind: Gateway, name: g}, \
+             {kind: Service, group: '', name: api}, {kind: Service, group: '', name: none}]",
+        )
+        .replace("parentRefs: [{kind: Service, group: '', name: api}], ", "");
+    let contents = contents(&text);
+    let status = contents.objects.iter().find(|status| status.reference.name == "r").unwrap();
+    let shown: Vec<String> = status
+        .parents
+        .iter()
+        .map(|parent| {
+            let accepted = &parent.conditions[0];
+            format!("{} {} {} {}", parent.index, accepted.state, accepted.reason, accepted.message)
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "1 True Accepted ",
+            "2 False NoMatchingParent spec.parentRefs[2]: service shop/none does not exist"
+        ]
+    );
 }
 
 #[test]

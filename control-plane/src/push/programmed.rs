@@ -1,38 +1,60 @@
-//! How far proxies have come with an object: the condition Programmed. Pure.
+//! How far proxies have come with an object: the condition Programmed. Pure. With several replicas each
+//! knows its own proxies; what they tell each other is in `peers.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use heddle_model::identity::PodUid;
 use heddle_model::names::ObjectReference;
 
 use crate::push::held::{Answer, Refusal};
 use crate::push::ledger::Ledger;
+use crate::push::proxies::{Proxies, Record};
 use crate::snapshot::Snapshot;
-use crate::status::{Condition, ConditionKind, ConditionState};
+use crate::status::{Condition, ConditionKind, ConditionState, ObjectStatus};
 
 /// What proxies made of one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Proxies that hold something of it.
-    proxies: usize,
+    pub proxies: usize,
     /// Those of them that act on its newest state.
-    done: usize,
+    pub done: usize,
     /// What those say that refused it.
-    refusals: Vec<String>,
+    pub refusals: Texts,
     /// Those that act on an older state and are not connected.
-    away: Vec<String>,
+    pub away: Texts,
     /// Who refused another object, without which its newest state cannot come.
-    waits: Vec<String>,
+    pub waits: Texts,
+}
+
+/// Texts, of which the first few are kept and all are counted: one bad rule in a large mesh does not fill a
+/// screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts {
+    first: Vec<String>,
+    count: usize,
 }
 
 /// What one proxy made of one object.
-#[derive(Debug)]
-struct OfProxy {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfProxy {
     /// Whether it acts on its newest state.
-    done: bool,
+    pub done: bool,
     /// Why not, if it refused that.
-    refusal: Option<String>,
+    pub refusal: Option<String>,
     /// Why not, if it refused something else of the same update.
-    wait: Option<String>,
+    pub wait: Option<String>,
+}
+
+/// What one proxy made of everything that it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The proxy's pod.
+    pub uid: PodUid,
+    /// As people know it.
+    pub name: String,
+    /// By object.
+    pub objects: BTreeMap<ObjectReference, OfProxy>,
 }
 
 /// Whether a proxy can be told anything now.
@@ -44,53 +66,121 @@ pub enum Link {
     Disconnected,
 }
 
-/// How far all proxies have come, by object.
-#[derive(Debug, Default)]
-pub struct Board(BTreeMap<ObjectReference, Progress>);
+/// What one replica knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gathered {
+    /// The proxies that are connected to it.
+    pub connected: BTreeSet<PodUid>,
+    /// What those made of every object.
+    pub board: Board,
+    /// Those that were connected to it, and may be to another now.
+    pub away: Vec<Share>,
+}
 
-impl Board {
-    /// Adds what one proxy holds.
-    pub fn add(&mut self, (proxy, link): (&str, Link), ledger: &Ledger, snapshot: &Snapshot) {
-        let mut of_proxy: BTreeMap<ObjectReference, OfProxy> = BTreeMap::new();
-        let unknown = || OfProxy { done: true, refusal: None, wait: None };
-        for (key, held) in ledger.held() {
-            let Some(current) = snapshot.contents.resource(key, ledger.own()) else { continue };
-            let newest = held.digest == current.digest;
-            let refusal = match &held.answer {
-                Answer::Refused(refusal) if newest => Some(refusal),
-                Answer::Refused(_) | Answer::Pending | Answer::Acknowledged => None,
-            };
-            for origin in &current.origins {
-                let entry = of_proxy.entry(origin.clone()).or_insert_with(unknown);
-                entry.done &= newest && held.answer == Answer::Acknowledged;
-                let Some(refusal) = refusal else { continue };
-                match &refusal.object {
-                    Some(object) if object != origin => {
-                        entry.wait.get_or_insert_with(|| waits(proxy, object, refusal));
-                    }
-                    Some(_) | None => {
-                        entry.refusal.get_or_insert_with(|| refused(proxy, refusal));
-                    }
+/// How far all proxies have come, by object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Board(pub BTreeMap<ObjectReference, Progress>);
+
+impl Texts {
+    /// Of these, of which there are as many in all, and more were not kept.
+    pub fn new(first: Vec<String>, count: usize) -> Self {
+        let first: Vec<String> = first.into_iter().take(TEXTS_SHOWN).collect();
+        let count = count.max(first.len());
+        Self { first, count }
+    }
+
+    /// The first few.
+    pub fn first(&self) -> &[String] {
+        &self.first
+    }
+
+    /// Of all of them.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    fn extend(&mut self, more: Self) {
+        let room = TEXTS_SHOWN.saturating_sub(self.first.len());
+        self.count += more.count;
+        self.first.extend(more.first.into_iter().take(room));
+    }
+
+    fn push(&mut self, text: String) {
+        self.extend(Self::new(vec![text], 1));
+    }
+
+    fn joined(&self, separator: &str) -> String {
+        let shown = self.first.join(separator);
+        match self.count.saturating_sub(self.first.len()) {
+            0 => shown,
+            more => format!("{shown}{separator}and {more} more"),
+        }
+    }
+}
+
+impl Gathered {
+    /// What this replica knows of those that matter: who is connected, or whose pod still lives. A proxy that
+    /// went with its pod is no news.
+    pub fn of(proxies: &Proxies, snapshot: &Snapshot) -> Self {
+        let mut found = Self::default();
+        for (uid, record) in proxies.all() {
+            let Some(name) = name(&uid, &record, snapshot) else { continue };
+            let share = share((&uid, &name), &record.ledger.lock(), snapshot);
+            if record.connected {
+                found.board.add(share, Link::Connected);
+                found.connected.insert(uid);
+            } else {
+                found.away.push(share);
+            }
+        }
+        found
+    }
+
+    /// What all replicas know together. Who is away from one may be connected to another, and counts once.
+    pub fn together(all: Vec<Self>) -> Board {
+        let mut board = Board::default();
+        let mut seen: BTreeSet<PodUid> =
+            all.iter().flat_map(|gathered| &gathered.connected).cloned().collect();
+        for gathered in all {
+            board.merge(gathered.board);
+            for share in gathered.away {
+                if seen.insert(share.uid.clone()) {
+                    board.add(share, Link::Disconnected);
                 }
             }
         }
-        // A subscription that was not answered yet is not done either.
-        let unanswered = ledger.subscriptions().iter().filter(|key| !ledger.holds(key));
-        let resource = |key| snapshot.contents.resource(key, ledger.own());
-        for resource in unanswered.filter_map(resource) {
-            for origin in &resource.origins {
-                of_proxy.entry(origin.clone()).or_insert_with(unknown).done = false;
-            }
-        }
-        for (object, OfProxy { done, refusal, wait }) in of_proxy {
+        board
+    }
+}
+
+impl Board {
+    /// How far the proxies of this replica have come.
+    pub fn of(proxies: &Proxies, snapshot: &Snapshot) -> Self {
+        Gathered::together(vec![Gathered::of(proxies, snapshot)])
+    }
+
+    /// Adds what one proxy holds.
+    pub fn add(&mut self, share: Share, link: Link) {
+        for (object, OfProxy { done, refusal, wait }) in share.objects {
             let progress = self.0.entry(object).or_default();
             progress.proxies += 1;
             progress.done += usize::from(done);
             if !done && link == Link::Disconnected && refusal.is_none() {
-                progress.away.push(proxy.to_owned());
+                progress.away.push(share.name.clone());
             }
-            progress.waits.extend(wait);
-            progress.refusals.extend(refusal);
+            wait.into_iter().for_each(|wait| progress.waits.push(wait));
+            refusal.into_iter().for_each(|refusal| progress.refusals.push(refusal));
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (object, Progress { proxies, done, refusals, away, waits }) in other.0 {
+            let progress = self.0.entry(object).or_default();
+            progress.proxies += proxies;
+            progress.done += done;
+            progress.refusals.extend(refusals);
+            progress.away.extend(away);
+            progress.waits.extend(waits);
         }
     }
 
@@ -99,8 +189,8 @@ impl Board {
         let none = Progress::default();
         let Progress { proxies, done, refusals, away, waits } = self.0.get(object).unwrap_or(&none);
         let counts = format!("{done} of {proxies} proxies");
-        let (state, reason, message) = if !refusals.is_empty() {
-            let message = format!("{counts}; {}", first_of(refusals, "; "));
+        let (state, reason, message) = if refusals.count > 0 {
+            let message = format!("{counts}; {}", refusals.joined("; "));
             (ConditionState::False, "Refused", message)
         } else if *proxies == 0 {
             (ConditionState::Unknown, "NoProxies", "no proxy has asked for it".to_owned())
@@ -110,14 +200,74 @@ impl Board {
             let mut message = counts;
             for (word, texts, separator) in [("not connected", away, ", "), ("waits", waits, "; ")]
             {
-                if !texts.is_empty() {
-                    message.push_str(&format!("; {word}: {}", first_of(texts, separator)));
+                if texts.count > 0 {
+                    message.push_str(&format!("; {word}: {}", texts.joined(separator)));
                 }
             }
             (ConditionState::Unknown, "Pending", message)
         };
         Condition { kind: ConditionKind::Programmed, state, reason, message }
     }
+}
+
+/// What one proxy made of everything that it holds.
+pub fn share((uid, name): (&PodUid, &str), ledger: &Ledger, snapshot: &Snapshot) -> Share {
+    let mut objects: BTreeMap<ObjectReference, OfProxy> = BTreeMap::new();
+    let unknown = || OfProxy { done: true, refusal: None, wait: None };
+    for (key, held) in ledger.held() {
+        let Some(current) = snapshot.contents.resource(key, ledger.own()) else { continue };
+        let newest = held.digest == current.digest;
+        let refusal = match &held.answer {
+            Answer::Refused(refusal) if newest => Some(refusal),
+            Answer::Refused(_) | Answer::Pending | Answer::Acknowledged => None,
+        };
+        for origin in &current.origins {
+            let entry = objects.entry(origin.clone()).or_insert_with(unknown);
+            entry.done &= newest && held.answer == Answer::Acknowledged;
+            let Some(refusal) = refusal else { continue };
+            match &refusal.object {
+                Some(object) if object != origin => {
+                    entry.wait.get_or_insert_with(|| waits(name, object, refusal));
+                }
+                Some(_) | None => {
+                    entry.refusal.get_or_insert_with(|| refused(name, refusal));
+                }
+            }
+        }
+    }
+    // A subscription that was not answered yet is not done either.
+    let unanswered = ledger.subscriptions().iter().filter(|key| !ledger.holds(key));
+    let resource = |key| snapshot.contents.resource(key, ledger.own());
+    for resource in unanswered.filter_map(resource) {
+        for origin in &resource.origins {
+            objects.entry(origin.clone()).or_insert_with(unknown).done = false;
+        }
+    }
+    Share { uid: uid.clone(), name: name.to_owned(), objects }
+}
+
+/// What a proxy is called, if it matters: as its pod, `namespace/name`.
+pub fn name(uid: &PodUid, record: &Record, snapshot: &Snapshot) -> Option<String> {
+    let pod = snapshot.contents.pods.get(uid);
+    let matters = record.connected || pod.is_some_and(|pod| pod.live);
+    let reference = pod.map(|pod| &pod.reference);
+    let name = reference.map(|reference| format!("{}/{}", reference.namespace, reference.name));
+    matters.then(|| name.unwrap_or_else(|| uid.to_string()))
+}
+
+/// How far proxies have come with an object; `None` if they are not told of it.
+pub fn of_object(status: &ObjectStatus, board: &Board) -> Option<Condition> {
+    if !status.pushed {
+        return None;
+    }
+    let mut programmed = board.condition(&status.reference);
+    let refused = |known: &Condition| {
+        known.kind == ConditionKind::Accepted && known.state == ConditionState::False
+    };
+    if status.conditions.iter().any(refused) {
+        programmed.message.push_str(" (of its last good state)");
+    }
+    Some(programmed)
 }
 
 fn refused(proxy: &str, refusal: &Refusal) -> String {
@@ -137,13 +287,82 @@ fn waits(proxy: &str, object: &ObjectReference, refusal: &Refusal) -> String {
     }
 }
 
-fn first_of(texts: &[String], separator: &str) -> String {
-    let shown = texts.iter().take(TEXTS_SHOWN).cloned().collect::<Vec<_>>().join(separator);
-    match texts.len().saturating_sub(TEXTS_SHOWN) {
-        0 => shown,
-        more => format!("{shown}{separator}and {more} more"),
+/// How many texts are kept of any number.
+const TEXTS_SHOWN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object() -> ObjectReference {
+        ObjectReference { kind: "HTTPRoute".into(), namespace: "shop".into(), name: "a".into() }
+    }
+
+    fn share(uid: &str, done: bool, refusal: Option<&str>) -> Share {
+        let refusal = refusal.map(str::to_owned);
+        let of_proxy = OfProxy { done, refusal, wait: None };
+        Share {
+            uid: uid.parse().unwrap(),
+            name: format!("shop/{uid}"),
+            objects: BTreeMap::from([(object(), of_proxy)]),
+        }
+    }
+
+    fn replica(connected: &[(&str, bool)], away: &[(&str, bool)]) -> Gathered {
+        let mut found = Gathered::default();
+        for (uid, done) in connected {
+            found.connected.insert(uid.parse().unwrap());
+            found.board.add(share(uid, *done, None), Link::Connected);
+        }
+        found.away = away.iter().map(|(uid, done)| share(uid, *done, None)).collect();
+        found
+    }
+
+    #[test]
+    fn replicas_know_together_how_far_proxies_have_come() {
+        for (case, all, expected) in [
+            ("none", vec![], "Unknown no proxy has asked for it"),
+            (
+                "two replicas",
+                vec![replica(&[("a", true), ("b", true)], &[]), replica(&[("c", true)], &[])],
+                "True 3 of 3 proxies",
+            ),
+            (
+                "one moved to the other",
+                vec![replica(&[("a", true)], &[("b", false)]), replica(&[("b", true)], &[])],
+                "True 2 of 2 proxies",
+            ),
+            (
+                "one is away from both",
+                vec![replica(&[("a", true)], &[("b", false)]), replica(&[], &[("b", false)])],
+                "Unknown 1 of 2 proxies; not connected: shop/b",
+            ),
+            (
+                "one is behind",
+                vec![replica(&[("a", true)], &[]), replica(&[("b", false)], &[])],
+                "Unknown 1 of 2 proxies",
+            ),
+        ] {
+            let condition = Gathered::together(all).condition(&object());
+            let shown = format!("{} {}", condition.state, condition.message);
+            assert_eq!(shown, expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn many_refusals_are_counted_and_few_are_told() {
+        let mut board = Board::default();
+        for index in 0..5 {
+            let refusal = format!("{index} refused it");
+            board.add(share(&format!("u{index}"), false, Some(&refusal)), Link::Connected);
+        }
+        let twice = Gathered::together(vec![
+            Gathered { board: board.clone(), ..Gathered::default() },
+            Gathered { board, ..Gathered::default() },
+        ]);
+        assert_eq!(
+            twice.condition(&object()).message,
+            "0 of 10 proxies; 0 refused it; 1 refused it; 2 refused it; and 7 more"
+        );
     }
 }
-
-/// So that one bad rule in a large mesh does not fill a screen.
-const TEXTS_SHOWN: usize = 3;

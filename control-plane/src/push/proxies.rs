@@ -9,6 +9,7 @@ use heddle_model::resource::{ResourceKey, Version};
 use tokio_util::sync::CancellationToken;
 
 use crate::push::ledger::Ledger;
+use crate::push::programmed::Link;
 use crate::snapshot::{Content, Resource};
 
 /// The proxies. Clones share them.
@@ -32,6 +33,13 @@ pub struct Record {
     /// What it holds, or held when its stream ended.
     pub ledger: SharedLedger,
     session: u64,
+}
+
+impl Record {
+    /// Whether it can be told anything now.
+    pub fn link(&self) -> Link {
+        if self.connected { Link::Connected } else { Link::Disconnected }
+    }
 }
 
 /// A session's ledger, which status may look at.

@@ -8,7 +8,7 @@ use heddle_runtime::clock;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::index::Index;
 use crate::snapshot::{Contents, Snapshot};
@@ -28,6 +28,14 @@ pub struct Publisher {
     contents: Arc<Contents>,
     snapshots: watch::Sender<Option<Snapshot>>,
     raise: mpsc::Receiver<Version>,
+    raising: Option<Raising>,
+}
+
+/// A version that is to be exceeded, and when at the latest.
+#[derive(Clone, Copy, Debug)]
+struct Raising {
+    known: Version,
+    at: Instant,
 }
 
 impl Publisher {
@@ -36,7 +44,8 @@ impl Publisher {
         let (snapshots, reader) = watch::channel(None);
         let (asker, raise) = mpsc::channel(RAISES_QUEUED);
         let contents = Arc::new(Contents::default());
-        let publisher = Self { index, last: Version::default(), contents, snapshots, raise };
+        let last = Version::default();
+        let publisher = Self { index, last, contents, snapshots, raise, raising: None };
         (publisher, reader, asker)
     }
 
@@ -54,7 +63,8 @@ impl Publisher {
                         self.publish();
                     }
                 }
-                Some(known) = self.raise.recv() => self.raise_above(known),
+                Some(known) = self.raise.recv() => self.plan_to_exceed(known),
+                () = due(self.raising) => self.raise(),
             }
         }
     }
@@ -84,12 +94,25 @@ impl Publisher {
         }
     }
 
-    fn raise_above(&mut self, known: Version) {
+    /// Another replica may have told the proxy of a change that is still on its way to this one. To go on
+    /// above it at once would take the change back for a moment.
+    fn plan_to_exceed(&mut self, known: Version) {
+        let now = version_at(clock::now());
+        let age = Duration::from_micros(now.0.saturating_sub(known.0));
+        let at = Instant::now() + REPLICA_LAG.saturating_sub(age);
+        let former = self.raising.map_or(Version::default(), |raising| raising.known);
+        if known > former {
+            self.raising = Some(Raising { known, at });
+        }
+    }
+
+    fn raise(&mut self) {
+        let Some(Raising { known, .. }) = self.raising.take() else { return };
         // Every reader that is behind asks; the first one's answer is everybody's.
         if known < self.last || !self.index.is_synced() {
             return;
         }
-        warn!(
+        info!(
             config_version = self.last.0,
             known_version = known.0,
             "a proxy has a newer version than this control plane; going on above it"
@@ -111,6 +134,14 @@ impl Publisher {
     }
 }
 
+/// Cancel safe: yes.
+async fn due(raising: Option<Raising>) {
+    match raising {
+        Some(Raising { at, .. }) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Microseconds since 1970, so that versions grow across restarts; always more than the last one, even
 /// if the clock was set back.
 fn next_version(last: Version, now: SystemTime) -> Version {
@@ -127,12 +158,15 @@ pub fn version_at(now: SystemTime) -> Version {
 const DEBOUNCE: Duration = Duration::from_millis(5);
 /// How long a change waits at most for others.
 const DEBOUNCE_LIMIT: Duration = Duration::from_millis(50);
+/// How far one replica may be behind another: events of the API server take a few milliseconds.
+const REPLICA_LAG: Duration = Duration::from_secs(1);
 /// More sessions than this that ask at once ask for the same.
 const RAISES_QUEUED: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Unit;
 
     #[test]
     fn versions_grow_when_the_clock_is_set_back() {
@@ -150,7 +184,7 @@ mod tests {
         let (events, receiver) = mpsc::channel(8);
         let tasks = heddle_runtime::tasks::Tasks::new();
         tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
-        let failed = Event::Failed { file: "a".into(), failures: Vec::new() };
+        let failed = Event::Failed { unit: Unit::File("a".into()), failures: Vec::new() };
         events.send(vec![failed.clone()]).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_secs(1), snapshots.changed()).await.is_err());
         events.send(vec![Event::Synced]).await.unwrap();
@@ -174,5 +208,33 @@ mod tests {
         raise.send(ahead).await.unwrap();
         snapshots.changed().await.unwrap();
         assert!(snapshots.borrow_and_update().as_ref().unwrap().version > ahead);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_another_replica_told_is_waited_for() {
+        let index = Index::new("cluster.local".parse().unwrap());
+        let (publisher, mut snapshots, raise) = Publisher::new(index);
+        let (events, receiver) = mpsc::channel(8);
+        let tasks = heddle_runtime::tasks::Tasks::new();
+        tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
+        events.send(vec![Event::Synced]).await.unwrap();
+        snapshots.changed().await.unwrap();
+        let first = snapshots.borrow_and_update().as_ref().unwrap().version;
+        let fresh = version_at(clock::now()).max(Version(first.0 + 1));
+        raise.send(fresh).await.unwrap();
+        let soon = REPLICA_LAG / 2;
+        assert!(tokio::time::timeout(soon, snapshots.changed()).await.is_err(), "it waits");
+        snapshots.changed().await.unwrap();
+        let raised = snapshots.borrow_and_update().as_ref().unwrap().version;
+        assert!(raised > fresh);
+        let old = Version(raised.0 + 1);
+        raise.send(old).await.unwrap();
+        // The change arrives meanwhile: nothing has to be raised.
+        std::thread::sleep(Duration::from_millis(1));
+        let failed = Event::Failed { unit: Unit::File("a".into()), failures: Vec::new() };
+        events.send(vec![failed]).await.unwrap();
+        snapshots.changed().await.unwrap();
+        assert!(snapshots.borrow_and_update().as_ref().unwrap().version > old);
+        assert!(tokio::time::timeout(REPLICA_LAG * 2, snapshots.changed()).await.is_err());
     }
 }

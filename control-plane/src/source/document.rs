@@ -26,7 +26,7 @@ pub fn read_file(file: &str, text: &str) -> FileContent {
                 read_document(file, &node, &mut content);
             }
             Err(error) => content.failures.push(Failure {
-                place: Place { file: file.to_owned(), line: error.line + chunk.lines_before },
+                place: Place::File { file: file.to_owned(), line: error.line + chunk.lines_before },
                 object: guess_reference(&chunk.text),
                 field: String::new(),
                 message: format!("is not YAML: {}", error.message),
@@ -54,33 +54,43 @@ fn read_document(file: &str, node: &Node, content: &mut FileContent) {
 }
 
 fn read_object(file: &str, node: &Node, of_list: Option<(&str, &str)>, content: &mut FileContent) {
-    let place = Place { file: file.to_owned(), line: node.line };
-    let named = Header::read(node, of_list);
-    let header = match named {
+    let place = Place::File { file: file.to_owned(), line: node.line };
+    match object(node, place, of_list) {
+        Ok(object) => content.objects.push(object),
+        Err(failure) => content.failures.push(*failure),
+    }
+}
+
+/// Reads one object. `of_list` is the kind and the version of a list's items, which need not repeat them.
+pub fn object(
+    node: &Node,
+    place: Place,
+    of_list: Option<(&str, &str)>,
+) -> Result<Object, Box<Failure>> {
+    let header = match Header::read(node, of_list) {
         Ok(header) => header,
         Err(problem) => {
-            content.failures.push(Failure {
-                place: Place { line: problem.line, ..place },
+            return Err(Box::new(Failure {
+                place: place.on_line(problem.line),
                 object: None,
                 field: problem.field.to_owned(),
                 message: problem.message,
-            });
-            return;
+            }));
         }
     };
     match header.content(node) {
-        Ok(read) => content.objects.push(Object {
+        Ok(read) => Ok(Object {
             reference: header.reference,
             place,
             content_hash: node.content_hash(),
             content: read,
         }),
-        Err(error) => content.failures.push(Failure {
-            place: Place { line: error.line(), ..place },
+        Err(error) => Err(Box::new(Failure {
+            place: place.on_line(error.line()),
             object: Some(header.reference),
             field: error.field(),
             message: error.message().to_owned(),
-        }),
+        })),
     }
 }
 
@@ -174,9 +184,7 @@ impl<'a> Header<'a> {
             Kind::TcpRoute => self.typed(node, &TCP_ROUTE, Content::TcpRoute),
             Kind::TlsRoute => self.typed(node, &TLS_ROUTE, Content::TlsRoute),
             Kind::ReferenceGrant => self.typed(node, &REFERENCE_GRANT, Content::ReferenceGrant),
-            Kind::TrafficPolicy => {
-                self.typed(node, &["heddle.dev/v1alpha1"], Content::TrafficPolicy)
-            }
+            Kind::TrafficPolicy => self.typed(node, &TRAFFIC_POLICY, Content::TrafficPolicy),
             Kind::Other => Ok(Content::Ignored { api_version: self.api_version.to_owned() }),
         }
     }
@@ -304,32 +312,43 @@ fn guess_reference(text: &str) -> Option<ObjectReference> {
 
 /// Where an object is that names no namespace.
 pub const DEFAULT_NAMESPACE: &str = "default";
-const TRAFFIC_SPLIT: [&str; 4] = [
+/// The versions of TrafficSplit that are read.
+pub(super) const TRAFFIC_SPLIT: [&str; 4] = [
     "split.smi-spec.io/v1alpha1",
     "split.smi-spec.io/v1alpha2",
     "split.smi-spec.io/v1alpha3",
     "split.smi-spec.io/v1alpha4",
 ];
-const HTTP_ROUTE_GROUP: [&str; 4] = [
+/// The versions of HTTPRouteGroup that are read.
+pub(super) const HTTP_ROUTE_GROUP: [&str; 4] = [
     "specs.smi-spec.io/v1alpha1",
     "specs.smi-spec.io/v1alpha2",
     "specs.smi-spec.io/v1alpha3",
     "specs.smi-spec.io/v1alpha4",
 ];
-const HTTP_ROUTE: [&str; 2] = ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
-const GRPC_ROUTE: [&str; 2] =
+/// The versions of HTTPRoute that are read.
+pub(super) const HTTP_ROUTE: [&str; 2] =
+    ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
+/// The versions of GRPCRoute that are read.
+pub(super) const GRPC_ROUTE: [&str; 2] =
     ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"];
-const TCP_ROUTE: [&str; 2] = ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"];
-const TLS_ROUTE: [&str; 3] = [
+/// The versions of TCPRoute that are read.
+pub(super) const TCP_ROUTE: [&str; 2] =
+    ["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"];
+/// The versions of TLSRoute that are read.
+pub(super) const TLS_ROUTE: [&str; 3] = [
     "gateway.networking.k8s.io/v1",
     "gateway.networking.k8s.io/v1alpha3",
     "gateway.networking.k8s.io/v1alpha2",
 ];
-const REFERENCE_GRANT: [&str; 3] = [
+/// The versions of ReferenceGrant that are read.
+pub(super) const REFERENCE_GRANT: [&str; 3] = [
     "gateway.networking.k8s.io/v1",
     "gateway.networking.k8s.io/v1beta1",
     "gateway.networking.k8s.io/v1alpha2",
 ];
+/// The versions of TrafficPolicy that are read.
+pub(super) const TRAFFIC_POLICY: [&str; 1] = ["heddle.dev/v1alpha1"];
 /// RFC 1123, as Kubernetes has it.
 const NAME_LIMIT_BYTES: usize = 253;
 

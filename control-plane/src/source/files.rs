@@ -12,7 +12,7 @@ use std::sync::Arc;
 use heddle_model::names::ObjectReference;
 
 use crate::source::document::FileContent;
-use crate::source::{Event, Failure, Object};
+use crate::source::{Event, Failure, Object, Unit};
 
 /// The files, and what was told of them.
 #[derive(Debug, Default)]
@@ -84,8 +84,8 @@ impl Files {
 
     /// Says that a file cannot be read at all; its objects stay.
     pub fn fail(&mut self, failure: Failure) {
-        let before = self.files.remove(&failure.place.file).unwrap_or_default();
-        let name = failure.place.file.clone();
+        let name = failure.place.file().to_owned();
+        let before = self.files.remove(&name).unwrap_or_default();
         let remembered = before.into_known();
         let now = File { remembered, failures: vec![failure], ..File::default() };
         self.files.insert(name, now);
@@ -139,7 +139,7 @@ impl Files {
         for file in names {
             let now = failures.get(file).cloned().unwrap_or_default();
             if self.told_failures.get(file).unwrap_or(&Vec::new()) != &now {
-                events.push(Event::Failed { file: file.clone(), failures: now });
+                events.push(Event::Failed { unit: Unit::File(file.clone()), failures: now });
             }
         }
         self.told = objects;
@@ -213,7 +213,10 @@ mod tests {
         let show = |event| match event {
             Event::Applied(object) => format!("applied {} {}", object.reference.name, object.place),
             Event::Deleted(reference) => format!("deleted {}", reference.name),
-            Event::Failed { file, failures } => format!("failed {file} {}", failures.len()),
+            Event::Failed { unit: Unit::File(file), failures } => {
+                format!("failed {file} {}", failures.len())
+            }
+            Event::Failed { unit: Unit::Object(reference), .. } => panic!("{reference}"),
             Event::Synced => "synced".to_owned(),
         };
         events.into_iter().map(show).collect()
@@ -244,7 +247,7 @@ mod tests {
         assert_eq!(put(&mut files, "x.yaml", "{"), ["failed x.yaml 1"]);
         assert_eq!(put(&mut files, "x.yaml", &service("a", 80)), ["deleted b", "failed x.yaml 0"]);
         files.fail(Failure {
-            place: crate::source::Place { file: "x.yaml".into(), line: 1 },
+            place: crate::source::Place::File { file: "x.yaml".into(), line: 1 },
             object: None,
             field: String::new(),
             message: "is not UTF-8".into(),

@@ -66,6 +66,30 @@ impl Node {
         })
     }
 
+    /// The same tree as a document in JSON that was read already; no lines are known of it.
+    pub fn from_json(json: &serde_json::Value) -> Self {
+        let value = match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(*value),
+            serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(value), _) => Value::Integer(value),
+                (None, Some(value)) => Value::Unsigned(value),
+                (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::Array(items) => {
+                Value::Sequence(items.iter().map(Self::from_json).collect())
+            }
+            serde_json::Value::Object(fields) => {
+                let entry = |(name, value): (&String, &serde_json::Value)| {
+                    (Key { line: 0, name: name.clone() }, Self::from_json(value))
+                };
+                Value::Mapping(fields.iter().map(entry).collect())
+            }
+        };
+        Self { line: 0, value }
+    }
+
     /// The value of a key, if this is a mapping that has it.
     pub fn field(&self, name: &str) -> Option<&Self> {
         match &self.value {

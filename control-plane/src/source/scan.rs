@@ -264,7 +264,7 @@ fn has_rested(metadata: &Metadata, now: SystemTime, duration: Duration) -> bool 
 }
 
 fn failure(file: &str, message: String) -> Failure {
-    let place = Place { file: file.to_owned(), line: 1 };
+    let place = Place::File { file: file.to_owned(), line: 1 };
     Failure { place, object: None, field: String::new(), message }
 }
 

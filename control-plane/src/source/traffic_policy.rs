@@ -3,13 +3,15 @@
 //! Durations are texts such as `5s`.
 
 use gateway_api::experimental::httproutes::HttpRouteRulesSessionPersistence;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// `spec` of a TrafficPolicy.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficPolicySpec {
     /// The services that it is for, in its own namespace.
+    #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TargetReference>,
     /// Which endpoint gets a request.
     #[serde(default)]
@@ -34,6 +36,7 @@ pub struct TrafficPolicySpec {
     pub retry_budget: Option<RetryBudget>,
     /// How many requests the pods behind the service take.
     #[serde(default)]
+    #[schemars(length(max = 16))]
     pub rate_limit: Vec<RateLimit>,
     /// How connections are kept.
     #[serde(default)]
@@ -44,7 +47,7 @@ pub struct TrafficPolicySpec {
 }
 
 /// What a policy is for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetReference {
     /// Empty: the core group.
@@ -60,7 +63,7 @@ pub struct TargetReference {
 }
 
 /// Which endpoint gets a request.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoadBalancing {
     /// The way.
@@ -75,7 +78,7 @@ pub struct LoadBalancing {
 }
 
 /// A way to choose an endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum LoadBalancingType {
     /// The better of two.
     #[default]
@@ -90,7 +93,7 @@ pub enum LoadBalancingType {
 }
 
 /// What is hashed; exactly one.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConsistentHash {
     /// The value of this header.
@@ -105,7 +108,7 @@ pub struct ConsistentHash {
 }
 
 /// Which endpoints are considered.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Locality {
     /// Which ones are close.
@@ -113,11 +116,12 @@ pub struct Locality {
     pub preference: Option<LocalityPreference>,
     /// When fewer of those are healthy, others are considered too.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
     pub minimum_healthy_percent: Option<i64>,
 }
 
 /// Which endpoints are close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum LocalityPreference {
     /// All.
     None,
@@ -128,7 +132,7 @@ pub enum LocalityPreference {
 }
 
 /// How a new endpoint gets its share.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SlowStart {
     /// How long that takes.
@@ -136,14 +140,16 @@ pub struct SlowStart {
 }
 
 /// When an endpoint that fails is left out.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OutlierDetection {
     /// Responses in a row that blame the server; absent or zero: they do not count.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub consecutive_responses: Option<i64>,
     /// Connections in a row that failed; zero: they do not count.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub consecutive_connection_failures: Option<i64>,
     /// How long the first time.
     #[serde(default)]
@@ -153,21 +159,25 @@ pub struct OutlierDetection {
     pub max_ejection_time: Option<String>,
     /// How many at once.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
     pub max_ejection_percent: Option<i64>,
 }
 
 /// What may be under way at once, of each caller.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CircuitBreaker {
     /// Connections.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub max_connections: Option<i64>,
     /// Requests.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub max_requests: Option<i64>,
     /// Requests that wait.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub max_pending_requests: Option<i64>,
     /// How long they wait; zero: not at all.
     #[serde(default)]
@@ -175,14 +185,16 @@ pub struct CircuitBreaker {
 }
 
 /// How many requests may be repeated.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryBudget {
     /// Of all requests.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
     pub percent: Option<i64>,
     /// As many always.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub min_retries_per_second: Option<i64>,
     /// What is looked back on.
     #[serde(default)]
@@ -190,19 +202,22 @@ pub struct RetryBudget {
 }
 
 /// How many requests a pod takes.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateLimit {
     /// As many in each interval.
+    #[schemars(range(min = 1))]
     pub requests: i64,
     /// One second if absent.
     #[serde(default)]
     pub interval: Option<String>,
     /// As many at once; `requests` if absent.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub burst: Option<i64>,
     /// A port of the service; absent: all that the policy is for, together.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i64>,
     /// Who shares it.
     #[serde(default)]
@@ -210,7 +225,7 @@ pub struct RateLimit {
 }
 
 /// Who shares a rate limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum RateLimitScope {
     /// All callers.
     #[default]
@@ -220,7 +235,7 @@ pub enum RateLimitScope {
 }
 
 /// How connections are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KeepAlive {
     /// How long one without a request is kept.
@@ -234,11 +249,12 @@ pub struct KeepAlive {
     pub interval: Option<String>,
     /// How many stay unanswered.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 127))]
     pub probes: Option<i64>,
 }
 
 /// Failures made on purpose.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultInjection {
     /// Requests wait.
@@ -250,27 +266,31 @@ pub struct FaultInjection {
 }
 
 /// Requests wait.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultDelay {
     /// How long.
     pub duration: String,
     /// Of how many; all if absent.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
     pub percent: Option<i64>,
 }
 
 /// Requests are answered instead of sent.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultAbort {
     /// 400 to 599; 503 if absent.
     #[serde(default)]
+    #[schemars(range(min = 400, max = 599))]
     pub http_status: Option<i64>,
     /// 1 to 16; 14 (unavailable) if absent.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 16))]
     pub grpc_status: Option<i64>,
     /// Of how many; all if absent.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
     pub percent: Option<i64>,
 }

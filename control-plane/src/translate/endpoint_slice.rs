@@ -35,14 +35,25 @@ pub struct SlicePort {
 pub struct SliceEndpoint {
     /// All of the same kind.
     pub addresses: Vec<IpAddr>,
-    /// It may be sent new requests.
-    pub ready: bool,
+    /// Whether it may be sent new requests.
+    pub readiness: Readiness,
     /// Which pod it is.
     pub target: Target,
     /// Its topology zone; empty if not known.
     pub zone: String,
     /// The node it runs on; empty if not known.
     pub node: String,
+}
+
+/// Whether an endpoint may be sent new requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It may.
+    Ready,
+    /// It is about to end, and still serves: it may where there is no other.
+    Ending,
+    /// It may not.
+    NotReady,
 }
 
 /// Which pod an endpoint is.
@@ -105,22 +116,34 @@ fn endpoint(endpoint: &api::Endpoint, field: &str) -> Result<SliceEndpoint, Reje
             )
         })
     };
-    let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref());
-    let target = match uid {
+    let is_pod = |kind: Option<&str>| kind.is_none_or(|kind| kind == "Pod");
+    let target = endpoint.target_ref.as_ref().filter(|target| is_pod(target.kind.as_deref()));
+    let target = match target.and_then(|target| target.uid.as_deref()) {
         None => Target::ByAddress,
         Some(uid) => Target::Pod(uid.parse().map_err(|_| {
             Rejected::invalid(format!("{field}.targetRef.uid"), format!("{uid:?} is not a pod UID"))
         })?),
     };
-    let conditions = endpoint.conditions.as_ref();
     Ok(SliceEndpoint {
         addresses: endpoint.addresses.iter().map(address).collect::<Result<_, _>>()?,
-        // Not known means ready, as Kubernetes has it.
-        ready: conditions.and_then(|conditions| conditions.ready).unwrap_or(true),
+        readiness: readiness(endpoint.conditions.as_ref()),
         target,
         zone: endpoint.zone.clone().unwrap_or_default(),
         node: endpoint.node_name.clone().unwrap_or_default(),
     })
+}
+
+/// As Kubernetes' own proxies have it: not known means ready, and an endpoint that is about to end is better
+/// than none.
+fn readiness(conditions: Option<&api::EndpointConditions>) -> Readiness {
+    let Some(conditions) = conditions else { return Readiness::Ready };
+    let ready = conditions.ready.unwrap_or(true);
+    let ending = conditions.terminating == Some(true) && conditions.serving == Some(true);
+    match (ready, ending) {
+        (true, _) => Readiness::Ready,
+        (false, true) => Readiness::Ending,
+        (false, false) => Readiness::NotReady,
+    }
 }
 
 /// Set by whoever makes the slice.
@@ -143,6 +166,11 @@ endpoints:
 - addresses: [10.0.0.2]
   conditions: {ready: false}
   zone: east
+- addresses: [10.0.0.3]
+  conditions: {ready: false, serving: true, terminating: true}
+  targetRef: {kind: VirtualMachine, uid: V_1}
+- addresses: [10.0.0.4]
+  conditions: {ready: false, serving: false, terminating: true}
 ";
 
     fn check(text: &str) -> Result<EndpointSlice, String> {
@@ -155,9 +183,14 @@ endpoints:
         let slice = check(SLICE).unwrap();
         assert_eq!(slice.service.to_string(), "default/api");
         assert_eq!(slice.ports.len(), 1);
-        let [first, second] = slice.endpoints.as_slice() else { panic!("two endpoints") };
-        assert_eq!((first.ready, &first.target), (true, &Target::Pod("u-1".parse().unwrap())));
-        assert_eq!((second.ready, &second.target), (false, &Target::ByAddress));
+        let [first, second, third, fourth] = slice.endpoints.as_slice() else {
+            panic!("four endpoints")
+        };
+        let pod = Target::Pod("u-1".parse().unwrap());
+        assert_eq!((first.readiness, &first.target), (Readiness::Ready, &pod));
+        assert_eq!((second.readiness, &second.target), (Readiness::NotReady, &Target::ByAddress));
+        assert_eq!((third.readiness, &third.target), (Readiness::Ending, &Target::ByAddress));
+        assert_eq!(fourth.readiness, Readiness::NotReady);
         assert_eq!(second.zone, "east");
     }
 

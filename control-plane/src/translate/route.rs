@@ -22,6 +22,8 @@ pub mod hostnames;
 pub struct Parent {
     /// Where it is written: `spec.parentRefs[0]`.
     pub field: String,
+    /// Its place there.
+    pub index: usize,
     /// The service.
     pub service: ServiceName,
     /// The port of that number only; `None`: of every one.
@@ -85,13 +87,13 @@ pub(super) fn parents<P: Serialize>(
     for (index, one) in parents.into_iter().flatten().enumerate() {
         let field = format!("spec.parentRefs[{index}]");
         let one: HttpRouteParentRefs = alike(one, &field)?;
-        if one.kind.as_deref() != Some("Service") || !is_core(one.group.as_deref()) {
+        if !is_service(one.kind.as_deref(), one.group.as_deref()) {
             continue;
         }
         let port = one.port.map(|port| checked_port(port, &field)).transpose()?;
         let namespace = one.namespace.unwrap_or_else(|| route.namespace.clone());
         let service = ServiceName { namespace, name: one.name };
-        found.push(Parent { field, service, port, port_name: one.section_name });
+        found.push(Parent { field, index, service, port, port_name: one.section_name });
     }
     if found.len() > PARENTS_LIMIT {
         let message = format!("are more than {PARENTS_LIMIT}: split the route");
@@ -184,6 +186,11 @@ pub(super) fn target(
         service: ServiceName { namespace, name: reference.name.to_owned() },
         port: checked_port(port, field)?,
     }))
+}
+
+/// Whether a parent of a route is one of the mesh's.
+pub fn is_service(kind: Option<&str>, group: Option<&str>) -> bool {
+    kind == Some("Service") && is_core(group)
 }
 
 fn is_core(group: Option<&str>) -> bool {

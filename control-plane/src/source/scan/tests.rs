@@ -1,14 +1,18 @@
 //! Tests of what a scan finds.
 
 use super::*;
+use crate::source::Unit;
 
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
 
 fn applied(scanned: &Scanned) -> Vec<String> {
     let show = |event: &Event| match event {
-        Event::Applied(object) => format!("applied {}", object.place.file),
+        Event::Applied(object) => format!("applied {}", object.place.file()),
         Event::Deleted(reference) => format!("deleted {}", reference.name),
-        Event::Failed { file, failures } => format!("failed {file} {}", failures.len()),
+        Event::Failed { unit: Unit::File(file), failures } => {
+            format!("failed {file} {}", failures.len())
+        }
+        Event::Failed { unit: Unit::Object(reference), .. } => panic!("{reference}"),
         Event::Synced => "synced".to_owned(),
     };
     scanned.events.iter().map(show).collect()
