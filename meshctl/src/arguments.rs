@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use heddle_runtime::duration;
 use http::Uri;
 
+use crate::install::arguments::{InstallArguments, UninstallArguments, UpgradeArguments};
 use crate::output::Format;
 use crate::shop::listen::ListenAddress;
 use crate::shop::load::plan::{HttpVersion, Plan, Rate, Target};
@@ -43,6 +44,12 @@ pub enum Command {
     /// A mesh on this machine, from a directory of Kubernetes YAML
     #[command(subcommand)]
     Local(LocalCommand),
+    /// Install the mesh into a Kubernetes cluster: print its objects, or apply them
+    Install(InstallArguments),
+    /// Bring the mesh in a cluster to this version
+    Upgrade(UpgradeArguments),
+    /// Take the mesh out of a cluster
+    Uninstall(UninstallArguments),
     /// What the control plane knows: objects, proxies, who refuses what and why
     Status(StatusArguments),
     /// Print completions for a shell

@@ -3,10 +3,13 @@
 
 pub mod admin;
 pub mod arguments;
+pub mod chart;
 pub mod completion;
 pub mod demo;
 pub mod failure;
 pub mod histogram;
+pub mod install;
+pub mod kubernetes;
 pub mod local;
 pub mod output;
 pub mod prometheus;

@@ -4,7 +4,7 @@ use crate::arguments::{Arguments, Command, LoadArguments, LocalCommand, ShopComm
 use crate::failure::Failure;
 use crate::output::{self, Colour, Format};
 use crate::shop::{api, frontend, load, store};
-use crate::{completion, demo, local, status};
+use crate::{completion, demo, install, local, status};
 
 /// How a command that could be carried out ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub async fn run(arguments: Arguments) -> Result<Ending, Failure> {
             Box::pin(local::status(options, colour)).await
         }
         Command::Local(LocalCommand::Down(options)) => Box::pin(local::down(options)).await,
+        Command::Install(options) => Box::pin(install::install(options, colour)).await,
+        Command::Upgrade(options) => Box::pin(install::upgrade(options, colour)).await,
+        Command::Uninstall(options) => Box::pin(install::uninstall::run(options, colour)).await,
         Command::Status(options) => Box::pin(status::run(options, colour)).await,
         Command::Completion { shell } => completion::print(shell),
         Command::Shop(command) => Box::pin(shop(command)).await,

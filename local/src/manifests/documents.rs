@@ -18,6 +18,11 @@ impl Document {
         Self { text: format!("---\n{}\n", text.trim_end()), value: object }
     }
 
+    /// Its text, with the `---` line that opens it, if any.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The objects in it: one, or the items of a `List`.
     pub fn objects(&self) -> impl Iterator<Item = &Value> {
         let items = self.value.get("items").filter(|_| is_list(&self.value));

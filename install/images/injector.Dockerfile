@@ -1,0 +1,14 @@
+# The image heddle/injector: one static binary, and nothing else. Build it from the repository's root:
+#   docker build -f install/images/injector.Dockerfile -t heddle/injector:0.1.0 .
+FROM rust:1.95.0-bookworm AS build
+WORKDIR /build
+COPY . .
+# With a target given, the flags are for the binary alone, and not for what runs while it is built.
+RUN target="$(rustc --print host-tuple)" \
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" -p heddle-injector \
+    && cp "target/$target/release/heddle-injector" /heddle-injector
+
+FROM scratch
+COPY --from=build /heddle-injector /heddle-injector
+USER 65532:65532
+ENTRYPOINT ["/heddle-injector"]

@@ -1,0 +1,19 @@
+# The image heddle/proxy: one static binary, and nothing else. Build it from the repository's root, with a builder that keeps
+# file capabilities (BuildKit and buildah do):
+#   docker build -f install/images/proxy.Dockerfile -t heddle/proxy:0.1.0 .
+FROM rust:1.95.0-bookworm AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends libcap2-bin && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY . .
+# With a target given, the flags are for the binary alone, and not for what runs while it is built.
+RUN target="$(rustc --print host-tuple)" \
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" -p heddle-proxy \
+    && cp "target/$target/release/heddle-proxy" /heddle-proxy
+# Permitted, not effective: the redirect, which has the capability in its bounding set, takes it; the proxy, which has not, starts
+# all the same. Where an image loses this on its way, set proxy.redirectAsRoot.
+RUN setcap cap_net_admin+p /heddle-proxy
+
+FROM scratch
+COPY --from=build /heddle-proxy /heddle-proxy
+USER 15100:15100
+ENTRYPOINT ["/heddle-proxy"]

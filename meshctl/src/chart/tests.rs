@@ -1,0 +1,138 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../install/chart/heddle")
+}
+
+fn rendered(wanted: &values::Wanted) -> Vec<Manifest> {
+    let overrides = values::overrides(wanted).unwrap();
+    let release = Release { namespace: DEFAULT_NAMESPACE, service: "meshctl" };
+    render(&values::complete(&overrides).unwrap(), release).unwrap()
+}
+
+#[test]
+fn every_template_of_the_chart_is_in_the_program() {
+    let on_disk: BTreeSet<String> = std::fs::read_dir(folder().join("templates"))
+        .unwrap()
+        .map(|entry| format!("templates/{}", entry.unwrap().file_name().to_string_lossy()))
+        .collect();
+    let sources = files::TEMPLATES.iter().chain(&files::HELPERS).chain([files::NOTES]);
+    let embedded: BTreeSet<String> = sources.map(|source| source.name.to_owned()).collect();
+    assert_eq!(embedded, on_disk, "install/chart/heddle/templates and files.rs");
+}
+
+#[test]
+fn only_helpers_define() {
+    for source in files::TEMPLATES {
+        assert!(!source.text.contains("define"), "{}: definitions go to _helpers.tpl", source.name);
+    }
+}
+
+#[test]
+fn nothing_differs_from_one_rendering_to_the_next() {
+    for source in files::TEMPLATES.iter().chain(&files::HELPERS) {
+        for word in ["lookup", "rand", "genCA", "genSelfSigned", "uuidv4", "now", "Capabilities"] {
+            let called = source.text.contains(&format!("{word} ")) && source.text.contains("{{");
+            let within_action = source.text.split("{{").skip(1).any(|action| {
+                action
+                    .split("}}")
+                    .next()
+                    .is_some_and(|action| action.split_whitespace().any(|part| part == word))
+            });
+            assert!(!(called && within_action), "{} calls {word}", source.name);
+        }
+    }
+}
+
+#[test]
+fn versions_agree() {
+    let about = about().unwrap();
+    assert_eq!(about.app_version, env!("CARGO_PKG_VERSION"), "appVersion is this program's");
+    assert_eq!(about.version, env!("CARGO_PKG_VERSION"));
+    let oldest = 29;
+    assert_eq!(about.kube_version, format!(">=1.{oldest}.0-0"), "what `meshctl check` asks for");
+}
+
+#[test]
+fn the_defaults_are_rendered() {
+    insta::assert_snapshot!(manifest::print(&rendered(&values::Wanted::default())));
+}
+
+#[test]
+fn the_values_for_several_replicas_are_rendered() {
+    let text = manifest::print(&rendered(&values::Wanted { ha: true, ..Default::default() }));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn every_value_has_its_place() {
+    let everything = "
+image: {registry: registry.example.com:5000/mirror, repository: mesh/heddle, tag: v1, pullPolicy: Always, pullSecrets: [{name: pull}]}
+trustDomain: example.org
+clusterDomain: example.local
+controlPlane:
+  replicas: 2
+  leafLifetime: 1h
+  log: info,heddle_control_plane=debug
+  logFormat: text
+  priorityClassName: ''
+  nodeSelector: {kubernetes.io/os: linux}
+  tolerations: [{key: a, operator: Exists}]
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}
+  podAnnotations: {example.org/a: '1'}
+  podLabels: {example.org/b: '2'}
+injector: {failurePolicy: Fail, timeoutSeconds: 7}
+proxy: {log: warn, drainGrace: 5s, resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}
+networkPolicy: {apiServerPorts: [8443], metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}
+crds: {install: false}
+";
+    let files = vec![("everything.yaml".to_owned(), everything.to_owned())];
+    insta::assert_snapshot!(manifest::print(&rendered(&values::Wanted {
+        files,
+        ..Default::default()
+    })));
+}
+
+#[test]
+fn notes_are_told() {
+    let values = values::complete(&json!({})).unwrap();
+    let release = Release { namespace: "mesh", service: "meshctl" };
+    insta::assert_snapshot!(notes(&values, release).unwrap());
+}
+
+#[test]
+fn no_rule_has_a_wildcard() {
+    let manifests = rendered(&values::Wanted::default());
+    let mut rules = 0;
+    for manifest in &manifests {
+        for rule in manifest.object["rules"].as_array().into_iter().flatten() {
+            rules += 1;
+            assert!(!rule.to_string().contains('*'), "{}: {rule}", manifest.id());
+        }
+    }
+    assert!(rules > 5, "found only {rules} rules");
+}
+
+#[test]
+fn every_pod_is_fit_for_restricted() {
+    for manifest in rendered(&values::Wanted::default()) {
+        if manifest.kind != kind::Kind::Deployment {
+            continue;
+        }
+        let pod = &manifest.object["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        for container in pod["containers"].as_array().unwrap() {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false);
+            assert_eq!(security["readOnlyRootFilesystem"], true);
+            assert_eq!(security["capabilities"], json!({"drop": ["ALL"]}));
+            assert!(
+                container["readinessProbe"].is_object() && container["livenessProbe"].is_object()
+            );
+        }
+    }
+}
