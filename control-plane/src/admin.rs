@@ -1,24 +1,21 @@
-//! The service `heddle.admin.v1`: what the control plane knows, for its owner, on a Unix socket.
+//! The service `heddle.admin.v1`: what the control plane knows, for its owner. Where it is served is in
+//! `admin/listen.rs`, what it says of certificates in `admin/identity.rs`.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+mod identity;
+pub mod listen;
+
+use std::time::Duration;
 
 use heddle_model::identity::PodUid;
 use heddle_proto::admin as wire;
-use heddle_proto::admin::admin_server::{Admin, AdminServer};
-use heddle_runtime::logging::Chain;
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
-use tokio_util::sync::CancellationToken;
+use heddle_proto::admin::admin_server::Admin;
+use heddle_proto::discovery;
+use heddle_tls::authority::description;
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
-use tracing::error;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
-use crate::identity::keeper::Authorities;
+use crate::identity::holdings::Holdings;
+use crate::identity::keeper::{self, Authorities, View};
 use crate::metrics::Metrics;
 use crate::push::held::Answer;
 use crate::push::programmed::{self, Board};
@@ -36,6 +33,12 @@ pub struct AdminService {
     pub proxies: Proxies,
     /// Who signs.
     pub authorities: Authorities,
+    /// How its keeping and its rotation are.
+    pub identity: watch::Receiver<View>,
+    /// Asks for a rotation.
+    pub rotations: mpsc::Sender<keeper::Request>,
+    /// What proxies go by.
+    pub holdings: Holdings,
     /// Of the certificates it issues.
     pub leaf_lifetime: Duration,
     /// What was counted.
@@ -53,7 +56,7 @@ impl AdminService {
         let all = self.proxies.all();
         let all =
             all.iter().filter(|(uid, record)| programmed::name(uid, record, &snapshot).is_some());
-        let proxies = all.map(|(uid, record)| proxy(uid, record, &snapshot)).collect();
+        let proxies = all.map(|(uid, record)| self.proxy(uid, record, Some(&snapshot))).collect();
         let objects = snapshot.contents.objects.iter();
         let failures = snapshot.contents.source_errors.iter();
         wire::Status {
@@ -70,6 +73,70 @@ impl AdminService {
         }
     }
 
+    fn proxy(&self, uid: &PodUid, record: &Record, snapshot: Option<&Snapshot>) -> wire::Proxy {
+        let ledger = record.ledger.lock();
+        let counts = ledger.counts();
+        let pod = snapshot.and_then(|snapshot| snapshot.contents.pods.get(uid));
+        let reference = pod.map(|pod| &pod.reference);
+        let refusals = ledger.held().filter_map(|(key, held)| match &held.answer {
+            Answer::Refused(refusal) => Some(wire::Refusal {
+                version: refusal.version.0,
+                resource: key.to_string(),
+                reason: refusal.reason.clone(),
+                object: refusal.object.as_ref().map(ToString::to_string).unwrap_or_default(),
+                field: refusal.field.clone(),
+            }),
+            Answer::Pending | Answer::Acknowledged => None,
+        });
+        let pending = ledger.held().filter(|(_, held)| held.answer == Answer::Pending).count();
+        wire::Proxy {
+            pod_uid: uid.to_string(),
+            namespace: reference.map(|reference| reference.namespace.clone()).unwrap_or_default(),
+            name: reference.map(|reference| reference.name.clone()).unwrap_or_default(),
+            proxy_version: record.proxy_version.clone(),
+            connected: record.connected,
+            resources: u32::try_from(ledger.held().count()).unwrap_or(u32::MAX),
+            acknowledged_updates: counts.acknowledged,
+            refused_updates: counts.refused,
+            acknowledged_version: counts.acknowledged_version.0,
+            refusals: refusals.collect(),
+            pending_updates: u32::try_from(pending).unwrap_or(u32::MAX),
+            identity: identity::held(self.holdings.of(uid), &self.authorities.current()),
+        }
+    }
+
+    /// What a proxy was sent; `None`: it is not connected here.
+    fn proxy_config(&self, uid: &PodUid) -> Option<wire::ProxyConfig> {
+        let all = self.proxies.all().into_iter();
+        let (_, record) =
+            all.into_iter().find(|(known, record)| known == uid && record.connected)?;
+        let ledger = record.ledger.lock();
+        let resources = ledger.held().map(|(key, held)| {
+            use wire::held_resource::Answer as Said;
+            let (answer, reason) = match &held.answer {
+                Answer::Pending => (Said::Pending, String::new()),
+                Answer::Acknowledged => (Said::Acknowledged, String::new()),
+                Answer::Refused(refusal) => (Said::Refused, refusal.reason.clone()),
+            };
+            let content = held.content();
+            let origins = content.map(|resource| resource.origins.iter().map(ToString::to_string));
+            wire::HeldResource {
+                resource: key.to_string(),
+                version: held.version.0,
+                answer: answer.into(),
+                reason,
+                origins: origins.into_iter().flatten().collect(),
+                update: content.map(|resource| discovery::Update {
+                    key: Some(key.into()),
+                    version: held.version.0,
+                    digest: held.digest,
+                    resource: Some(resource.to_wire()),
+                }),
+            }
+        });
+        Some(wire::ProxyConfig { resources: resources.collect() })
+    }
+
     fn authority(&self) -> wire::Authority {
         let authority = self.authorities.current();
         wire::Authority {
@@ -79,11 +146,11 @@ impl AdminService {
             anchor_not_after: authority
                 .bundle()
                 .anchors_der()
-                .filter_map(|der| X509Certificate::from_der(der).ok())
-                .map(|(_, certificate)| certificate.validity().not_after.timestamp())
+                .filter_map(description::describe)
+                .map(|certificate| identity::seconds(certificate.not_after))
                 .min()
                 .unwrap_or_default(),
-            issuer_not_after: seconds(authority.issuer_not_after()),
+            issuer_not_after: identity::seconds(authority.issuer_not_after()),
             leaf_lifetime_seconds: self.leaf_lifetime.as_secs(),
         }
     }
@@ -97,38 +164,41 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::Status>, Status> {
         Ok(Response::new(self.status()))
     }
-}
 
-fn seconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
+    async fn get_identity(
+        &self,
+        _request: Request<wire::GetIdentityRequest>,
+    ) -> Result<Response<wire::IdentityStatus>, Status> {
+        Ok(Response::new(self.identity_status()))
+    }
 
-fn proxy(uid: &PodUid, record: &Record, snapshot: &Snapshot) -> wire::Proxy {
-    let ledger = record.ledger.lock();
-    let counts = ledger.counts();
-    let reference = snapshot.contents.pods.get(uid).map(|pod| &pod.reference);
-    let refusals = ledger.held().filter_map(|(key, held)| match &held.answer {
-        Answer::Refused(refusal) => Some(wire::Refusal {
-            version: refusal.version.0,
-            resource: key.to_string(),
-            reason: refusal.reason.clone(),
-            object: refusal.object.as_ref().map(ToString::to_string).unwrap_or_default(),
-            field: refusal.field.clone(),
-        }),
-        Answer::Pending | Answer::Acknowledged => None,
-    });
-    wire::Proxy {
-        pod_uid: uid.to_string(),
-        namespace: reference.map(|reference| reference.namespace.clone()).unwrap_or_default(),
-        name: reference.map(|reference| reference.name.clone()).unwrap_or_default(),
-        proxy_version: record.proxy_version.clone(),
-        connected: record.connected,
-        resources: u32::try_from(ledger.held().count()).unwrap_or(u32::MAX),
-        acknowledged_updates: counts.acknowledged,
-        refused_updates: counts.refused,
-        acknowledged_version: counts.acknowledged_version.0,
-        refusals: refusals.collect(),
+    async fn rotate_identity(
+        &self,
+        request: Request<wire::RotateIdentityRequest>,
+    ) -> Result<Response<wire::RotateIdentityResponse>, Status> {
+        let kind = identity::kind(request.get_ref().kind())?;
+        let (answer, answered) = oneshot::channel();
+        let gone = || Status::unavailable("the control plane is about to end");
+        let asked = self.rotations.send(keeper::Request { kind, answer });
+        asked.await.map_err(|_| gone())?;
+        match answered.await.map_err(|_| gone())? {
+            Ok(()) => Ok(Response::new(wire::RotateIdentityResponse {})),
+            Err(error) => Err(identity::not_rotated(&error)),
+        }
+    }
+
+    async fn get_proxy_config(
+        &self,
+        request: Request<wire::GetProxyConfigRequest>,
+    ) -> Result<Response<wire::ProxyConfig>, Status> {
+        let uid = request.get_ref().pod_uid.parse::<PodUid>();
+        let uid = uid.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let config = self.proxy_config(&uid).ok_or_else(|| {
+            Status::not_found(format!(
+                "the proxy of pod {uid} is not connected to this control plane"
+            ))
+        })?;
+        Ok(Response::new(config))
     }
 }
 
@@ -150,43 +220,5 @@ fn condition(condition: &Condition) -> wire::Condition {
         status: condition.state.to_string(),
         reason: condition.reason.to_owned(),
         message: condition.message.clone(),
-    }
-}
-
-/// Makes the socket, for its owner alone. A socket that nobody serves any more is replaced.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
-        }
-        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    // In a directory that only we may enter until nobody else may open the socket.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let private = parent.unwrap_or(Path::new(".")).join(format!(".heddle-{}", std::process::id()));
-    DirBuilder::new().mode(0o700).create(&private)?;
-    let made = (|| {
-        let inside = private.join("s");
-        let listener = UnixListener::bind(&inside)?;
-        fs::set_permissions(&inside, Permissions::from_mode(0o600))?;
-        fs::rename(&inside, path)?;
-        Ok(listener)
-    })();
-    let removed = fs::remove_dir(&private);
-    made.and_then(|listener| removed.map(|()| listener))
-}
-
-/// Serves until the drain.
-pub async fn serve(service: AdminService, listener: UnixListener, drain: CancellationToken) {
-    let served = tonic::transport::Server::builder()
-        .add_service(AdminServer::new(service))
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), drain.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        error!(error = %Chain(&error), "the admin socket is not served any more");
     }
 }

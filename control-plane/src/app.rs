@@ -14,13 +14,16 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Router;
 use tracing::{error, info};
 
-use crate::admin::{self, AdminService};
+use crate::admin::AdminService;
+use crate::admin::listen as admin;
 use crate::config::Config;
 use crate::discovery::DiscoveryService;
 use crate::identity::IdentityService;
 use crate::identity::keeper::{Keeper, KeeperError};
+use crate::identity::replicas::Population;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::origin::{Known, NoOrigin, Origin};
@@ -78,15 +81,13 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let metrics = Metrics::default();
     let proxies = Proxies::default();
 
-    let origin = Origin::open(&config).await?;
-    let (writer, credentials) = credentials::channel(config.trust_domain.clone());
-    let (keeper, authorities) = Keeper::start(
-        config.source.state_directory().to_owned(),
-        config.trust_domain.clone(),
-        config.leaf_lifetime,
-        writer,
-    )?;
+    let mut origin = Origin::open(&config).await?;
     let (publisher, snapshots, raise) = Publisher::new(Index::new(config.trust_domain.clone()));
+    let (writer, credentials) = credentials::channel(config.trust_domain.clone());
+    let population = Population::new(proxies.clone(), snapshots.clone());
+    let holdings = population.holdings.clone();
+    let (keeper, handles) = Keeper::start(origin.keeping(&config, population), writer).await?;
+    let authorities = handles.authorities;
     let (listener, address) = listen(config.listen).await?;
     let metrics_address = serve_metrics(&config, &readiness, &metrics, tasks).await?;
 
@@ -94,13 +95,17 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         snapshots: snapshots.clone(),
         proxies: proxies.clone(),
         authorities: authorities.clone(),
+        identity: handles.view,
+        rotations: handles.requests,
+        holdings: holdings.clone(),
         leaf_lifetime: config.leaf_lifetime,
         metrics: metrics.clone(),
     };
-    serve_admin(&config, admin, tasks)?;
+    serve_admin(admin, &config, tasks).await?;
     let identity = IdentityService {
         attest: origin.attest(&snapshots),
-        authorities,
+        authorities: authorities.clone(),
+        holdings,
         leaf_lifetime: config.leaf_lifetime,
         metrics: metrics.clone(),
         warnings: Throttle::default(),
@@ -118,11 +123,13 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         metrics: metrics.clone(),
         drain: tasks.drain().clone(),
     };
-    let router = server::builder()
-        .add_service(identity.server())
-        .add_service(peers.server())
-        .add_service(DiscoveryService::server(surroundings, tasks.clone()));
-    let known = Known { snapshots: snapshots.clone(), proxies, credentials: credentials.clone() };
+    let router = router(identity, peers, surroundings, tasks);
+    let known = Known {
+        snapshots: snapshots.clone(),
+        proxies,
+        credentials: credentials.clone(),
+        authorities,
+    };
     let (events, receiver) = mpsc::channel(EVENTS_QUEUED);
     let drain = tasks.drain().clone();
     let broken = CancellationToken::new();
@@ -137,6 +144,18 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     vital.spawn("server.grpc", served);
     info!(%address, "serving proxies");
     Ok(Running { address, metrics_address, broken })
+}
+
+fn router(
+    identity: IdentityService,
+    peers: PeersService,
+    surroundings: Surroundings,
+    tasks: &Tasks,
+) -> Router {
+    server::builder()
+        .add_service(identity.server())
+        .add_service(peers.server())
+        .add_service(DiscoveryService::server(surroundings, tasks.clone()))
 }
 
 /// Spawns tasks that must not end before the drain, be it that they return or that they panic.
@@ -159,19 +178,29 @@ impl Vital<'_> {
     }
 }
 
-fn serve_admin(config: &Config, service: AdminService, tasks: &Tasks) -> Result<(), StartError> {
-    if let Some(path) = config.admin_socket.clone() {
-        let listener =
-            admin::bind(&path).map_err(|source| StartError::AdminSocket { path, source })?;
-        tasks.spawn("admin.socket", admin::serve(service, listener, tasks.drain().clone()));
-    }
-    Ok(())
-}
-
 async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {
     if snapshots.wait_for(Option::is_some).await.is_ok() {
         readiness.set_ready(CONFIGURATION);
     }
+}
+
+async fn serve_admin(
+    service: AdminService,
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<(), StartError> {
+    if let Some(path) = config.admin_socket.clone() {
+        let listener =
+            admin::bind(&path).map_err(|source| StartError::AdminSocket { path, source })?;
+        let served = admin::serve(service.clone(), listener, tasks.drain().clone());
+        tasks.spawn("admin.socket", served);
+    }
+    if let Some(address) = config.admin_listen {
+        let (listener, address) = listen(address).await?;
+        tasks.spawn("admin.listen", admin::serve_tcp(service, listener, tasks.drain().clone()));
+        info!(%address, "serving the status");
+    }
+    Ok(())
 }
 
 async fn serve_metrics(

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -43,6 +43,9 @@ pub struct Typed {
     /// Unix socket to serve the status at, for its owner alone
     #[arg(long, env = "HEDDLE_ADMIN_SOCKET", value_name = "PATH")]
     pub admin_socket: Option<String>,
+    /// Loopback address to serve the status at, such as 127.0.0.1:15211
+    #[arg(long, env = "HEDDLE_ADMIN_LISTEN", value_name = "ADDR")]
+    pub admin_listen: Option<String>,
     /// Address to serve /metrics, /ready and /live at
     #[arg(long, env = "HEDDLE_METRICS_LISTEN", value_name = "ADDR")]
     pub metrics_listen: Option<String>,
@@ -72,6 +75,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the status is served; `None`: nowhere.
     pub admin_socket: Option<PathBuf>,
+    /// Where the status is served, too: a loopback address; `None`: nowhere.
+    pub admin_listen: Option<SocketAddr>,
     /// Where metrics are served; `None`: nowhere.
     pub metrics_listen: Option<SocketAddr>,
     /// Of all identities.
@@ -104,20 +109,7 @@ pub enum Source {
         namespace: String,
         /// Of this pod.
         pod_name: String,
-        /// Where the authority's keys are.
-        state_directory: PathBuf,
     },
-}
-
-impl Source {
-    /// Where the authority's keys are.
-    pub fn state_directory(&self) -> &Path {
-        match self {
-            Self::Directory { state_directory, .. } | Self::Kubernetes { state_directory, .. } => {
-                state_directory
-            }
-        }
-    }
 }
 
 impl Config {
@@ -135,6 +127,7 @@ impl Config {
         let listen = reader.read(("listen", typed.listen), Some(DEFAULT_LISTEN), ADDRESS, |text| {
             text.parse().ok()
         });
+        let admin_listen = reader.loopback("admin-listen", typed.admin_listen);
         let metrics_listen =
             reader.read(("metrics-listen", typed.metrics_listen), None, ADDRESS, |text| {
                 text.parse().ok()
@@ -175,6 +168,7 @@ impl Config {
                 source: source?,
                 listen: listen?,
                 admin_socket,
+                admin_listen,
                 metrics_listen,
                 trust_domain: trust_domain?,
                 leaf_lifetime: leaf_lifetime?,
@@ -195,11 +189,12 @@ impl fmt::Display for Config {
         let optional = |path: Option<String>| path.unwrap_or_else(|| "none".to_owned());
         write!(
             f,
-            "{} listen={} admin-socket={} \
+            "{} listen={} admin-socket={} admin-listen={} \
              metrics-listen={} trust-domain={} leaf-lifetime={} drain-grace={} log={} log-format={}",
             self.source,
             self.listen,
             optional(self.admin_socket.as_ref().map(|path| path.display().to_string())),
+            optional(self.admin_listen.map(|address| address.to_string())),
             optional(self.metrics_listen.map(|address| address.to_string())),
             self.trust_domain,
             duration::Text(self.leaf_lifetime),
@@ -220,11 +215,9 @@ impl fmt::Display for Source {
                 state_directory.display(),
                 join_tokens.display(),
             ),
-            Self::Kubernetes { namespace, pod_name, state_directory } => write!(
-                f,
-                "kubernetes=true namespace={namespace} pod-name={pod_name} state-directory={}",
-                state_directory.display(),
-            ),
+            Self::Kubernetes { namespace, pod_name } => {
+                write!(f, "kubernetes=true namespace={namespace} pod-name={pod_name}")
+            }
         }
     }
 }
@@ -271,7 +264,11 @@ impl Reader {
                 join_tokens: join_tokens?,
             });
         }
-        for (flag, typed) in [("directory", typed.directory), ("join-tokens", typed.join_tokens)] {
+        for (flag, typed) in [
+            ("directory", typed.directory),
+            ("state-directory", typed.state_directory),
+            ("join-tokens", typed.join_tokens),
+        ] {
             if typed.is_some_and(|text| !text.is_empty()) {
                 let message = "will not do with --kubernetes=true (want one of them)";
                 self.bad.push(format!("{} {message}", names(flag)));
@@ -281,11 +278,15 @@ impl Reader {
         let namespace =
             self.read(("namespace", typed.namespace), Some(DEFAULT_NAMESPACE), NAME, is_name);
         let pod_name = self.read(("pod-name", typed.pod_name), Some(""), NAME, is_name);
-        let state_directory = self.required("state-directory", typed.state_directory);
-        Some(Source::Kubernetes {
-            namespace: namespace?,
-            pod_name: pod_name?,
-            state_directory: state_directory?,
+        Some(Source::Kubernetes { namespace: namespace?, pod_name: pod_name? })
+    }
+
+    fn loopback(&mut self, flag: &str, typed: Option<String>) -> Option<SocketAddr> {
+        let want = "a loopback address and a port such as 127.0.0.1:15211: whoever reaches it may ask \
+                    for anything, and rotate keys";
+        let typed = typed.filter(|text| !text.is_empty());
+        self.read((flag, typed), None, want, |text| {
+            text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback())
         })
     }
 
@@ -363,21 +364,37 @@ mod tests {
     #[test]
     fn defaults_fill_what_is_not_set() {
         let config = Config::new(good()).unwrap();
-        insta::assert_snapshot!(config, @"directory=/d state-directory=/s join-tokens=/t listen=0.0.0.0:15210 admin-socket=none metrics-listen=none trust-domain=cluster.local leaf-lifetime=24h drain-grace=5s log=info log-format=text");
+        insta::assert_snapshot!(config, @"directory=/d state-directory=/s join-tokens=/t listen=0.0.0.0:15210 admin-socket=none admin-listen=none metrics-listen=none trust-domain=cluster.local leaf-lifetime=24h drain-grace=5s log=info log-format=text");
+    }
+
+    #[test]
+    fn the_status_is_served_on_loopback_addresses_only() {
+        for (address, good) in [
+            ("127.0.0.1:15211", true),
+            ("[::1]:15211", true),
+            ("0.0.0.0:15211", false),
+            ("10.0.0.7:15211", false),
+            ("localhost:15211", false),
+        ] {
+            let typed = Typed { admin_listen: Some(address.into()), ..self::good() };
+            match Config::new(typed) {
+                Ok(config) => assert!(good && config.admin_listen.is_some(), "case: {address}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!good && error.contains("want a loopback address"), "{error}");
+                }
+            }
+        }
     }
 
     #[test]
     fn on_kubernetes_there_is_no_directory() {
         let on_kubernetes = |typed: Typed| Typed { kubernetes: Some("true".into()), ..typed };
-        let typed = Typed {
-            state_directory: Some("/s".into()),
-            pod_name: Some("heddle-control-plane-1".into()),
-            ..Typed::default()
-        };
+        let typed = Typed { pod_name: Some("heddle-control-plane-1".into()), ..Typed::default() };
         let config = Config::new(on_kubernetes(typed)).unwrap();
-        insta::assert_snapshot!(config.source, @"kubernetes=true namespace=heddle-system pod-name=heddle-control-plane-1 state-directory=/s");
+        insta::assert_snapshot!(config.source, @"kubernetes=true namespace=heddle-system pod-name=heddle-control-plane-1");
         let error = Config::new(on_kubernetes(good())).unwrap_err();
-        insta::assert_snapshot!(error, @r#"3 bad settings: --directory (HEDDLE_DIRECTORY) will not do with --kubernetes=true (want one of them); --join-tokens (HEDDLE_JOIN_TOKENS) will not do with --kubernetes=true (want one of them); --pod-name (HEDDLE_POD_NAME)="" (want a name of Kubernetes: lower-case letters, digits, - and .)"#);
+        insta::assert_snapshot!(error, @r#"4 bad settings: --directory (HEDDLE_DIRECTORY) will not do with --kubernetes=true (want one of them); --state-directory (HEDDLE_STATE_DIRECTORY) will not do with --kubernetes=true (want one of them); --join-tokens (HEDDLE_JOIN_TOKENS) will not do with --kubernetes=true (want one of them); --pod-name (HEDDLE_POD_NAME)="" (want a name of Kubernetes: lower-case letters, digits, - and .)"#);
         let typed = Typed { kubernetes: Some("yes".into()), ..good() };
         insta::assert_snapshot!(Config::new(typed).unwrap_err(), @r#"1 bad setting: --kubernetes (HEDDLE_KUBERNETES)="yes" (want true or false)"#);
     }

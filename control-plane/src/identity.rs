@@ -13,20 +13,30 @@ use heddle_runtime::logging::Chain;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::authority::IssueError;
 use heddle_tls::bundle::Bundle;
+use heddle_tls::digest::Digest;
 use heddle_tls::peer::PeerIdentity;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::{error, info, warn};
 
 use crate::identity::attest::{Attest, Attested, NotAttested};
+use crate::identity::holdings::{Holding, Holdings};
 use crate::identity::keeper::Authorities;
 use crate::metrics::Metrics;
 use crate::server::Caller;
 
+pub mod anchors;
 pub mod attest;
+pub mod holdings;
+pub mod in_cluster;
 pub mod join_tokens;
 pub mod keeper;
+pub mod kept;
 pub mod live_pod;
+pub mod own;
+pub mod replicas;
+pub mod rotation;
+pub mod store;
 pub mod token_review;
 
 /// The service.
@@ -35,6 +45,8 @@ pub struct IdentityService {
     pub attest: Box<dyn Attest>,
     /// Signs.
     pub authorities: Authorities,
+    /// What proxies tell of the certificates that they go by.
+    pub holdings: Holdings,
     /// Of the certificates it issues.
     pub leaf_lifetime: Duration,
     /// What is counted.
@@ -140,6 +152,32 @@ impl Identity for IdentityService {
         });
         Ok(Response::new(bundles.take_until(drained).boxed()))
     }
+
+    async fn acknowledge(
+        &self,
+        request: Request<wire::AcknowledgeRequest>,
+    ) -> Result<Response<wire::AcknowledgeResponse>, Status> {
+        let caller = request.extensions().get::<Caller>();
+        let peer = caller.and_then(|caller| caller.peer.clone());
+        let peer =
+            peer.ok_or_else(|| Status::unauthenticated("a certificate of the mesh is needed"))?;
+        let holding = holding(request.get_ref())?;
+        self.holdings.record(peer.pod_uid, holding);
+        Ok(Response::new(wire::AcknowledgeResponse {}))
+    }
+}
+
+fn holding(told: &wire::AcknowledgeRequest) -> Result<Holding, Status> {
+    let digest = |bytes: &[u8]| {
+        let digest = Digest::from_bytes(bytes);
+        digest.ok_or_else(|| Status::invalid_argument("a digest of SHA-256 has 32 bytes"))
+    };
+    let issuer = match told.issuer_digest.as_slice() {
+        [] => None,
+        bytes => Some(digest(bytes)?),
+    };
+    let bundle = digest(&told.trust_bundle_digest)?;
+    Ok(Holding { bundle, issuer, not_after: told.not_after })
 }
 
 fn to_wire(bundle: &Bundle) -> wire::TrustBundle {

@@ -1,7 +1,8 @@
-//! What depends on where configuration comes from: the source, who attests workloads, and on Kubernetes who
-//! leads and what is written back.
+//! What depends on where configuration comes from: the source, who attests workloads, where the authority is
+//! kept, and on Kubernetes who leads and what is written back.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,7 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Source};
 use crate::identity::attest::Attest;
+use crate::identity::in_cluster::{Beside, InCluster};
 use crate::identity::join_tokens::JoinTokens;
+use crate::identity::keeper::{Authorities, Setup};
+use crate::identity::replicas::{Population, Replicas};
+use crate::identity::store::Store;
+use crate::identity::store::directory::DirectoryStore;
+use crate::identity::store::secret::SecretStore;
 use crate::identity::token_review::TokenReviews;
 use crate::leader::{Candidate, Leadership};
 use crate::peers::others::Surroundings;
@@ -32,6 +39,8 @@ pub enum Origin {
     Directory {
         /// Watched already.
         source: Box<Directory>,
+        /// Where the authority is kept.
+        state_directory: PathBuf,
         /// Hashes of join tokens.
         join_tokens: PathBuf,
     },
@@ -48,6 +57,8 @@ pub struct Cluster {
     candidate: Candidate,
     namespace: String,
     pod_name: String,
+    /// What has to run beside the keeper of the authority, once there is one.
+    beside: Option<Beside>,
 }
 
 /// Why there is nothing to read.
@@ -75,9 +86,10 @@ impl Origin {
                 let last_good = state_directory.join(LAST_GOOD_DIRECTORY);
                 let last_good = LastGood::new(last_good, config.trust_domain.clone());
                 let source = Box::new(Directory::watch(directory.clone(), last_good)?);
-                Ok(Self::Directory { source, join_tokens: join_tokens.clone() })
+                let state_directory = state_directory.clone();
+                Ok(Self::Directory { source, state_directory, join_tokens: join_tokens.clone() })
             }
-            Source::Kubernetes { namespace, pod_name, .. } => {
+            Source::Kubernetes { namespace, pod_name } => {
                 let client = client().await?;
                 let (candidate, leadership) =
                     Candidate::new(client.clone(), namespace, pod_name.clone());
@@ -87,7 +99,30 @@ impl Origin {
                     candidate,
                     namespace: namespace.clone(),
                     pod_name: pod_name.clone(),
+                    beside: None,
                 })))
+            }
+        }
+    }
+
+    /// What the authority is kept with. A process that keeps it in a directory is alone, and leads.
+    pub fn keeping(&mut self, config: &Config, population: Population) -> Setup {
+        let (trust_domain, leaf_lifetime) = (config.trust_domain.clone(), config.leaf_lifetime);
+        match self {
+            Self::Directory { state_directory, .. } => Setup {
+                store: Store::Directory(DirectoryStore::new(state_directory.clone())),
+                trust_domain,
+                leaf_lifetime,
+                population,
+                replicas: Replicas::Alone,
+                leads: Arc::new(|| true),
+                published: None,
+            },
+            Self::Kubernetes(cluster) => {
+                let in_cluster = cluster.identity();
+                let (setup, beside) = in_cluster.setup(trust_domain, leaf_lifetime, population);
+                cluster.beside = Some(beside);
+                setup
             }
         }
     }
@@ -128,26 +163,47 @@ pub struct Known {
     pub proxies: Proxies,
     /// The control plane's own, by which its replicas know each other.
     pub credentials: Credentials,
+    /// Whose trust anchors new proxies are given.
+    pub authorities: Authorities,
 }
 
 impl Cluster {
+    fn identity(&self) -> InCluster {
+        let leadership = self.leadership.clone();
+        InCluster {
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            pod_name: self.pod_name.clone(),
+            leads: Arc::new(move || leadership.is_leading()),
+        }
+    }
+
     fn tasks(
         self: Box<Self>,
         events: mpsc::Sender<Vec<Event>>,
         known: Known,
         drain: &CancellationToken,
     ) -> Vec<Task> {
-        let Self { client, leadership, candidate, namespace, pod_name } = *self;
-        let Known { snapshots, proxies, credentials } = known;
+        let identity = self.identity();
+        let Self { client, leadership, candidate, namespace, pod_name, beside } = *self;
+        let Known { snapshots, proxies, credentials, authorities } = known;
+        let of_pods = snapshots.clone();
         let source = Kubernetes::new(client.clone());
         let recorder = status_events::recorder(client.clone(), &pod_name);
         let replicas = Surroundings { namespace, pod_name, credentials };
         let writer = Writer { client, snapshots, proxies, leadership, recorder, replicas };
-        vec![
+        let mut tasks: Vec<Task> = vec![
             ("source.kubernetes", source.run(events, drain.clone()).boxed()),
             ("leader.candidate", candidate.run(drain.clone()).boxed()),
             ("status.writer", writer.run(drain.clone()).boxed()),
-        ]
+        ];
+        if let Some(beside) = beside {
+            let (distributor, watched) = identity.distributor(authorities, of_pods, beside);
+            let watch = SecretStore::watch(watched, drain.clone());
+            tasks.push(("identity.secret", watch.boxed()));
+            tasks.push(("identity.anchors", distributor.run(drain.clone()).boxed()));
+        }
+        tasks
     }
 }
 

@@ -60,12 +60,7 @@ impl Resource {
             Content::Destination(destination) => {
                 convert::digest(&wire::Destination::from(destination))
             }
-            Content::Endpoints(set) => convert::digest(&wire::Endpoints {
-                base_version: 0,
-                upserted: set.endpoints.iter().map(Into::into).collect(),
-                removed: Vec::new(),
-                policy: policy(set),
-            }),
+            Content::Endpoints(set) => convert::digest(&endpoints(set)),
         };
         let needs = match &content {
             Content::Destination(Destination::Service(service)) => {
@@ -78,6 +73,17 @@ impl Resource {
             | Content::Endpoints(_) => Vec::new(),
         };
         Self { content, digest, origins, needs }
+    }
+
+    /// The whole of it, as on the wire.
+    pub fn to_wire(&self) -> wire::update::Resource {
+        match &self.content {
+            Content::Workload(workload) => wire::update::Resource::Workload(workload.into()),
+            Content::Destination(destination) => {
+                wire::update::Resource::Destination(destination.into())
+            }
+            Content::Endpoints(set) => wire::update::Resource::Endpoints(endpoints(set)),
+        }
     }
 
     /// The endpoints that a proxy needs before it can use this resource.
@@ -203,6 +209,16 @@ pub fn no_port(service: &ServiceName, port: u16, known: &[Port]) -> String {
     let known: Vec<String> = known.iter().map(Port::to_string).collect();
     let has = if known.is_empty() { "none over TCP".to_owned() } else { known.join(", ") };
     format!("service {service} has no port {port} (it has {has})")
+}
+
+/// All of them, on nothing that came before.
+fn endpoints(set: &EndpointSet) -> wire::Endpoints {
+    wire::Endpoints {
+        base_version: 0,
+        upserted: set.endpoints.iter().map(Into::into).collect(),
+        removed: Vec::new(),
+        policy: policy(set),
+    }
 }
 
 /// The policy as it is sent: nothing, where all is as by default.

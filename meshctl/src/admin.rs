@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{GetStatusRequest, Status};
 use hyper_util::rt::TokioIo;
@@ -13,15 +14,31 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use crate::failure::Failure;
+use crate::kubernetes::control_plane;
 
 /// How long the control plane may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A large mesh's status, of tens of thousands of objects.
-const STATUS_LIMIT_BYTES: usize = 64 << 20;
+const ANSWER_LIMIT_BYTES: usize = 64 << 20;
 
 /// The status, as the control plane tells it.
 pub async fn status(socket: &Path) -> Result<Status, Failure> {
+    ask(socket, get_status).await
+}
+
+/// The question that [`Status`] answers.
+pub fn get_status(
+    mut client: AdminClient<Channel>,
+) -> BoxFuture<'static, Result<Status, tonic::Status>> {
+    async move { Ok(client.get_status(GetStatusRequest {}).await?.into_inner()) }.boxed()
+}
+
+/// Asks the control plane at this socket.
+pub async fn ask<T, F>(socket: &Path, ask: F) -> Result<T, Failure>
+where
+    F: Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<T, tonic::Status>>,
+{
     let unreachable = || {
         Failure::new(
             format!("cannot ask the control plane at {}", socket.display()),
@@ -29,10 +46,8 @@ pub async fn status(socket: &Path) -> Result<Status, Failure> {
         )
     };
     let channel = connect(socket).await.map_err(|error| because(unreachable(), &error))?;
-    let mut client = AdminClient::new(channel).max_decoding_message_size(STATUS_LIMIT_BYTES);
-    let asked = client.get_status(GetStatusRequest {}).await;
-    let answer = asked.map_err(|error| unreachable().because_of(error.message()))?;
-    Ok(answer.into_inner())
+    let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES);
+    ask(client).await.map_err(|status| control_plane::refused(unreachable(), &status))
 }
 
 /// `tonic` says "transport error" first, which tells nobody anything; what follows does.

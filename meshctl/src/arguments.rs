@@ -9,10 +9,13 @@ use clap_complete::Shell;
 use heddle_runtime::duration;
 use http::Uri;
 
+use crate::identity::arguments::IdentityArguments;
 use crate::install::arguments::{InstallArguments, UninstallArguments, UpgradeArguments};
-use crate::output::Format;
+use crate::output::{Format, Output};
+use crate::proxy::arguments::ProxyCommand;
 use crate::shop::listen::ListenAddress;
 use crate::shop::load::plan::{HttpVersion, Plan, Rate, Target};
+use crate::target::TargetArguments;
 
 /// The command line of the mesh.
 #[derive(Debug, Parser)]
@@ -52,6 +55,11 @@ pub enum Command {
     Uninstall(UninstallArguments),
     /// What the control plane knows: objects, proxies, who refuses what and why
     Status(StatusArguments),
+    /// Trust anchors, issuer and rotation of the mesh's identities
+    Identity(IdentityArguments),
+    /// What the control plane knows of proxies, and what it sent them
+    #[command(subcommand)]
+    Proxy(ProxyCommand),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  meshctl completion bash > ~/.local/share/bash-completion/completions/meshctl"
@@ -155,18 +163,23 @@ pub struct DownArguments {
 
 /// `meshctl status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 3 when something is refused.")]
+#[command(after_help = STATUS_AFTER_HELP)]
 pub struct StatusArguments {
-    /// Which local mesh; not needed while there is only one
-    #[arg(long, conflicts_with = "admin_socket")]
-    pub name: Option<String>,
-    /// The control plane's admin socket
-    #[arg(long, value_name = "PATH")]
-    pub admin_socket: Option<PathBuf>,
+    /// Whose.
+    #[command(flatten)]
+    pub target: TargetArguments,
     /// How to print it
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
 }
+
+const STATUS_AFTER_HELP: &str = "\
+Which mesh is meant:
+  --name, --admin-socket      one on this machine
+  --context, --kubeconfig     one in a cluster; so does KUBECONFIG in the environment
+  none of them                the local mesh, if one runs, and else the cluster of ~/.kube/config
+
+Exit code 3 when something is refused.";
 
 /// What the control plane issues at the least, so that it is said here and not in its log.
 const SHORTEST_LEAF_LIFETIME: Duration = Duration::from_secs(30);

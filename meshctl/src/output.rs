@@ -16,6 +16,21 @@ pub enum Format {
     Json,
 }
 
+/// What a command that lists things prints them as, as in kubectl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For people, with more columns.
+    Wide,
+    /// For machines; the fields are stable.
+    Json,
+    /// The same as YAML.
+    Yaml,
+    /// Only names, one a line.
+    Name,
+}
+
 /// Whether text may carry colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {
@@ -85,6 +100,16 @@ pub fn print(text: &str) -> Result<(), Failure> {
 pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| not_json(&error))?;
     print(&format!("{text}\n"))
+}
+
+/// Prints a value as YAML.
+pub fn print_yaml<T: Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_saphyr::to_string(value).map_err(|error| {
+        Failure::new("cannot write the result as YAML", "report this as a bug of meshctl")
+            .because(&error)
+    })?;
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    print(&format!("{text}{end}"))
 }
 
 /// Prints a value as JSON on one line.

@@ -4,7 +4,7 @@ use crate::arguments::{Arguments, Command, LoadArguments, LocalCommand, ShopComm
 use crate::failure::Failure;
 use crate::output::{self, Colour, Format};
 use crate::shop::{api, frontend, load, store};
-use crate::{completion, demo, install, local, status};
+use crate::{completion, demo, identity, install, local, proxy, status};
 
 /// How a command that could be carried out ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Upgrade(options) => Box::pin(install::upgrade(options, colour)).await,
         Command::Uninstall(options) => Box::pin(install::uninstall::run(options, colour)).await,
         Command::Status(options) => Box::pin(status::run(options, colour)).await,
+        Command::Identity(options) => Box::pin(identity::run(options, colour)).await,
+        Command::Proxy(command) => Box::pin(proxy::run(command, colour)).await,
         Command::Completion { shell } => completion::print(shell),
         Command::Shop(command) => Box::pin(shop(command)).await,
     }

@@ -1,29 +1,35 @@
 //! `meshctl status`: what the control plane knows, and whether anything is refused.
 
+pub mod merge;
 pub mod render;
 pub mod report;
 
-use heddle_local::state_directory::StateDirectory;
 use heddle_runtime::clock;
 
 use crate::admin;
 use crate::arguments::StatusArguments;
 use crate::failure::Failure;
-use crate::output::{self, Colour, Format};
+use crate::output::{self, Colour, Output};
 use crate::run::Ending;
 use crate::status::report::StatusReport;
-use crate::worlds;
+use crate::target;
 
 /// Prints the status; a check that fails when something is refused.
 pub async fn run(options: StatusArguments, colour: Colour) -> Result<Ending, Failure> {
-    let socket = match options.admin_socket {
-        Some(socket) => socket,
-        None => StateDirectory::new(worlds::find(options.name.as_deref())?).admin_socket(),
-    };
-    let report = StatusReport::from(admin::status(&socket).await?);
+    let target = options.target.find().await?;
+    let answers = target::heard(target.ask_all(admin::get_status).await?);
+    let merged = merge::merge(answers.into_iter().map(|(_, status)| status));
+    let report = StatusReport::from(merged);
     match options.output {
-        Format::Json => output::print_json(&report)?,
-        Format::Table => output::print(&render::text(&report, clock::now(), colour))?,
+        Output::Json => output::print_json(&report)?,
+        Output::Yaml => output::print_yaml(&report)?,
+        Output::Name => {
+            let names = report.objects.iter().map(|object| format!("{}\n", object.title()));
+            output::print(&names.collect::<String>())?;
+        }
+        Output::Table | Output::Wide => {
+            output::print(&render::text(&report, clock::now(), colour))?;
+        }
     }
     Ok(if report.refused { Ending::CheckFailed } else { Ending::Good })
 }

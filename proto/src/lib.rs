@@ -2,6 +2,7 @@
 //! them and the model.
 
 pub mod convert;
+mod show;
 
 /// `heddle.identity.v1`: certificates.
 #[allow(
@@ -36,7 +37,7 @@ pub mod discovery {
     reason = "generated"
 )]
 pub mod admin {
-    tonic::include_proto!("heddle.admin.v1");
+    tonic::include_proto!("admin/heddle.admin.v1");
 }
 
 /// `heddle.peers.v1`: what the replicas of a control plane tell each other.

@@ -137,6 +137,7 @@ pub async fn start_control(
     }
     let settings = IdentitySettings {
         token_file: config.token_file.clone(),
+        trust_anchors_file: config.trust_anchors.clone(),
         own: config.pod_uid.clone(),
         trust_domain: config.trust_domain.clone(),
     };

@@ -1,5 +1,7 @@
 //! This proxy's certificate: asked for at the start, renewed at half life with a new key, never let go
-//! while it is good. Also keeps the trust bundle current. Handshakes are in the tls crate.
+//! while it is good. Also keeps the trust bundle current: what the control plane streams, and when there is
+//! no way to it, what is in the file of trust anchors (`identity/anchors.rs`). What this proxy goes by is
+//! told to the control plane (`identity/acknowledge.rs`). Handshakes are in the tls crate.
 
 use std::io;
 use std::path::PathBuf;
@@ -27,6 +29,8 @@ use tracing::{debug, info, warn};
 use crate::control_plane::{ConnectError, ControlPlane};
 use crate::identity::metrics::{IdentityMetrics, Renewal};
 
+mod acknowledge;
+mod anchors;
 pub mod metrics;
 
 /// Where a certificate comes from, and whom it must be for.
@@ -34,6 +38,9 @@ pub mod metrics;
 pub struct IdentitySettings {
     /// Holds the token; read again for each request, since it may be rotated.
     pub token_file: PathBuf,
+    /// Holds the trust anchors to begin with; read again when there is no way to the control plane, since
+    /// they may have been rotated meanwhile.
+    pub trust_anchors_file: PathBuf,
     /// The pod that the certificate must name.
     pub own: PodUid,
     /// The trust domain of the mesh.
@@ -111,8 +118,9 @@ impl CertificateClient {
     /// connection to the control plane is open.
     pub async fn run(self, connection: watch::Receiver<Option<Channel>>, drain: CancellationToken) {
         tokio::select! {
-            () = self.keep_certified() => {}
-            () = self.keep_bundle(connection) => {}
+            () = Box::pin(self.keep_certified()) => {}
+            () = Box::pin(self.keep_bundle(connection.clone())) => {}
+            () = Box::pin(self.keep_acknowledged(connection)) => {}
             () = drain.cancelled() => {}
         }
     }
@@ -121,7 +129,9 @@ impl CertificateClient {
         let mut held_until = None;
         let mut backoff = retries(None);
         loop {
-            let delay = match self.certify().await {
+            let outcome = self.certify().await;
+            let good = outcome.is_ok();
+            let delay = match outcome {
                 Ok(leaf) => {
                     self.metrics.renewed(Renewal::Succeeded);
                     self.metrics.set_expiry(leaf.not_after());
@@ -147,7 +157,21 @@ impl CertificateClient {
                     delay
                 }
             };
-            sleep_by_any_clock(delay).await;
+            tokio::select! {
+                () = sleep_by_any_clock(delay) => {}
+                () = self.disowned(), if good => {
+                    info!("the trust bundle does not vouch for the certificate any more");
+                }
+            }
+        }
+    }
+
+    /// Completes when our trust bundle does not vouch for our certificate any more: nobody else's does
+    /// either, so that waiting for its half life would be no use.
+    async fn disowned(&self) {
+        let mut credentials = self.writer.subscribe();
+        while credentials.own_is_vouched_for() {
+            credentials.changed().await;
         }
     }
 
@@ -156,7 +180,7 @@ impl CertificateClient {
         let request = CertificateRequest::generate()?;
         let message = wire::CertifyRequest { token, csr_der: request.der().to_vec() };
         let asking = async {
-            let channel = self.control_plane.connect(&self.bare).await?;
+            let channel = self.connect_bare().await?;
             let response = IdentityClient::new(channel)
                 .certify(message)
                 .await
@@ -199,8 +223,10 @@ impl CertificateClient {
         loop {
             let open = connection.borrow_and_update().clone();
             let watching = async {
-                let Some(channel) = open else { return std::future::pending().await };
-                self.watch_bundle(channel).await
+                match open {
+                    Some(channel) => self.watch_bundle(channel).await,
+                    None => self.look_at_file().await,
+                }
             };
             tokio::select! {
                 status = watching => {
@@ -372,6 +398,7 @@ mod tests {
             crate::testing::Mesh::new().credentials("own", SHORTEST_RENEWAL);
         let settings = IdentitySettings {
             token_file: "/nonexistent/token".into(),
+            trust_anchors_file: "/nonexistent/anchors".into(),
             own: "own".parse().unwrap(),
             trust_domain: "cluster.local".parse().unwrap(),
         };

@@ -50,7 +50,7 @@ impl Proxy {
     async fn start(shared: &Shared, control_plane: SocketAddr) -> Self {
         let directory = TempDir::new().unwrap();
         let (anchors, token) = (directory.path().join("anchors"), directory.path().join("token"));
-        std::fs::write(&anchors, shared.authority.bundle().to_pem()).unwrap();
+        std::fs::write(&anchors, shared.authority().bundle().to_pem()).unwrap();
         std::fs::write(&token, "first token\n").unwrap();
         let arguments = [
             "run".to_owned(),
@@ -331,4 +331,60 @@ async fn a_good_certificate_is_kept_while_renewal_fails_and_an_expired_proxy_com
     greeted(&mut stream).await;
     assert_eq!(subscribed(&mut stream).await, ("workload uid-1".into(), 9, 1009));
     assert!(proxy.credentials.leaf_not_after().unwrap() > first);
+}
+
+fn goes_by(shared: &Shared) -> (Vec<u8>, Vec<u8>) {
+    let authority = shared.authority();
+    (authority.bundle().digest().to_bytes(), authority.issuer_digest().to_bytes())
+}
+
+fn told(shared: &Shared) -> Option<(Vec<u8>, Vec<u8>)> {
+    let acknowledged = shared.acknowledged.lock().unwrap();
+    let last = acknowledged.last()?.clone();
+    Some((last.trust_bundle_digest, last.issuer_digest))
+}
+
+#[tokio::test]
+async fn a_proxy_tells_what_it_goes_by_at_once_and_whenever_that_is_another() {
+    let shared = Shared::new(Duration::from_secs(3600));
+    let mut control_plane = TestControlPlane::start(&shared, 0);
+    let proxy = Proxy::start(&shared, control_plane.address).await;
+    let _stream = control_plane.stream().await;
+    eventually("told of the first", || async { told(&shared) == Some(goes_by(&shared)) }).await;
+    let issuer = shared.authority().issuer_digest();
+    let announced = shared.authority().with_next_root(clock::now()).unwrap();
+    control_plane.rotate(&shared, announced);
+    eventually("told of the new bundle", || async { told(&shared) == Some(goes_by(&shared)) })
+        .await;
+    // Its certificate is not below the anchor of the moment any more, so it asks for another.
+    let switched = shared.authority().with_switched_issuer(clock::now()).unwrap();
+    control_plane.rotate(&shared, switched.with_current_anchor_only().unwrap());
+    eventually("told of the new issuer", || async { told(&shared) == Some(goes_by(&shared)) })
+        .await;
+    assert_ne!(proxy.credentials.held().unwrap().issuer, Some(issuer));
+    assert!(proxy.credentials.own_is_vouched_for());
+}
+
+#[tokio::test]
+async fn a_proxy_that_was_away_during_a_rotation_comes_back_by_the_file_of_trust_anchors() {
+    let shared = Shared::new(Duration::from_secs(3600));
+    let mut control_plane = TestControlPlane::start(&shared, 0);
+    let address = control_plane.address;
+    let proxy = Proxy::start(&shared, address).await;
+    let stream = control_plane.stream().await;
+    drop((stream, control_plane));
+    let before = shared.authority().bundle().clone();
+    let announced = shared.authority().with_next_root(clock::now()).unwrap();
+    let switched = announced.with_switched_issuer(clock::now()).unwrap();
+    shared.rotate(switched.with_current_anchor_only().unwrap());
+    let mut control_plane = TestControlPlane::start(&shared, address.port());
+    // By the file of before there is no way back, and nothing that could be mistaken for one.
+    let opened = tokio::time::timeout(Duration::from_secs(5), control_plane.streams.recv()).await;
+    assert!(opened.is_err(), "a control plane that nobody vouched for was trusted");
+    assert_eq!(proxy.credentials.bundle(), Some(before));
+    let anchors = shared.authority().bundle().to_pem();
+    std::fs::write(proxy.directory.path().join("anchors"), anchors).unwrap();
+    let _stream = control_plane.stream().await;
+    assert_eq!(proxy.credentials.bundle().as_ref(), Some(shared.authority().bundle()));
+    eventually("told", || async { told(&shared) == Some(goes_by(&shared)) }).await;
 }

@@ -7,6 +7,7 @@ pub mod believer;
 pub mod capture;
 pub mod certificate;
 pub mod conversation;
+pub mod identity;
 pub mod load;
 pub mod manifest;
 pub mod metrics;

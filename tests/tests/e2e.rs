@@ -23,6 +23,7 @@ mod e2e {
     mod refusal;
     mod renewal;
     mod replacement;
+    mod rotation;
     mod routes;
     mod routing;
     mod slow_peers;

@@ -1,11 +1,14 @@
-//! The mesh's certificate authority: trust anchor, issuer, and the certificates it issues.
-//! Who may have one is attested by the control plane; how it is kept is in `authority/store.rs`.
+//! The mesh's certificate authority: trust anchors, issuer, and the certificates it issues.
+//! Who may have one is attested by the control plane; what an authority is kept as is in
+//! `authority/texts.rs`, and how one follows another in `authority/rotation.rs`.
 
+pub mod description;
 pub mod request;
-pub mod store;
+pub mod rotation;
+pub mod texts;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use heddle_model::identity::{PodUid, SpiffeId, TrustDomain};
@@ -19,39 +22,29 @@ use time::OffsetDateTime;
 
 use crate::bundle::{Bundle, InvalidBundle};
 use crate::config;
+use crate::digest::{self, Digest};
 use crate::peer::PeerIdentity;
 use request::InvalidRequest;
 
-/// A trust anchor and the issuer below it, with their keys.
-#[derive(Debug)]
+/// Trust anchors, and an issuer below one of them. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Authority {
+    /// The anchor that the issuer is below comes first.
     bundle: Bundle,
-    root: Signer,
-    issuer: Signer,
+    /// With its key; `None`: that is kept elsewhere, and no issuer can be made here.
+    root: Option<Arc<Signer>>,
+    /// The anchor to come.
+    next_root: Option<Arc<Signer>>,
+    issuer: Arc<Signer>,
 }
 
 impl Authority {
-    /// Makes both, with new ECDSA P-256 keys.
+    /// Makes a trust anchor and an issuer, with new ECDSA P-256 keys.
     pub fn create(trust_domain: TrustDomain, now: SystemTime) -> Result<Self, AuthorityError> {
         let root = Signer::root(&trust_domain, now)?;
         let issuer = Signer::below(&root, &trust_domain, now)?;
-        Self::from_signers(trust_domain, root, issuer)
-    }
-
-    /// The same trust anchor with a new issuer. Certificates of the old one stay valid.
-    pub fn with_new_issuer(self, now: SystemTime) -> Result<Self, AuthorityError> {
-        let trust_domain = self.trust_domain().clone();
-        let issuer = Signer::below(&self.root, &trust_domain, now)?;
-        Self::from_signers(trust_domain, self.root, issuer)
-    }
-
-    fn from_signers(
-        trust_domain: TrustDomain,
-        root: Signer,
-        issuer: Signer,
-    ) -> Result<Self, AuthorityError> {
         let bundle = Bundle::from_der(trust_domain, [root.certificate.to_vec()])?;
-        Ok(Self { bundle, root, issuer })
+        Ok(Self { bundle, root: Some(Arc::new(root)), next_root: None, issuer: Arc::new(issuer) })
     }
 
     /// Whose identities it issues.
@@ -59,7 +52,7 @@ impl Authority {
         self.bundle.trust_domain()
     }
 
-    /// The trust anchor, as peers need it.
+    /// The trust anchors, as peers need them.
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
     }
@@ -69,9 +62,21 @@ impl Authority {
         self.issuer.not_after
     }
 
+    /// The issuer's certificate, DER.
+    pub fn issuer_der(&self) -> &[u8] {
+        &self.issuer.certificate
+    }
+
+    /// What the issuer is told apart by: SHA-256 of its certificate.
+    pub fn issuer_digest(&self) -> Digest {
+        digest::of(&self.issuer.certificate)
+    }
+
     /// Whether half of the issuer's life is over, so that a new one should be made.
     pub fn issuer_is_due(&self, now: SystemTime) -> bool {
-        now.checked_add(ISSUER_LIFETIME / 2).is_none_or(|later| later >= self.issuer.not_after)
+        let Signer { not_before, not_after, .. } = &*self.issuer;
+        let life = not_after.duration_since(*not_before).unwrap_or_default();
+        now.checked_add(life / 2).is_none_or(|later| later >= *not_after)
     }
 
     /// Certifies the request's public key for this workload: leaf first, then the issuer; DER.
@@ -117,6 +122,7 @@ impl Authority {
 /// A certificate that signs others, with its key.
 struct Signer {
     certificate: CertificateDer<'static>,
+    not_before: SystemTime,
     not_after: SystemTime,
     signer: Issuer<'static, KeyPair>,
 }
@@ -131,6 +137,7 @@ impl Signer {
         let certificate = parameters.self_signed(&key).map_err(failed)?.into();
         Ok(Self {
             certificate,
+            not_before: validity.not_before.into(),
             not_after: validity.not_after.into(),
             signer: Issuer::new(parameters, key),
         })
@@ -156,6 +163,7 @@ impl Signer {
         let certificate = parameters.signed_by(&key, &root.signer).map_err(failed)?.into();
         Ok(Self {
             certificate,
+            not_before: validity.not_before.into(),
             not_after: validity.not_after.into(),
             signer: Issuer::new(parameters, key),
         })
@@ -272,25 +280,17 @@ pub enum AuthorityError {
     /// Its own trust anchor is not one.
     #[error("the trust anchor cannot be used")]
     Anchor(#[from] InvalidBundle),
-    /// A file could not be read or written.
-    #[error("cannot {attempt} {}", path.display())]
-    File {
-        /// Read or write.
-        attempt: &'static str,
-        /// Which file.
-        path: PathBuf,
-        /// As the system says.
-        #[source]
-        source: std::io::Error,
+    /// The key that would have to sign is kept elsewhere.
+    #[error(
+        "the trust anchor's key is not kept here, so that a new {what} must come from whoever has it"
+    )]
+    NoRootKey {
+        /// What was to be made.
+        what: &'static str,
     },
-    /// A file does not hold what it should.
-    #[error("{} cannot be used: {fault}", path.display())]
-    Unusable {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong, and what would do.
-        fault: store::Fault,
-    },
+    /// There is no anchor to switch to.
+    #[error("there is no new trust anchor to switch to")]
+    NoNextRoot,
 }
 
 /// Why a request was not granted.

@@ -9,6 +9,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use crate::digest::{self, Digest};
 use crate::pem;
 
 /// The trust anchors that vouch for the identities of one trust domain. Cheap to clone.
@@ -67,6 +68,19 @@ impl Bundle {
     /// The anchors as [`Bundle::from_pem`] reads them.
     pub fn to_pem(&self) -> String {
         self.anchors_der().map(|der| pem::encode(pem::CERTIFICATE, der)).collect()
+    }
+
+    /// What bundles of the same anchors have in common, in whichever order they are: SHA-256 of the
+    /// anchors in DER, sorted, each after its length in four bytes, highest first.
+    pub fn digest(&self) -> Digest {
+        let mut sorted: Vec<&[u8]> = self.anchors_der().collect();
+        sorted.sort_unstable();
+        digest::of_all(sorted)
+    }
+
+    /// Whether this certificate, in DER, is one of the anchors.
+    pub fn contains(&self, certificate: &[u8]) -> bool {
+        self.anchors_der().any(|anchor| anchor == certificate)
     }
 
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {

@@ -13,6 +13,7 @@ use x509_parser::prelude::FromDer;
 use zeroize::Zeroize;
 
 use crate::config;
+use crate::digest::{self, Digest};
 use crate::leaf::Leaf;
 use crate::peer::PeerIdentity;
 use crate::refusal::Refusal;
@@ -101,6 +102,11 @@ impl CertifiedLeaf {
     /// minute, which for a life of 30 seconds lies in the past. The caller adds jitter.
     pub fn renewal_delay(&self, received: SystemTime) -> Duration {
         self.leaf.not_after.duration_since(received).unwrap_or(Duration::ZERO) / 2
+    }
+
+    /// What its issuer is told apart by; `None` if it came without one.
+    pub fn issuer_digest(&self) -> Option<Digest> {
+        self.key.cert.get(1).map(|issuer| digest::of(issuer))
     }
 
     pub(crate) fn key(&self) -> &Arc<CertifiedKey> {

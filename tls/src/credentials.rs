@@ -14,6 +14,7 @@ use crate::alpn::InnerProtocol;
 use crate::bundle::Bundle;
 use crate::certificate::CertifiedLeaf;
 use crate::config::{self, Audience, ClientBase, ConfigError};
+use crate::digest::Digest;
 use crate::peer::PeerIdentity;
 use crate::refusal::Refusal;
 use crate::verify::{self, Presented};
@@ -132,6 +133,25 @@ impl Credentials {
         self.receiver.borrow().leaf().map(CertifiedLeaf::not_after)
     }
 
+    /// Whether our own trust bundle vouches for our own certificate, as peers that hold the same bundle
+    /// judge; true before the first certificate.
+    pub fn own_is_vouched_for(&self) -> bool {
+        let snapshot = self.receiver.borrow();
+        match (snapshot.bundle(), snapshot.leaf()) {
+            (Some(bundle), Some(leaf)) => check_own(leaf, bundle).is_ok(),
+            (Some(_) | None, _) => true,
+        }
+    }
+
+    /// What this process goes by now, for whoever has to know; `None` before the first certificate.
+    pub fn held(&self) -> Option<Held> {
+        let snapshot = self.receiver.borrow();
+        let leaf = snapshot.leaf()?;
+        let bundle = snapshot.bundle()?.digest();
+        let (issuer, not_after) = (leaf.issuer_digest(), leaf.not_after());
+        Some(Held { bundle, issuer, not_after })
+    }
+
     /// Completes when the bundle or the certificate was swapped since the last call, or since this
     /// reader was made. Never completes once the writer is gone.
     ///
@@ -165,6 +185,17 @@ impl Credentials {
             None => snapshot.trusting().map(|trusting| trusting.client.for_control_plane()),
         }
     }
+}
+
+/// What a process goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Of its trust bundle.
+    pub bundle: Digest,
+    /// Of its certificate's issuer; `None` if the certificate came without one.
+    pub issuer: Option<Digest>,
+    /// When its certificate expires.
+    pub not_after: SystemTime,
 }
 
 /// By the same clock that the handshake goes by.

@@ -12,6 +12,7 @@ mod config;
 pub mod connect;
 pub mod control_plane;
 pub mod credentials;
+pub mod digest;
 pub mod handshake;
 pub mod hello;
 pub mod leaf;

@@ -1,25 +1,29 @@
-//! Keeps the authority, its issuer fresh, and the control plane's own certificate.
+//! Keeps the authority: takes over what is kept whenever that is something else and can be trusted, rotates
+//! step by step if this process leads, and sees to the control plane's own certificate.
+//!
+//! What is decided is in `rotation.rs` and `kept.rs`; where it is kept, in `store.rs`.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use heddle_model::identity::{InvalidIdentity, TrustDomain};
-use heddle_runtime::backoff::Backoff;
+use heddle_model::identity::TrustDomain;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
-use heddle_tls::authority::{Authority, AuthorityError, IssueError};
+use heddle_tls::authority::{Authority, AuthorityError};
 use heddle_tls::bundle::Bundle;
-use heddle_tls::certificate::{CertificateRequest, CertifiedLeaf, RequestError};
-use heddle_tls::credentials::{CredentialsError, CredentialsWriter};
-use heddle_tls::peer::PeerIdentity;
-use tokio::sync::watch;
+use heddle_tls::credentials::CredentialsWriter;
+use heddle_tls::digest::Digest;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
+
+use crate::identity::kept::{Kept, NotBegun, Read, Unreadable};
+use crate::identity::own::{Own, OwnError};
+use crate::identity::replicas::{Population, Replicas};
+use crate::identity::rotation::{self, Facts, Kind, Move, Report, Rotations, Waiting};
+use crate::identity::store::{News, Revision, Saved, Store, StoreError, Stored};
 
 /// Reads the authority of the moment. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,220 +47,465 @@ impl Authorities {
 /// Why there is no authority or no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
-    /// The authority cannot be loaded or made.
-    #[error("cannot load or make the certificate authority")]
-    Authority(#[from] AuthorityError),
-    /// The trust anchors cannot be handed out.
-    #[error("cannot write {path}")]
-    TrustAnchors {
-        /// Where to.
-        path: PathBuf,
-        /// As the system says.
+    /// Where it is kept cannot be read or written.
+    #[error("cannot load or keep the certificate authority")]
+    Store(#[from] StoreError),
+    /// What is kept is no use.
+    #[error("cannot use the certificate authority that is kept in {store}")]
+    Unreadable {
+        /// Where it is kept.
+        store: String,
+        /// What is wrong with it.
         #[source]
-        source: io::Error,
+        source: Box<Unreadable>,
     },
-    /// No request could be made for our own certificate, or its answer is no use.
-    #[error("cannot request the control plane's own certificate")]
-    Request(#[from] RequestError),
-    /// Our own certificate could not be issued.
-    #[error("cannot issue the control plane's own certificate")]
-    Issue(#[from] IssueError),
-    /// Our own certificate could not be put to use.
-    #[error("cannot use the control plane's own certificate")]
-    Credentials(#[from] CredentialsError),
-    /// The trust domain allows no name for the control plane.
-    #[error("cannot name the control plane")]
-    Name(#[from] InvalidIdentity),
+    /// It could not be made.
+    #[error("cannot make a certificate authority")]
+    Authority(#[from] AuthorityError),
+    /// Others write there all the time.
+    #[error("cannot keep a new certificate authority: others change what is kept, again and again")]
+    Contended,
+    /// There is no certificate of our own.
+    #[error(transparent)]
+    Own(#[from] OwnError),
+}
+
+/// What a keeper works with.
+pub struct Setup {
+    /// Where the authority is kept.
+    pub store: Store,
+    /// Of all identities.
+    pub trust_domain: TrustDomain,
+    /// Of certificates of workloads.
+    pub leaf_lifetime: Duration,
+    /// The proxies that are connected here.
+    pub population: Population,
+    /// The other control planes.
+    pub replicas: Replicas,
+    /// Whether this process leads now.
+    pub leads: Leads,
+    /// Tells which bundle new proxies are given everywhere, if it is the same one everywhere. `None`:
+    /// they are given what is kept, where it is kept.
+    pub published: Option<watch::Receiver<Option<Digest>>>,
+}
+
+/// Tells whether this process leads now.
+pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Asks for a rotation.
+#[derive(Debug)]
+pub struct Request {
+    /// What to replace.
+    pub kind: Kind,
+    /// Whether that was begun.
+    pub answer: oneshot::Sender<Result<(), NotRotated>>,
+}
+
+/// Why no rotation was begun.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRotated {
+    /// It will not do.
+    #[error(transparent)]
+    NotBegun(#[from] NotBegun),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is kept was changed meanwhile.
+    #[error("somebody else has changed the authority at the same time; look at it and try again")]
+    Conflict,
+    /// The new state cannot be used.
+    #[error(transparent)]
+    Own(#[from] OwnError),
+}
+
+/// How things are, for whoever asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// What is under way, and what was last.
+    pub rotations: Rotations,
+    /// What the next step waits for.
+    pub waiting_for: String,
+    /// Why what is kept is not what is in use; empty: it is.
+    pub problem: String,
+    /// Where it is kept.
+    pub kept_in: String,
+    /// Whether this process leads.
+    pub leads: bool,
 }
 
 /// Keeps the authority.
-#[derive(Debug)]
 pub struct Keeper {
-    state_directory: PathBuf,
-    trust_domain: TrustDomain,
-    leaf_lifetime: Duration,
+    setup: Setup,
+    kept: Kept,
+    revision: Revision,
+    /// What is kept is not in use.
+    problem: Option<String>,
+    waiting_for: String,
+    /// Since when nothing has been outstanding.
+    calm_since: Option<Instant>,
+    /// When to look at the rotation again.
+    next_step: Instant,
+    /// What the other control planes were told, and when.
+    told: Option<(Report, Instant)>,
+    own: Own,
     authority: watch::Sender<Arc<Authority>>,
-    credentials: CredentialsWriter,
-    own: CertifiedLeaf,
+    view: watch::Sender<View>,
+    requests: mpsc::Receiver<Request>,
+}
+
+/// What others have of a keeper.
+#[derive(Clone, Debug)]
+pub struct Handles {
+    /// Signs.
+    pub authorities: Authorities,
+    /// How things are.
+    pub view: watch::Receiver<View>,
+    /// Takes requests.
+    pub requests: mpsc::Sender<Request>,
 }
 
 impl Keeper {
-    /// Loads the authority or makes one, hands out its trust anchors, and issues our own certificate.
-    pub fn start(
-        state_directory: PathBuf,
-        trust_domain: TrustDomain,
-        leaf_lifetime: Duration,
+    /// Loads the authority or makes one, and issues our own certificate.
+    pub async fn start(
+        setup: Setup,
         credentials: CredentialsWriter,
-    ) -> Result<(Self, Authorities), KeeperError> {
-        let authority = Authority::load_or_create(&state_directory, &trust_domain, clock::now())?;
-        write_trust_anchors(&state_directory, authority.bundle())?;
-        credentials.set_bundle(authority.bundle().clone())?;
-        let own = issue_own(&authority, leaf_lifetime)?;
-        credentials.set_certificate(own.clone())?;
-        let (authority, reader) = watch::channel(Arc::new(authority));
-        let keeper =
-            Self { state_directory, trust_domain, leaf_lifetime, authority, credentials, own };
-        Ok((keeper, Authorities(reader)))
+    ) -> Result<(Self, Handles), KeeperError> {
+        let (kept, revision) = load_or_create(&setup).await?;
+        let own = Own::begin(credentials, setup.leaf_lifetime, &kept.authority)?;
+        let (authority, authorities) = watch::channel(Arc::new(kept.authority.clone()));
+        let (view, viewed) = watch::channel(View::default());
+        let (requesting, requests) = mpsc::channel(REQUESTS_QUEUED);
+        let keeper = Self {
+            setup,
+            kept,
+            revision,
+            problem: None,
+            waiting_for: String::new(),
+            calm_since: None,
+            next_step: Instant::now(),
+            told: None,
+            own,
+            authority,
+            view,
+            requests,
+        };
+        keeper.show();
+        let authorities = Authorities(authorities);
+        Ok((keeper, Handles { authorities, view: viewed, requests: requesting }))
     }
 
-    /// Renews our own certificate at half of its life, and the issuer when half of its own is over,
-    /// until the drain.
+    /// Keeps it until the drain.
     pub async fn run(mut self, drain: CancellationToken) {
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut renewal = Renewal::of(&self.own, clock::now());
-        let mut issuer_retry = Instant::now();
+        let mut changes = self.setup.store.changes();
+        let mut next_look = Instant::now();
         loop {
-            let now = clock::now();
-            if self.authority.borrow().issuer_is_due(now) && Instant::now() >= issuer_retry {
-                issuer_retry = Instant::now() + ISSUER_RETRY;
-                self.renew_issuer();
-            }
-            let delay = if renewal.is_due(now) {
-                match self.renew() {
-                    Ok(()) => {
-                        backoff.reset();
-                        renewal = Renewal::of(&self.own, clock::now());
-                        renewal.look_after(clock::now())
-                    }
-                    Err(error) => {
-                        error!(error = %Chain(&error), "own certificate cannot be renewed");
-                        backoff.next_delay()
-                    }
-                }
-            } else {
-                renewal.look_after(now)
-            };
             tokio::select! {
                 () = drain.cancelled() => return,
-                () = tokio::time::sleep(delay) => {}
+                stored = changed(&mut changes) => self.follow(stored).await,
+                Some(request) = self.requests.recv() => {
+                    let begun = self.begin(request.kind).await;
+                    // Whoever asked may have gone.
+                    let _ = request.answer.send(begun);
+                }
+                () = tokio::time::sleep_until(next_look) => {
+                    next_look = Instant::now() + LOOK_INTERVAL;
+                    self.look().await;
+                }
             }
+            self.show();
         }
     }
 
-    /// Without a new issuer the present one goes on: it is good for as long again.
-    fn renew_issuer(&self) {
-        let directory = &self.state_directory;
-        match Authority::load_or_create(directory, &self.trust_domain, clock::now()) {
-            Ok(fresh) => {
-                self.authority.send_replace(Arc::new(fresh));
-                info!("issuer renewed");
+    async fn look(&mut self) {
+        if self.own.is_due(clock::now()) {
+            match self.own.renew(&self.kept.authority) {
+                Ok(()) => info!("own certificate renewed"),
+                Err(error) => error!(error = %Chain(&error), "own certificate cannot be renewed"),
             }
-            Err(error) => {
+        }
+        let rotates = self.kept.rotations.current.is_some();
+        if rotates {
+            self.tell_others().await;
+        }
+        // What is kept is somebody's to mend first.
+        if !(self.setup.leads)() || self.problem.is_some() {
+            return;
+        }
+        if rotates {
+            if Instant::now() < self.next_step {
+                return;
+            }
+            if let Err(error) = self.go_on().await {
+                warn!(error = %Chain(&error), "the rotation waits; its next step failed");
+                self.waiting_for = format!("another attempt: {}", Chain(&error));
+            }
+        } else if self.kept.authority.issuer_is_due(clock::now())
+            && self.kept.authority.has_root_key()
+        {
+            info!("half of the issuer's life is over");
+            if let Err(error) = self.begin(Kind::Issuer).await {
                 error!(error = %Chain(&error), "issuer cannot be renewed; the present one stays");
             }
         }
     }
 
-    fn renew(&mut self) -> Result<(), KeeperError> {
-        let authority = Arc::clone(&self.authority.borrow());
-        self.own = issue_own(&authority, self.leaf_lifetime)?;
-        self.credentials.set_certificate(self.own.clone())?;
-        info!("own certificate renewed");
+    /// The next step of the rotation, if it is time.
+    async fn go_on(&mut self) -> Result<(), NotRotated> {
+        let Some(current) = self.kept.rotations.current.clone() else { return Ok(()) };
+        let report = self.setup.population.report(&self.kept.authority);
+        let replicas = match self.setup.replicas.all(report).await {
+            Ok(replicas) => replicas,
+            Err(error) => {
+                self.waiting_for = format!("the other control planes: {}", Chain(&error));
+                self.calm_since = None;
+                return Ok(());
+            }
+        };
+        let bundle = self.kept.authority.bundle().digest();
+        let mut facts = Facts {
+            bundle,
+            issuer: self.kept.authority.issuer_digest(),
+            anchors_published: self
+                .setup
+                .published
+                .as_ref()
+                .is_none_or(|published| *published.borrow() == Some(bundle)),
+            replicas,
+            leaf_lifetime: self.setup.leaf_lifetime,
+            now: clock::now(),
+            calm_for: Duration::ZERO,
+        };
+        facts.calm_for = match rotation::outstanding(current.step, &facts) {
+            Some(_) => {
+                self.calm_since = None;
+                Duration::ZERO
+            }
+            None => self.calm_since.get_or_insert_with(Instant::now).elapsed(),
+        };
+        let next = rotation::next(&current, &facts);
+        let Some(kept) = self.kept.after(&next, facts.now).map_err(NotBegun::from)? else {
+            if let Move::Wait(waiting) = next {
+                if let Waiting::Expiry(left) = waiting {
+                    self.next_step = Instant::now() + left.min(EXPIRY_INTERVAL);
+                }
+                self.waiting_for = waiting.to_string();
+            }
+            return Ok(());
+        };
+        self.keep(kept).await?;
+        self.calm_since = None;
+        self.waiting_for = String::new();
+        self.announce(current.kind, &next).await;
+        if next == Move::End
+            && let Err(error) = self.setup.replicas.forget().await
+        {
+            warn!(error = %Chain(&error), "what control planes told each other stays behind");
+        }
         Ok(())
     }
-}
 
-/// When a certificate is to be renewed, by the wall clock: what is valid when follows that clock, also
-/// when it is set, and when the machine slept.
-#[derive(Clone, Copy, Debug)]
-struct Renewal {
-    not_before: SystemTime,
-    at: SystemTime,
-}
-
-impl Renewal {
-    fn of(leaf: &CertifiedLeaf, now: SystemTime) -> Self {
-        let at = now.checked_add(leaf.renewal_delay(now)).unwrap_or(now);
-        Self { not_before: leaf.not_before(), at }
+    async fn announce(&self, kind: Kind, next: &Move) {
+        let (reason, message) = match (next, kind) {
+            (Move::Wait(_), _) => return,
+            (Move::Switch, _) => (
+                "IssuerSwitched",
+                "every proxy has acknowledged the new trust anchor; the issuer is below it now",
+            ),
+            (Move::TurnOver, _) => (
+                "IssuerInUse",
+                "every control plane signs with the new issuer; certificates of before run out",
+            ),
+            (Move::End, Kind::Root) => {
+                ("RootRotated", "no certificate is below the trust anchor of before; it is dropped")
+            }
+            (Move::End, Kind::Issuer) => {
+                ("IssuerRotated", "no certificate of the issuer of before is left")
+            }
+        };
+        info!(rotation = %kind, step = reason, "{message}");
+        let message = message.to_owned();
+        self.setup.store.tell(&News { warning: false, reason, message }).await;
     }
 
-    /// Whether it is time, or the clock was set back to before the certificate.
-    fn is_due(&self, now: SystemTime) -> bool {
-        now >= self.at || now < self.not_before
+    /// Begins a rotation. Any replica may; the one that leads goes on with it.
+    async fn begin(&mut self, kind: Kind) -> Result<(), NotRotated> {
+        self.keep(self.kept.begin(kind, clock::now())?).await?;
+        self.calm_since = None;
+        let (reason, message) = match kind {
+            Kind::Root => ("RootAnnounced", "a new trust anchor is announced to every proxy"),
+            Kind::Issuer => ("IssuerSwitched", "a new issuer signs, below the same trust anchor"),
+        };
+        info!(rotation = %kind, step = reason, "{message}");
+        let message = message.to_owned();
+        self.setup.store.tell(&News { warning: false, reason, message }).await;
+        Ok(())
     }
 
-    /// How long to wait before looking at the clock again.
-    fn look_after(&self, now: SystemTime) -> Duration {
-        let left = self.at.duration_since(now).unwrap_or_default();
-        left.clamp(LOOK_SHORTEST, LOOK_LONGEST)
+    /// Keeps a new state, and then goes by it.
+    async fn keep(&mut self, kept: Kept) -> Result<(), NotRotated> {
+        match self.setup.store.save(&kept.to_texts(), &self.revision).await? {
+            Saved::Conflict => Err(NotRotated::Conflict),
+            Saved::As(revision) => {
+                self.revision = revision;
+                self.problem = None;
+                Ok(self.adopt(kept)?)
+            }
+        }
+    }
+
+    /// Goes by another state from now on.
+    fn adopt(&mut self, kept: Kept) -> Result<(), OwnError> {
+        let before = &self.kept.authority;
+        let other = before.bundle() != kept.authority.bundle()
+            || before.issuer_digest() != kept.authority.issuer_digest();
+        self.kept = kept;
+        if other {
+            self.authority.send_replace(Arc::new(self.kept.authority.clone()));
+            self.own.follow(&self.kept.authority)?;
+        }
+        Ok(())
+    }
+
+    /// What is kept was changed, by another replica or by somebody's hand.
+    async fn follow(&mut self, stored: Stored) {
+        if stored.revision == self.revision || stored.revision.is_before(&self.revision) {
+            return;
+        }
+        let now = clock::now();
+        let read = Kept::read(&stored.texts, &self.setup.trust_domain, now);
+        let problem = match read {
+            Ok(Read::Whole(kept))
+                if self.kept.authority.is_vouched_for_by(kept.authority.bundle()) =>
+            {
+                self.revision = stored.revision;
+                if self.problem.take().is_some() {
+                    info!("what is kept of the authority can be used again");
+                }
+                if let Err(error) = self.adopt(kept) {
+                    error!(error = %Chain(&error), "own certificate cannot be renewed");
+                }
+                return;
+            }
+            Ok(Read::Whole(_) | Read::Amended(_)) => format!(
+                "{} holds another authority, which does not trust the anchor that the certificates in \
+                 use are below",
+                self.setup.store
+            ),
+            Ok(Read::Nothing) => format!("{} holds no authority any more", self.setup.store),
+            Err(error) => format!("{}: {}", self.setup.store, Chain(&error)),
+        };
+        self.revision = stored.revision;
+        let problem = format!(
+            "{problem}; the one of before stays in use. Put it back, or have it written anew by \
+             `meshctl identity rotate --issuer`"
+        );
+        if self.problem.as_ref() != Some(&problem) {
+            error!(error = %problem, "what is kept of the authority cannot be used");
+            let message = problem.clone();
+            let news = News { warning: true, reason: "AuthorityNotUsable", message };
+            self.setup.store.tell(&news).await;
+        }
+        self.problem = Some(problem);
+    }
+
+    async fn tell_others(&mut self) {
+        let report = self.setup.population.report(&self.kept.authority);
+        let due = self.told.as_ref().is_none_or(|(told, at)| {
+            let since = at.elapsed();
+            since >= TELL_AGAIN || (*told != report && since >= TELL_INTERVAL)
+        });
+        if !due {
+            return;
+        }
+        match self.setup.replicas.tell(&report).await {
+            Ok(()) => self.told = Some((report, Instant::now())),
+            Err(error) => warn!(error = %Chain(&error), "the other control planes cannot be told"),
+        }
+    }
+
+    fn show(&self) {
+        let rotations = self.kept.rotations.clone();
+        let rotates = rotations.current.is_some();
+        let view = View {
+            rotations,
+            waiting_for: if rotates { self.waiting_for.clone() } else { String::new() },
+            problem: self.problem.clone().unwrap_or_default(),
+            kept_in: self.setup.store.to_string(),
+            leads: (self.setup.leads)(),
+        };
+        self.view.send_if_modified(|shown| {
+            let other = *shown != view;
+            *shown = view;
+            other
+        });
     }
 }
 
-fn issue_own(authority: &Authority, lifetime: Duration) -> Result<CertifiedLeaf, KeeperError> {
-    let PeerIdentity { identity, pod_uid } = PeerIdentity::control_plane(authority.trust_domain())?;
-    let request = CertificateRequest::generate()?;
-    let chain = authority.issue(request.der(), &identity, &pod_uid, lifetime, clock::now())?;
-    Ok(request.into_leaf(chain)?)
+/// What is kept, whenever that is something else. Cancel safe, as the receiver is.
+async fn changed(changes: &mut Option<watch::Receiver<Option<Stored>>>) -> Stored {
+    loop {
+        let Some(receiver) = changes else { return std::future::pending().await };
+        if receiver.changed().await.is_err() {
+            *changes = None;
+            continue;
+        }
+        if let Some(stored) = receiver.borrow_and_update().clone() {
+            return stored;
+        }
+    }
 }
 
-/// Puts the file in place whole: proxies may read it at any time.
-fn write_trust_anchors(directory: &Path, bundle: &Bundle) -> Result<(), KeeperError> {
-    let path = directory.join(TRUST_ANCHORS_FILE);
-    let partial = directory.join(format!(".{TRUST_ANCHORS_FILE}.partial"));
-    let write = || {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o644);
-        let mut file = options.open(&partial)?;
-        file.write_all(bundle.to_pem().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&partial, &path)
-    };
-    write().map_err(|source| KeeperError::TrustAnchors { path: path.clone(), source })
+/// Of several that start at once, one makes the authority and the others load it.
+async fn load_or_create(setup: &Setup) -> Result<(Kept, Revision), KeeperError> {
+    for _ in 0..LOAD_ATTEMPTS {
+        let stored = setup.store.load().await?;
+        let read = Kept::read(&stored.texts, &setup.trust_domain, clock::now());
+        let read = read.map_err(|error| KeeperError::Unreadable {
+            store: setup.store.to_string(),
+            source: Box::new(error),
+        })?;
+        let kept = match read {
+            Read::Whole(kept) => return Ok((kept, stored.revision)),
+            Read::Amended(kept) => kept,
+            Read::Nothing => Kept::create(&setup.trust_domain, clock::now())?,
+        };
+        match setup.store.save(&kept.to_texts(), &stored.revision).await? {
+            Saved::As(revision) => {
+                info!(store = %setup.store, "a certificate authority was made");
+                return Ok((kept, revision));
+            }
+            Saved::Conflict => tokio::time::sleep(LOAD_PAUSE).await,
+        }
+    }
+    Err(KeeperError::Contended)
 }
 
-/// What proxies are given to begin with, in the state directory.
-pub const TRUST_ANCHORS_FILE: &str = "trust-anchors.pem";
-/// When renewal failed.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-/// Sooner than the shortest certificate runs out.
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
-/// A new issuer is made weeks before it is needed.
-const ISSUER_RETRY: Duration = Duration::from_secs(60);
-/// No loop without a pause, whatever the clock does.
-const LOOK_SHORTEST: Duration = Duration::from_millis(100);
-/// The shortest certificate lives as long, and is valid from a minute before it was issued.
-const LOOK_LONGEST: Duration = Duration::from_secs(10);
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("kept", &self.kept).finish_non_exhaustive()
+    }
+}
+
+/// Sooner than the shortest certificate is due, and often enough to follow a rotation with the eye.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// While nothing but time is waited for, which may be a day.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// No more often than that are others told what has changed.
+const TELL_INTERVAL: Duration = Duration::from_secs(2);
+/// Also when nothing has: see `FRESH` in `replicas.rs`.
+const TELL_AGAIN: Duration = Duration::from_secs(15);
+/// People ask for rotations.
+const REQUESTS_QUEUED: usize = 4;
+/// Each attempt that conflicts is one that another replica succeeded in.
+const LOAD_ATTEMPTS: usize = 10;
+/// Until what another has written can be read.
+const LOAD_PAUSE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
-mod tests {
-    use heddle_tls::credentials;
-
-    use super::*;
-
-    #[test]
-    fn renewal_follows_the_wall_clock() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let renewal = Renewal { not_before: at(1000), at: at(2000) };
-        for (case, now, due) in [
-            ("before its time", at(1500), false),
-            ("at its time", at(2000), true),
-            ("after a sleep", at(9000), true),
-            ("after the clock was set back a little", at(1000), false),
-            ("after the clock was set back far", at(999), true),
-        ] {
-            assert_eq!(renewal.is_due(now), due, "case: {case}");
-        }
-        assert_eq!(renewal.look_after(at(1995)), Duration::from_secs(5));
-        assert_eq!(renewal.look_after(at(1000)), LOOK_LONGEST);
-        assert_eq!(renewal.look_after(at(3000)), LOOK_SHORTEST);
-    }
-
-    #[test]
-    fn our_own_certificate_is_renewed_also_when_the_issuer_cannot_be() {
-        let state = tempfile::tempdir().unwrap();
-        let trust_domain: TrustDomain = "cluster.local".parse().unwrap();
-        let (writer, credentials) = credentials::channel(trust_domain.clone());
-        let day = Duration::from_secs(24 * 3600);
-        let directory = state.path().to_owned();
-        let (mut keeper, _authorities) =
-            Keeper::start(directory, trust_domain, day, writer).unwrap();
-        let first = credentials.leaf_not_after();
-        fs::write(state.path().join("issuer.pem"), "broken").unwrap();
-        let issuer = keeper.authority.borrow().issuer_not_after();
-        keeper.renew_issuer();
-        keeper.leaf_lifetime = day * 2;
-        keeper.renew().unwrap();
-        assert!(credentials.leaf_not_after() > first);
-        assert_eq!(keeper.authority.borrow().issuer_not_after(), issuer);
-    }
-}
+mod tests;

@@ -123,6 +123,11 @@ impl Held {
         }
     }
 
+    /// What was sent last; `None`: the proxy had it since an earlier stream.
+    pub fn content(&self) -> Option<&Resource> {
+        self.content.as_deref()
+    }
+
     /// What the proxy may act on until it acknowledges something newer.
     pub(super) fn acted_on(&self) -> Vec<Earlier> {
         let last = Earlier { version: self.version, resource: self.content.clone() };

@@ -192,6 +192,8 @@ mod tests {
             refused_updates: 0,
             acknowledged_version: 12,
             refusals: vec![],
+            pending_updates: 0,
+            identity: None,
         };
         admin::Status {
             version: 12,

@@ -12,7 +12,8 @@ use heddle_proto::discovery as wire;
 use heddle_proto::discovery::discovery_server::{Discovery, DiscoveryServer};
 use heddle_proto::identity::identity_server::{Identity, IdentityServer};
 use heddle_proto::identity::{
-    CertifyRequest, CertifyResponse, TrustBundle, WatchTrustBundleRequest,
+    AcknowledgeRequest, AcknowledgeResponse, CertifyRequest, CertifyResponse, TrustBundle,
+    WatchTrustBundleRequest,
 };
 use heddle_runtime::clock;
 use heddle_tls::authority::Authority;
@@ -23,7 +24,7 @@ use heddle_tls::stream::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
@@ -32,12 +33,16 @@ use tonic::{Request, Response, Status, Streaming};
 
 /// What the test decides, and what it sees.
 pub(crate) struct Shared {
-    pub(crate) authority: Authority,
+    pub(crate) authority: Mutex<Authority>,
     pub(crate) trust_domain: TrustDomain,
     /// How much of a certificate's life is left when it is issued; `None`: none is issued.
     pub(crate) life_left: Mutex<Option<Duration>>,
     /// Every request for a certificate.
     pub(crate) requests: Mutex<Vec<CertifyRequest>>,
+    /// What proxies told that they go by.
+    pub(crate) acknowledged: Mutex<Vec<AcknowledgeRequest>>,
+    /// Of the moment, for those that watch.
+    bundles: watch::Sender<()>,
 }
 
 /// One stream of one proxy.
@@ -52,7 +57,7 @@ pub(crate) struct TestControlPlane {
     pub(crate) address: SocketAddr,
     pub(crate) streams: mpsc::Receiver<TestStream>,
     runtime: Option<Runtime>,
-    _writer: CredentialsWriter,
+    writer: CredentialsWriter,
 }
 
 impl Shared {
@@ -60,17 +65,37 @@ impl Shared {
         let trust_domain: TrustDomain = "cluster.local".parse().unwrap();
         let authority = Authority::create(trust_domain.clone(), clock::now()).unwrap();
         Arc::new(Self {
-            authority,
+            authority: Mutex::new(authority),
             trust_domain,
             life_left: Mutex::new(Some(life_left)),
             requests: Mutex::default(),
+            acknowledged: Mutex::default(),
+            bundles: watch::channel(()).0,
         })
+    }
+
+    /// The authority of the moment.
+    pub(crate) fn authority(&self) -> Authority {
+        self.authority.lock().unwrap().clone()
+    }
+
+    /// Another one from now on, for control planes that start later.
+    pub(crate) fn rotate(&self, authority: Authority) {
+        *self.authority.lock().unwrap() = authority;
+    }
+
+    fn certify_control_plane(&self, writer: &CredentialsWriter) {
+        writer.set_bundle(self.authority().bundle().clone()).unwrap();
+        let request = CertificateRequest::generate().unwrap();
+        let own = PeerIdentity::control_plane(&self.trust_domain).unwrap();
+        let chain = self.issue(request.der(), &own, Duration::from_secs(3600));
+        writer.set_certificate(request.into_leaf(chain).unwrap()).unwrap();
     }
 
     fn bundle(&self) -> TrustBundle {
         TrustBundle {
             trust_domain: self.trust_domain.to_string(),
-            anchors_der: self.authority.bundle().anchors_der().map(<[u8]>::to_vec).collect(),
+            anchors_der: self.authority().bundle().anchors_der().map(<[u8]>::to_vec).collect(),
         }
     }
 
@@ -79,7 +104,7 @@ impl Shared {
         let lifetime = Duration::from_secs(30).max(left);
         let now = clock::now() - (lifetime - left);
         let PeerIdentity { identity, pod_uid } = peer;
-        self.authority.issue(csr, identity, pod_uid, lifetime, now).unwrap()
+        self.authority().issue(csr, identity, pod_uid, lifetime, now).unwrap()
     }
 }
 
@@ -87,11 +112,7 @@ impl TestControlPlane {
     /// Listens on a port; zero for any that is free.
     pub(crate) fn start(shared: &Arc<Shared>, port: u16) -> Self {
         let (writer, credentials) = credentials::channel(shared.trust_domain.clone());
-        writer.set_bundle(shared.authority.bundle().clone()).unwrap();
-        let request = CertificateRequest::generate().unwrap();
-        let own = PeerIdentity::control_plane(&shared.trust_domain).unwrap();
-        let chain = shared.issue(request.der(), &own, Duration::from_secs(3600));
-        writer.set_certificate(request.into_leaf(chain).unwrap()).unwrap();
+        shared.certify_control_plane(&writer);
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -113,7 +134,14 @@ impl TestControlPlane {
             .add_service(DiscoveryServer::new(TestDiscovery(streams)))
             .serve_with_incoming(ReceiverStream::new(incoming));
         runtime.spawn(async move { server.await.unwrap() });
-        Self { address, streams: opened, runtime: Some(runtime), _writer: writer }
+        Self { address, streams: opened, runtime: Some(runtime), writer }
+    }
+
+    /// Has another authority from now on, and tells those that watch.
+    pub(crate) fn rotate(&self, shared: &Shared, authority: Authority) {
+        shared.rotate(authority);
+        shared.certify_control_plane(&self.writer);
+        shared.bundles.send_replace(());
     }
 
     /// The next stream that a proxy opens.
@@ -185,8 +213,23 @@ impl Identity for TestIdentity {
         _: Request<WatchTrustBundleRequest>,
     ) -> Result<Response<Self::WatchTrustBundleStream>, Status> {
         let (sender, receiver) = mpsc::channel(1);
-        sender.send(Ok(self.0.bundle())).await.unwrap();
+        let (shared, mut changes) = (Arc::clone(&self.0), self.0.bundles.subscribe());
+        tokio::runtime::Handle::current().spawn(async move {
+            while sender.send(Ok(shared.bundle())).await.is_ok() && changes.changed().await.is_ok()
+            {
+            }
+        });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn acknowledge(
+        &self,
+        request: Request<AcknowledgeRequest>,
+    ) -> Result<Response<AcknowledgeResponse>, Status> {
+        let peer = request.extensions().get::<Option<PeerIdentity>>().cloned().flatten();
+        peer.ok_or_else(|| Status::unauthenticated("no certificate"))?;
+        self.0.acknowledged.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(AcknowledgeResponse {}))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Tests of issuing and keeping.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, SignatureAlgorithm};
 use rustls_pki_types::UnixTime;
 use webpki::KeyUsage;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
 
+use super::rotation::Role;
+use super::texts::{Parsed, Texts};
 use super::*;
 use crate::certificate::CertificateRequest;
 use crate::leaf::Leaf;
@@ -169,102 +169,153 @@ fn an_issuer_vouches_for_its_own_trust_domain_and_no_further_authority() {
     assert!(!is_trusted(&chain, &bundle));
 }
 
+fn whole(texts: &Texts) -> Authority {
+    let parsed = Authority::from_texts(texts, &trust_domain(), now()).unwrap();
+    let Parsed::Whole(authority) = parsed else { panic!("{parsed:?}") };
+    authority
+}
+
 #[test]
-fn an_authority_loads_as_it_was_saved() {
-    let directory = tempfile::tempdir().unwrap();
-    let home = directory.path().join("authority");
-    let made = Authority::load_or_create(&home, &trust_domain(), now()).unwrap();
+fn an_authority_is_read_as_it_was_written() {
+    let made = authority().with_next_root(now()).unwrap();
     let csr = CertificateRequest::generate().unwrap();
     let chain = issue(&made, csr.der()).unwrap();
-    for _ in 0..2 {
-        let loaded = Authority::load_or_create(&home, &trust_domain(), now()).unwrap();
-        assert_eq!(loaded.bundle(), made.bundle());
-        assert_eq!(loaded.issuer.certificate, made.issuer.certificate);
-        assert!(is_trusted(&chain, loaded.bundle()));
-        let again = issue(&loaded, csr.der()).unwrap();
-        assert!(is_trusted(&again, made.bundle()));
-    }
-    let mut names: Vec<_> =
-        fs::read_dir(&home).unwrap().map(|file| file.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["issuer.pem", "root.pem"]);
-    for name in names {
-        let mode = fs::metadata(home.join(name)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
+    let read = whole(&made.to_texts());
+    assert_eq!(read.bundle(), made.bundle());
+    assert_eq!(read.issuer_digest(), made.issuer_digest());
+    assert!(read.has_next_root() && read.has_root_key());
+    assert_eq!(read.to_texts(), made.to_texts());
+    assert!(is_trusted(&chain, read.bundle()));
+    assert!(is_trusted(&issue(&read, csr.der()).unwrap(), made.bundle()));
+    assert!(!format!("{:?}", made.to_texts()).contains("PRIVATE KEY"));
 }
 
 #[test]
-fn a_due_or_missing_issuer_is_made_anew_under_the_same_anchor() {
-    let directory = tempfile::tempdir().unwrap();
-    let load = |now| Authority::load_or_create(directory.path(), &trust_domain(), now).unwrap();
-    let made = load(now());
-    fs::remove_file(directory.path().join("issuer.pem")).unwrap();
-    let second = load(now());
-    let third = load(now() + Duration::from_hours(200 * 24));
-    let kept = load(now() + Duration::from_hours(200 * 24));
-    assert_ne!(made.issuer.certificate, second.issuer.certificate);
-    assert_ne!(second.issuer.certificate, third.issuer.certificate);
-    assert_eq!(third.issuer.certificate, kept.issuer.certificate);
-    assert_eq!(made.bundle(), kept.bundle());
+fn whoever_brings_their_own_gives_a_root_or_an_issuer_with_its_anchors() {
+    let theirs = authority();
+    let Texts { root, issuer, trust_anchors, .. } = theirs.to_texts();
+    let only_root = Texts { root: root.clone(), ..Texts::default() };
+    let parsed = Authority::from_texts(&only_root, &trust_domain(), now()).unwrap();
+    let Parsed::WithNewIssuer(made) = parsed else { panic!("{parsed:?}") };
+    assert_eq!(made.bundle(), theirs.bundle());
+    assert_ne!(made.issuer_digest(), theirs.issuer_digest());
+
+    let only_issuer = Texts { issuer: issuer.clone(), trust_anchors, ..Texts::default() };
+    let below_theirs = whole(&only_issuer);
+    let csr = CertificateRequest::generate().unwrap();
+    assert!(is_trusted(&issue(&below_theirs, csr.der()).unwrap(), theirs.bundle()));
+    for result in [below_theirs.with_new_issuer(now()), below_theirs.with_next_root(now())] {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("the trust anchor's key is not kept here"), "{error}");
+    }
+
+    let nothing = Texts { trust_anchors: Some(String::new()), ..Texts::default() };
+    let parsed = Authority::from_texts(&nothing, &trust_domain(), now()).unwrap();
+    assert!(matches!(parsed, Parsed::Nothing), "{parsed:?}");
+    let alone = Texts { issuer, ..Texts::default() };
+    let error = Authority::from_texts(&alone, &trust_domain(), now()).unwrap_err().to_string();
+    assert!(error.contains("trust-anchors.pem cannot be used: it holds no certificate"), "{error}");
 }
 
-/// Saves an authority, changes one of its files, and expects to be told what is wrong with it.
-fn check_refused(
-    name: &str,
-    change: impl FnOnce(&str) -> String,
-    domain: &str,
-    later: Duration,
-    expected: &str,
-) {
-    let directory = tempfile::tempdir().unwrap();
-    Authority::load_or_create(directory.path(), &trust_domain(), now()).unwrap();
-    let path = directory.path().join(name);
-    let changed = change(&fs::read_to_string(&path).unwrap());
-    fs::write(&path, &changed).unwrap();
+/// Changes one text of an authority, and expects to be told what is wrong with it.
+fn check_refused(change: impl FnOnce(&mut Texts), domain: &str, later: Duration, expected: &str) {
+    let mut texts = authority().to_texts();
+    change(&mut texts);
     let domain = domain.parse().unwrap();
-    for load in [Authority::load, Authority::load_or_create] {
-        let error = load(directory.path(), &domain, now() + later).unwrap_err().to_string();
-        assert!(error.contains(expected) && error.contains(name), "want {expected}: {error}");
-    }
-    assert_eq!(fs::read_to_string(&path).unwrap(), changed, "want {expected}");
+    let error = Authority::from_texts(&texts, &domain, now() + later).unwrap_err().to_string();
+    assert!(error.contains(expected), "want {expected}: {error}");
+}
+
+fn root_changed(change: impl FnOnce(&str) -> String) -> impl FnOnce(&mut Texts) {
+    move |texts| texts.root = Some(Zeroizing::new(change(texts.root.as_ref().unwrap())))
 }
 
 #[test]
-fn files_that_cannot_be_used_are_refused_and_kept() {
+fn texts_that_cannot_be_used_are_refused_by_name() {
     let (ours, at_once) = ("cluster.local", Duration::ZERO);
     let years = |count: u64| Duration::from_hours(count * 365 * 24);
-    let same = str::to_owned;
     let certificate = |text: &str| text.split_inclusive("E-----\n").take(2).collect::<String>();
     let key = |text: &str| text.split_inclusive("E-----\n").skip(2).collect::<String>();
     let half = |text: &str| text.chars().take(300).collect::<String>();
-    check_refused("root.pem", certificate, ours, at_once, "no ECDSA P-256 key");
-    check_refused("root.pem", key, ours, at_once, "no certificate");
-    check_refused("root.pem", half, ours, at_once, "no certificate");
-    check_refused("root.pem", same, "other.local", at_once, "of trust domain cluster.local");
-    check_refused("root.pem", same, ours, years(11), "it expired on");
-    check_refused("issuer.pem", same, ours, years(2), "it expired on");
+    check_refused(
+        root_changed(certificate),
+        ours,
+        at_once,
+        "root.pem cannot be used: it holds no ECDSA",
+    );
+    check_refused(
+        root_changed(key),
+        ours,
+        at_once,
+        "root.pem cannot be used: it holds no certificate",
+    );
+    check_refused(
+        root_changed(half),
+        ours,
+        at_once,
+        "root.pem cannot be used: it holds no certificate",
+    );
+    check_refused(|_| (), "other.local", at_once, "of trust domain cluster.local");
+    check_refused(|_| (), ours, years(11), "root.pem cannot be used: it expired on");
+    check_refused(|_| (), ours, years(2), "issuer.pem cannot be used: it expired on");
+    let early = authority().to_texts();
+    let error = Authority::from_texts(&early, &trust_domain(), now() - CLOCK_SKEW * 2).unwrap_err();
+    assert!(error.to_string().contains("check this machine's clock"), "{error}");
 
-    let other = authority();
-    let other_key = |text: &str| certificate(text) + &key(&other.root.to_pem());
-    check_refused("root.pem", other_key, ours, at_once, "key is not its certificate's");
-    let other_issuer = |_: &str| other.issuer.to_pem().to_string();
-    check_refused("issuer.pem", other_issuer, ours, at_once, "not signed by root.pem");
+    let other = authority().to_texts();
+    let other_key = |text: &str| certificate(text) + &key(other.root.as_ref().unwrap());
+    check_refused(root_changed(other_key), ours, at_once, "its key is not its certificate's");
+    let issuer = other.issuer.clone();
+    check_refused(|texts| texts.issuer = issuer, ours, at_once, "signed by no trust anchor");
+    let anchors = other.trust_anchors.clone();
+    check_refused(|texts| texts.trust_anchors = anchors, ours, at_once, "is not in it");
+    let broken = Some("-----BEGIN".to_owned());
+    check_refused(|texts| texts.trust_anchors = broken, ours, at_once, "trust-anchors.pem cannot");
 }
 
 #[test]
-fn an_authority_of_the_future_is_refused_and_blames_the_clock() {
-    let directory = tempfile::tempdir().unwrap();
-    authority().save(directory.path()).unwrap();
-    let early = now() - CLOCK_SKEW * 2;
-    let error = Authority::load_or_create(directory.path(), &trust_domain(), early).unwrap_err();
-    let AuthorityError::Unusable { fault, .. } = error else { panic!("{error}") };
-    assert!(fault.to_string().contains("check this machine's clock"), "{fault}");
+fn every_step_to_a_new_trust_anchor_keeps_what_is_in_use_verifiable() {
+    let csr = CertificateRequest::generate().unwrap();
+    let first = authority();
+    let old = issue(&first, csr.der()).unwrap();
+    let announced = first.with_next_root(now()).unwrap();
+    assert_eq!(announced.issuer_digest(), first.issuer_digest());
+    let meanwhile = issue(&announced, csr.der()).unwrap();
+    let switched = announced.with_switched_issuer(now()).unwrap();
+    let new = issue(&switched, csr.der()).unwrap();
+    for (case, bundle) in [("announced", announced.bundle()), ("switched", switched.bundle())] {
+        for chain in [&old, &meanwhile, &new] {
+            assert!(is_trusted(chain, bundle), "case: {case}");
+        }
+    }
+    assert_eq!(announced.bundle().digest(), switched.bundle().digest());
+    let last = switched.with_current_anchor_only().unwrap();
+    assert!(is_trusted(&new, last.bundle()));
+    assert!(!is_trusted(&old, last.bundle()) && !is_trusted(&new, first.bundle()));
+    assert!(announced.is_vouched_for_by(switched.bundle()));
+    assert!(switched.is_vouched_for_by(last.bundle()) && !first.is_vouched_for_by(last.bundle()));
+    for (case, authority, roles) in [
+        ("first", &first, vec![(Role::Current, true)]),
+        ("announced", &announced, vec![(Role::Current, true), (Role::Next, true)]),
+        ("switched", &switched, vec![(Role::Current, true), (Role::Other, false)]),
+        ("last", &last, vec![(Role::Current, true)]),
+    ] {
+        let bundle = authority.bundle();
+        let found: Vec<_> = bundle.anchors_der().map(|der| authority.role_of(der)).collect();
+        assert_eq!(found, roles, "case: {case}");
+    }
+    assert!(first.with_switched_issuer(now()).is_err());
+    // An attempt that was given up leaves no anchor behind.
+    let again = announced.with_next_root(now()).unwrap();
+    assert_eq!(again.bundle().anchors_der().count(), 2);
+    assert_ne!(again.bundle().digest(), announced.bundle().digest());
 }
 
 #[test]
-fn a_directory_without_an_authority_is_not_loaded() {
-    let empty = tempfile::tempdir().unwrap();
-    let error = Authority::load(empty.path(), &trust_domain(), now()).unwrap_err();
-    assert!(error.to_string().contains("cannot read"), "{error}");
+fn an_issuer_is_due_by_its_own_life_and_not_by_how_long_others_live() {
+    let authority = authority();
+    let late = now() + Duration::from_hours((10 * 365 - 40) * 24);
+    let short = authority.with_new_issuer(late).unwrap();
+    assert!(!short.issuer_is_due(late));
+    assert!(short.issuer_is_due(late + Duration::from_hours(20 * 24)));
 }

@@ -1,0 +1,144 @@
+//! Tests of keeping: with a directory, and with somebody who writes to it.
+
+use heddle_tls::credentials::{self, Credentials};
+
+use super::*;
+use crate::identity::holdings::Holdings;
+use crate::identity::kept::KeptTexts;
+use crate::identity::store::directory::DirectoryStore;
+use crate::push::proxies::Proxies;
+
+fn trust_domain() -> TrustDomain {
+    "cluster.local".parse().unwrap()
+}
+
+fn setup(place: &tempfile::TempDir) -> Setup {
+    let snapshots = watch::channel(None).1;
+    Setup {
+        store: Store::Directory(DirectoryStore::new(place.path().to_owned())),
+        trust_domain: trust_domain(),
+        leaf_lifetime: Duration::from_secs(30),
+        population: Population {
+            proxies: Proxies::default(),
+            holdings: Holdings::default(),
+            snapshots,
+        },
+        replicas: Replicas::Alone,
+        leads: Arc::new(|| true),
+        published: None,
+    }
+}
+
+async fn keeper(place: &tempfile::TempDir) -> (Keeper, Handles, Credentials) {
+    let (writer, credentials) = credentials::channel(trust_domain());
+    let (keeper, handles) = Keeper::start(setup(place), writer).await.unwrap();
+    (keeper, handles, credentials)
+}
+
+fn kept_now(texts: &KeptTexts) -> Kept {
+    let read = Kept::read(texts, &trust_domain(), clock::now()).unwrap();
+    let Read::Whole(kept) = read else { panic!("{read:?}") };
+    kept
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_the_same_authority_and_the_same_rotation() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut first, handles, _) = keeper(&place).await;
+    let anchor = handles.authorities.current().bundle().clone();
+    first.begin(Kind::Root).await.unwrap();
+    let refused = first.begin(Kind::Issuer).await.unwrap_err().to_string();
+    assert_eq!(refused, "a rotation of the root is under way");
+    let announced = handles.authorities.current().bundle().clone();
+    assert_ne!(anchor, announced);
+    let (second, handles, credentials) = keeper(&place).await;
+    assert_eq!(*handles.authorities.current().bundle(), announced);
+    assert_eq!(credentials.bundle(), Some(announced));
+    assert_eq!(second.kept.rotations, first.kept.rotations);
+}
+
+#[tokio::test]
+async fn a_root_waits_for_what_new_proxies_are_given() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut keeper, handles, _) = keeper(&place).await;
+    keeper.setup.published = Some(watch::channel(None).1);
+    keeper.begin(Kind::Root).await.unwrap();
+    keeper.look().await;
+    keeper.show();
+    let view = handles.view.borrow().clone();
+    assert_eq!(view.waiting_for, "the trust anchors to be written to every namespace");
+    let bundle = handles.authorities.current().bundle().digest();
+    keeper.setup.published = Some(watch::channel(Some(bundle)).1);
+    keeper.look().await;
+    assert!(
+        keeper.waiting_for.ends_with("in which every proxy has them"),
+        "{}",
+        keeper.waiting_for
+    );
+    // Nothing goes on where another leads.
+    keeper.calm_since = Some(Instant::now() - Duration::from_secs(60));
+    keeper.setup.leads = Arc::new(|| false);
+    keeper.look().await;
+    assert_eq!(handles.authorities.current().bundle().digest(), bundle);
+    let issuer = handles.authorities.current().issuer_digest();
+    keeper.setup.leads = Arc::new(|| true);
+    keeper.look().await;
+    assert_ne!(handles.authorities.current().issuer_digest(), issuer);
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_leaves_the_last_good_authority_in_place_and_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut keeper, handles, credentials) = keeper(&place).await;
+    let good = handles.authorities.current();
+    let stored = |texts: KeptTexts, revision: &str| Stored {
+        texts,
+        revision: Revision::At(revision.to_owned()),
+    };
+    let other = Kept::create(&trust_domain(), clock::now()).unwrap();
+    let foreign = Kept::create(&"other.local".parse().unwrap(), clock::now()).unwrap();
+    let broken = KeptTexts::read(|name| (name == "root.pem").then(|| "x".to_owned().into()));
+    let gone = Stored { texts: KeptTexts::default(), revision: Revision::Absent };
+    for (case, seen, expected) in [
+        ("deleted", gone, "holds no authority any more"),
+        ("another authority", stored(other.to_texts(), "2"), "does not trust the anchor"),
+        ("of another mesh", stored(foreign.to_texts(), "3"), "is of trust domain other.local"),
+        (
+            "not to be parsed",
+            stored(broken, "4"),
+            "root.pem cannot be used: it holds no certificate",
+        ),
+    ] {
+        keeper.follow(seen).await;
+        keeper.show();
+        let problem = handles.view.borrow().problem.clone();
+        assert!(problem.contains(expected), "case: {case}: {problem}");
+        assert!(problem.contains("the one of before stays in use"), "case: {case}: {problem}");
+        let current = handles.authorities.current();
+        assert_eq!(current.issuer_digest(), good.issuer_digest(), "case: {case}");
+        assert_eq!(credentials.bundle().as_ref(), Some(good.bundle()), "case: {case}");
+    }
+    let mended = keeper.kept.begin(Kind::Issuer, clock::now()).unwrap();
+    keeper.follow(stored(mended.to_texts(), "5")).await;
+    keeper.show();
+    assert_eq!(handles.view.borrow().problem, "");
+    assert_eq!(handles.authorities.current().issuer_digest(), mended.authority.issuer_digest());
+    assert_eq!(credentials.held().unwrap().issuer, Some(mended.authority.issuer_digest()));
+    assert_eq!(kept_now(&mended.to_texts()).rotations, keeper.kept.rotations);
+}
+
+#[tokio::test]
+async fn our_own_certificate_is_renewed_also_when_the_issuer_cannot_be() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut keeper, handles, mut credentials) = keeper(&place).await;
+    credentials.changed().await;
+    let issuer = handles.authorities.current().issuer_digest();
+    std::fs::remove_dir_all(place.path()).unwrap();
+    std::fs::write(place.path(), "in the way").unwrap();
+    assert!(matches!(keeper.begin(Kind::Issuer).await, Err(NotRotated::Store(_))));
+    keeper.own.renew(&keeper.kept.authority).unwrap();
+    credentials.changed().await;
+    assert_eq!(handles.authorities.current().issuer_digest(), issuer);
+    std::fs::remove_file(place.path()).unwrap();
+    std::fs::create_dir(place.path()).unwrap();
+}
