@@ -61,12 +61,16 @@ pub enum InitError {
     Repeated(#[source] tracing_subscriber::util::TryInitError),
 }
 
+/// Whether [`init`] would take the filter.
+pub fn check(filter: &str) -> Result<(), InitError> {
+    parse(filter).map(|_| ())
+}
+
 /// Logs to standard error from now on, as `filter` says (the syntax of `tracing-subscriber`).
 pub fn init(filter: &str, format: Format) -> Result<(), InitError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|source| InitError::Filter { filter: filter.to_owned(), source })?;
+    let parsed = parse(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(std::io::stderr)
@@ -76,6 +80,11 @@ pub fn init(filter: &str, format: Format) -> Result<(), InitError> {
         Format::Json => builder.json().flatten_event(true).finish().try_init(),
     }
     .map_err(InitError::Repeated)
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, InitError> {
+    EnvFilter::try_new(filter)
+        .map_err(|source| InitError::Filter { filter: filter.to_owned(), source })
 }
 
 /// Prints an error and all its sources: `cannot connect to 10.0.0.1:80: connection refused`.

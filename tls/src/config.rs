@@ -162,6 +162,11 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
+/// The one provider of cryptography.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::clone(&PROVIDER)
+}
+
 /// Reads a private key for the handshake; rustls wipes the DER once it is read.
 pub(crate) fn load_key(
     der: rustls_pki_types::PrivateKeyDer<'static>,

@@ -15,6 +15,7 @@ pub mod credentials;
 pub mod digest;
 pub mod handshake;
 pub mod hello;
+pub mod https;
 pub mod leaf;
 pub mod peer;
 mod pem;
