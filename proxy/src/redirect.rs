@@ -1,11 +1,13 @@
 //! Sends a workload's TCP traffic through its proxy, by nftables rules in the workload's own
 //! network namespace. Owns what can go wrong; the parts are: `settings` (as typed → as meant),
 //! `plan` (settings → rules), `render` (rules → text), `messages` (rules → netlink), `netlink`
-//! (the kernel), `command` (`heddle-proxy redirect`) and `probe` (the proxy's check at start).
+//! (the kernel), `capability` (what the kernel wants for it), `command` (`heddle-proxy redirect`) and
+//! `probe` (the proxy's check at start).
 //!
 //! Only the first packet of a connection meets these rules: the kernel remembers what it did
 //! with it. UDP is left alone.
 
+mod capability;
 pub mod command;
 mod messages;
 pub mod netlink;
@@ -29,8 +31,9 @@ pub enum RedirectError {
     /// The kernel lets only the network namespace's administrator change its rules.
     #[error(
         "cannot {attempted}: not permitted; this needs the capability CAP_NET_ADMIN in the network namespace of the \
-         workload (run as root, in a user namespace that owns the network namespace, or give the init container \
-         securityContext.capabilities.add: [\"NET_ADMIN\"])"
+         workload (run as root, or in a user namespace that owns the network namespace; an init container needs \
+         securityContext.capabilities.add: [\"NET_ADMIN\"], and, if it does not run as root, an image whose binary \
+         has the file capability cap_net_admin+p)"
     )]
     NotPermitted {
         /// The step that was refused.

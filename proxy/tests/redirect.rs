@@ -297,6 +297,7 @@ fn without_the_capability_the_error_says_what_is_needed() {
         // Since Linux 5.17 CAP_NET_RAW, too, is enough to set a mark.
         for capability in [caps::Capability::CAP_NET_ADMIN, caps::Capability::CAP_NET_RAW] {
             caps::drop(None, caps::CapSet::Effective, capability).unwrap();
+            caps::drop(None, caps::CapSet::Permitted, capability).unwrap();
         }
         for arguments in [&["--exempt-mark", "1"][..], &["--remove"][..]] {
             let error = redirect(arguments).unwrap_err();
@@ -305,6 +306,18 @@ fn without_the_capability_the_error_says_what_is_needed() {
         }
         assert!(matches!(netlink::is_installed(), Err(RedirectError::NotPermitted { .. })));
         assert!(matches!(check(Some(1)), Err(ProbeError::Unchecked { .. })));
+    });
+}
+
+#[test]
+fn a_capability_that_is_permitted_is_put_in_force() {
+    in_own_world("a_capability_that_is_permitted_is_put_in_force", |_| {
+        // As a binary with the file capability `cap_net_admin+p` begins, when an ordinary user starts it.
+        caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap();
+        assert!(matches!(netlink::is_installed(), Err(RedirectError::NotPermitted { .. })));
+        redirect(&["--exempt-uid", "15100"]).unwrap();
+        assert!(netlink::is_installed().unwrap());
+        redirect(&["--remove"]).unwrap();
     });
 }
 

@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use crate::redirect::RedirectError;
+use crate::redirect::capability;
 use crate::redirect::netlink;
 use crate::redirect::plan::Plan;
 use crate::redirect::render;
@@ -54,12 +55,14 @@ pub fn run(arguments: RedirectArguments, output: &mut impl Write) -> Result<(), 
             if arguments.dry_run {
                 render::install(&plan)
             } else {
+                capability::raise();
                 netlink::install(&plan)?;
                 done(&settings)
             }
         }
         Request::Remove if arguments.dry_run => render::remove(),
         Request::Remove => {
+            capability::raise();
             netlink::remove()?;
             "the redirect is removed\n".to_owned()
         }
