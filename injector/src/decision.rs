@@ -3,24 +3,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use crate::annotations::{self, INJECTED, InvalidAnnotation, ProxySettings, Wish};
-use crate::patch::PROXY_CONTAINER;
+use crate::annotations::invalid::InvalidAnnotation;
+use crate::annotations::{self, INJECTED, ProxySettings, Wish};
+use crate::conflict::{self, Conflict};
+use crate::patch::Presence;
 
 /// What happens to a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It gets a proxy with these settings.
-    Inject(ProxySettings),
+    /// It gets a proxy with these settings, or what is missing of one.
+    Inject(Box<ProxySettings>),
     /// It stays as it is.
     Skip(SkipReason),
     /// It is not admitted.
-    Refuse(Vec<InvalidAnnotation>),
+    Refuse(Vec<Refusal>),
 }
 
 /// Why a pod stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SkipReason {
     /// Neither the pod nor its namespace asks for a proxy.
     NotAsked,
@@ -28,10 +30,37 @@ pub enum SkipReason {
     Disabled,
     /// The pod uses its node's network, whose traffic is not the pod's alone.
     HostNetwork,
+    /// The pod runs on Windows, where nothing redirects its traffic.
+    Windows,
+    /// The pod shows a static pod of its node, which no API server can change.
+    Static,
     /// The pod has our proxy already.
     AlreadyInjected,
     /// The pod has the proxy of another mesh, which takes the same traffic.
     OtherMesh,
+}
+
+impl SkipReason {
+    /// As a metric label, and the reason of an event.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not_asked",
+            Self::Disabled => "disabled",
+            Self::HostNetwork => "host_network",
+            Self::Windows => "windows",
+            Self::Static => "static",
+            Self::AlreadyInjected => "already_injected",
+            Self::OtherMesh => "other_mesh",
+        }
+    }
+
+    /// Whether somebody asked for a proxy that there cannot be, and should be told.
+    pub fn is_obstacle(self) -> bool {
+        match self {
+            Self::NotAsked | Self::Disabled | Self::AlreadyInjected => false,
+            Self::HostNetwork | Self::Windows | Self::Static | Self::OtherMesh => true,
+        }
+    }
 }
 
 impl fmt::Display for SkipReason {
@@ -39,10 +68,34 @@ impl fmt::Display for SkipReason {
         f.write_str(match self {
             Self::NotAsked => "neither the pod nor its namespace has heddle.dev/inject: enabled",
             Self::Disabled => "heddle.dev/inject: disabled",
-            Self::HostNetwork => "the pod uses its node's network",
-            Self::AlreadyInjected => "the pod has a proxy already",
-            Self::OtherMesh => "the pod has the proxy of another mesh",
+            Self::HostNetwork => {
+                "the pod uses its node's network (hostNetwork), whose traffic is not its own alone"
+            }
+            Self::Windows => "the pod runs on Windows, where its traffic cannot be redirected",
+            Self::Static => "the pod is a static one of its node, which cannot be changed",
+            Self::AlreadyInjected => "the pod has its proxy already",
+            Self::OtherMesh => {
+                "the pod has the proxy of another mesh, which takes the same traffic"
+            }
         })
+    }
+}
+
+/// Why a pod is not admitted. Each says what is wrong, and what would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// What it asks for cannot be read, or not be had.
+    Annotation(InvalidAnnotation),
+    /// What it is cannot be beside a proxy.
+    Conflict(Conflict),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Annotation(invalid) => invalid.fmt(f),
+            Self::Conflict(conflict) => conflict.fmt(f),
+        }
     }
 }
 
@@ -50,95 +103,173 @@ impl fmt::Display for SkipReason {
 pub fn decide(namespace_labels: &BTreeMap<String, String>, pod: &Pod) -> Decision {
     let empty = BTreeMap::new();
     let pod_annotations = pod.metadata.annotations.as_ref().unwrap_or(&empty);
-    let pod_labels = pod.metadata.labels.as_ref().unwrap_or(&empty);
-    let mut wish = Wish::Unsaid;
-    for values in [pod_annotations, pod_labels, namespace_labels] {
-        match annotations::wish(values) {
-            Ok(Wish::Unsaid) => {}
-            Ok(said) => {
-                wish = said;
-                break;
-            }
-            Err(invalid) => return Decision::Refuse(vec![invalid]),
-        }
+    let wish = match wish(namespace_labels, pod) {
+        Ok(wish) => wish,
+        Err(invalid) => return Decision::Refuse(vec![Refusal::Annotation(invalid)]),
+    };
+    let presence = Presence::of(pod);
+    let skip = match wish {
+        Wish::Disabled => Some(SkipReason::Disabled),
+        Wish::Unsaid => Some(SkipReason::NotAsked),
+        Wish::Enabled if presence == Presence::Whole => Some(SkipReason::AlreadyInjected),
+        Wish::Enabled => obstacle(pod, pod_annotations, presence),
+    };
+    if let Some(reason) = skip {
+        let claims = pod_annotations.get(INJECTED).is_some_and(|value| value == "true");
+        // Callers believe the annotation. A static pod stays whatever is answered.
+        return if claims && !presence.has_proxy() && reason != SkipReason::Static {
+            Decision::Refuse(vec![Refusal::Conflict(Conflict::Claims)])
+        } else {
+            Decision::Skip(reason)
+        };
     }
-    match wish {
-        Wish::Disabled => return Decision::Skip(SkipReason::Disabled),
-        Wish::Unsaid => return Decision::Skip(SkipReason::NotAsked),
-        Wish::Enabled => {}
-    }
-    if let Some(reason) = obstacle(pod, pod_annotations) {
-        return Decision::Skip(reason);
-    }
+    let mut refusals: Vec<Refusal> =
+        conflict::conflicts(pod).into_iter().map(Refusal::Conflict).collect();
     match annotations::settings(pod_annotations) {
-        Ok(settings) => Decision::Inject(settings),
-        Err(invalid) => Decision::Refuse(invalid),
+        Ok(settings) if refusals.is_empty() => Decision::Inject(Box::new(settings)),
+        Ok(_) => Decision::Refuse(refusals),
+        Err(invalid) => {
+            refusals.extend(invalid.into_iter().map(Refusal::Annotation));
+            Decision::Refuse(refusals)
+        }
     }
 }
 
-fn obstacle(pod: &Pod, annotations: &BTreeMap<String, String>) -> Option<SkipReason> {
+/// Who says something first: the pod's annotation, its label, the label of its namespace.
+fn wish(namespace_labels: &BTreeMap<String, String>, pod: &Pod) -> Result<Wish, InvalidAnnotation> {
+    let own = [pod.metadata.annotations.as_ref(), pod.metadata.labels.as_ref()];
+    for values in own.into_iter().flatten().chain([namespace_labels]) {
+        match annotations::wish(values)? {
+            Wish::Unsaid => {}
+            said @ (Wish::Enabled | Wish::Disabled) => return Ok(said),
+        }
+    }
+    Ok(Wish::Unsaid)
+}
+
+fn obstacle(
+    pod: &Pod,
+    annotations: &BTreeMap<String, String>,
+    presence: Presence,
+) -> Option<SkipReason> {
     let spec = pod.spec.as_ref()?;
-    let names = || {
-        let init = spec.init_containers.iter().flatten();
-        spec.containers.iter().chain(init).map(|container| container.name.as_str())
-    };
-    if spec.host_network == Some(true) {
+    if annotations.contains_key(STATIC) {
+        Some(SkipReason::Static)
+    } else if spec.host_network == Some(true) {
         Some(SkipReason::HostNetwork)
-    } else if annotations.contains_key(INJECTED) || names().any(|name| name == PROXY_CONTAINER) {
-        Some(SkipReason::AlreadyInjected)
-    } else if names().any(|name| OTHER_PROXIES.contains(&name)) {
+    } else if is_windows(spec) {
+        Some(SkipReason::Windows)
+    } else if has_other_proxy(spec) && !presence.has_proxy() {
         Some(SkipReason::OtherMesh)
     } else {
         None
     }
 }
 
+/// Whether the proxy of another mesh is in the pod.
+pub fn has_other_proxy(spec: &PodSpec) -> bool {
+    let init = spec.init_containers.iter().flatten();
+    let mut names = spec.containers.iter().chain(init).map(|container| container.name.as_str());
+    names.any(|name| OTHER_PROXIES.contains(&name))
+}
+
+fn is_windows(spec: &PodSpec) -> bool {
+    let selected = OS_LABELS.iter().any(|label| {
+        let selector = spec.node_selector.as_ref();
+        selector.and_then(|labels| labels.get(*label)).is_some_and(|os| os == WINDOWS)
+    });
+    selected || spec.os.as_ref().is_some_and(|os| os.name == WINDOWS)
+}
+
 /// Container names of other meshes' proxies: Istio, Linkerd, Consul, Kuma.
 const OTHER_PROXIES: [&str; 4] =
     ["istio-proxy", "linkerd-proxy", "consul-dataplane", "kuma-sidecar"];
+/// On the API server's picture of a pod that a node runs by itself.
+const STATIC: &str = "kubernetes.io/config.mirror";
+const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
+const WINDOWS: &str = "windows";
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{Container, PodSpec};
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn pod(annotations: &[(&str, &str)], container: &str, host_network: bool) -> Pod {
-        let mut pod = Pod::default();
-        let pairs =
-            annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        pod.metadata.annotations = Some(pairs.collect());
-        let container = Container { name: container.to_owned(), ..Container::default() };
-        pod.spec = Some(PodSpec {
-            containers: vec![container],
-            host_network: Some(host_network),
-            ..PodSpec::default()
-        });
-        pod
+    fn pod(annotations: Value, spec: Value) -> Pod {
+        let object = json!({"metadata": {"annotations": annotations}, "spec": spec});
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn enabled() -> BTreeMap<String, String> {
+        [(annotations::INJECT.to_owned(), "enabled".to_owned())].into()
     }
 
     #[test]
     fn a_pod_is_decided_on() {
-        let enabled: BTreeMap<_, _> =
-            [(annotations::INJECT.to_owned(), "enabled".to_owned())].into();
-        let nothing = BTreeMap::new();
+        let app = json!({"containers": [{"name": "app"}]});
+        let with = |name: &str, value: Value| {
+            let mut spec = json!({"containers": [{"name": "app"}]});
+            spec[name] = value;
+            spec
+        };
+        let ours = json!([
+            {"name": "heddle-redirect"}, {"name": "heddle-proxy", "restartPolicy": "Always"},
+        ]);
+        let volumes = json!([{"name": "heddle-token"}, {"name": "heddle-trust"}]);
+        let mut whole = with("initContainers", ours);
+        whole["volumes"] = volumes;
+        let injected = json!({INJECTED: "true"});
+        let (yes, no) = (enabled(), BTreeMap::new());
+        let plain = json!({});
+        let disabled = json!({annotations::INJECT: "disabled"});
         for (case, labels, pod, expected) in [
-            ("asked by namespace", &enabled, pod(&[], "app", false), None),
-            ("not asked", &nothing, pod(&[], "app", false), Some(SkipReason::NotAsked)),
+            ("asked by namespace", &yes, pod(plain.clone(), app.clone()), None),
+            ("not asked", &no, pod(plain.clone(), app.clone()), Some(SkipReason::NotAsked)),
+            ("the pod goes first", &yes, pod(disabled, app), Some(SkipReason::Disabled)),
             (
-                "the pod goes first",
-                &enabled,
-                pod(&[(annotations::INJECT, "disabled")], "app", false),
-                Some(SkipReason::Disabled),
+                "host network",
+                &yes,
+                pod(plain.clone(), with("hostNetwork", json!(true))),
+                Some(SkipReason::HostNetwork),
             ),
-            ("host network", &enabled, pod(&[], "app", true), Some(SkipReason::HostNetwork)),
+            ("twice", &yes, pod(injected, whole), Some(SkipReason::AlreadyInjected)),
             (
-                "twice",
-                &enabled,
-                pod(&[], PROXY_CONTAINER, false),
-                Some(SkipReason::AlreadyInjected),
+                "another mesh",
+                &yes,
+                pod(plain.clone(), with("initContainers", json!([{"name": "istio-proxy"}]))),
+                Some(SkipReason::OtherMesh),
             ),
-            ("another mesh", &enabled, pod(&[], "istio-proxy", false), Some(SkipReason::OtherMesh)),
+            (
+                "windows by name",
+                &yes,
+                pod(plain.clone(), with("os", json!({"name": "windows"}))),
+                Some(SkipReason::Windows),
+            ),
+            (
+                "windows by node",
+                &yes,
+                pod(plain.clone(), with("nodeSelector", json!({"kubernetes.io/os": "windows"}))),
+                Some(SkipReason::Windows),
+            ),
+            ("linux by name", &yes, pod(plain.clone(), with("os", json!({"name": "linux"}))), None),
+            (
+                "static",
+                &yes,
+                pod(json!({STATIC: "a"}), with("hostNetwork", json!(true))),
+                Some(SkipReason::Static),
+            ),
+            (
+                "no token of its own",
+                &yes,
+                pod(plain.clone(), with("automountServiceAccountToken", json!(false))),
+                None,
+            ),
+            (
+                "shared processes",
+                &yes,
+                pod(plain, with("shareProcessNamespace", json!(true))),
+                None,
+            ),
         ] {
             let decided = decide(labels, &pod);
             match expected {
@@ -151,12 +282,34 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_annotation_refuses_the_pod() {
-        let enabled: BTreeMap<_, _> =
-            [(annotations::INJECT.to_owned(), "enabled".to_owned())].into();
-        let bad_port = pod(&[(annotations::SKIP_INBOUND_PORTS, "all")], "app", false);
-        assert!(matches!(decide(&enabled, &bad_port), Decision::Refuse(_)));
-        let bad_wish = pod(&[(annotations::INJECT, "yes")], "app", false);
-        assert!(matches!(decide(&enabled, &bad_wish), Decision::Refuse(_)));
+    fn a_bad_annotation_refuses_the_pod_and_a_bad_wish_too() {
+        let app = json!({"containers": [{"name": "app"}]});
+        for (case, annotations) in [
+            ("port", json!({annotations::SKIP_INBOUND_PORTS: "all"})),
+            ("wish", json!({annotations::INJECT: "yes"})),
+            ("unknown", json!({"heddle.dev/x": "yes"})),
+        ] {
+            let decided = decide(&enabled(), &pod(annotations, app.clone()));
+            assert!(matches!(decided, Decision::Refuse(_)), "case: {case}: {decided:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_asked_for_is_not_judged() {
+        let app = json!({"containers": [{"name": "app", "ports": [{"containerPort": 15106}]}]});
+        let decided = decide(&BTreeMap::new(), &pod(json!({"heddle.dev/x": "1"}), app));
+        assert_eq!(decided, Decision::Skip(SkipReason::NotAsked));
+    }
+
+    #[test]
+    fn a_pod_that_claims_a_proxy_must_have_one() {
+        let claims = json!({INJECTED: "true"});
+        let app = json!({"containers": [{"name": "app"}], "hostNetwork": true});
+        let refused = Decision::Refuse(vec![Refusal::Conflict(Conflict::Claims)]);
+        assert_eq!(decide(&BTreeMap::new(), &pod(claims.clone(), app.clone())), refused);
+        assert_eq!(decide(&enabled(), &pod(claims.clone(), app)), refused);
+        // It gets one: then it has it.
+        let app = json!({"containers": [{"name": "app"}]});
+        assert!(matches!(decide(&enabled(), &pod(claims, app)), Decision::Inject(_)));
     }
 }

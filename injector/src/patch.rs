@@ -1,172 +1,225 @@
-//! The JSON patch (RFC 6902) that gives a pod its proxy: an init container that programs the redirect,
-//! and the proxy as a native sidecar.
+//! The JSON patch (RFC 6902) that gives a pod what it lacks of a proxy, and the one that takes it away.
+//! What is given is in containers.rs; whether it is, in decision.rs.
 
-use heddle_model::names::Port;
-use k8s_openapi::api::core::v1::Pod;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use serde_json::{Value, json};
 
-use crate::annotations::{INJECTED, ProxySettings};
+use crate::annotations::INJECTED;
+use crate::containers::{self, PROXY_CONTAINER, REDIRECT_CONTAINER, TOKEN_VOLUME, TRUST_VOLUME};
+use crate::proxy::Proxy;
+use crate::settings::MeshSettings;
 
-/// The proxy's container.
-pub const PROXY_CONTAINER: &str = "heddle-proxy";
-/// The init container that programs the redirect.
-pub const REDIRECT_CONTAINER: &str = "heddle-redirect";
-/// The volume with the token that proves the pod's identity.
-pub const TOKEN_VOLUME: &str = "heddle-token";
-/// The user of the proxy, whose traffic is exempt from the redirect.
-pub const PROXY_UID: i64 = 15100;
-
-/// What the mesh is set up with, the same for every pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeshSettings {
-    /// The proxy's image.
-    pub image: String,
-    /// `host:port` of the control plane.
-    pub control_plane: String,
-    /// The mesh's trust domain.
-    pub trust_domain: String,
-    /// The ConfigMap with `trust-anchors.pem`, present in every meshed namespace.
-    pub trust_anchors_config_map: String,
+/// How much of a proxy is in a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing, or nothing but volumes.
+    None,
+    /// Something is missing.
+    Partial {
+        /// Whether the proxy's container is there.
+        proxy: bool,
+    },
+    /// Containers, volumes and annotation.
+    Whole,
 }
 
-/// The patch for a pod that was decided to be injected.
-pub fn patch(pod: &Pod, settings: &ProxySettings, mesh: &MeshSettings) -> Value {
-    let spec = pod.spec.clone().unwrap_or_default();
+impl Presence {
+    /// Looks for our names; whether what has them is ours is in conflict.rs.
+    pub fn of(pod: &Pod) -> Self {
+        let Some(spec) = &pod.spec else { return Self::None };
+        let proxy = position(spec, PROXY_CONTAINER).is_some();
+        let redirect = position(spec, REDIRECT_CONTAINER).is_some();
+        let volumes = [TOKEN_VOLUME, TRUST_VOLUME].iter().all(|name| has_volume(spec, name));
+        match (proxy, redirect) {
+            (true, true) if volumes && is_marked(pod) => Self::Whole,
+            (false, false) => Self::None,
+            (proxy, _) => Self::Partial { proxy },
+        }
+    }
+
+    /// Whether the proxy's container is there.
+    pub fn has_proxy(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Partial { proxy } => proxy,
+            Self::Whole => true,
+        }
+    }
+}
+
+/// Gives the pod what it lacks of a proxy; nothing, if it has all.
+///
+/// The redirect comes first of all init containers, and the proxy after it, so that the pod's own init
+/// containers run inside the mesh. What is there already stays where another webhook put it.
+pub fn patch(pod: &Pod, proxy: &Proxy, mesh: &MeshSettings) -> Patch {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
     let mut operations = Vec::new();
-    let mut list = |path: &str, present: bool, first: bool, values: Vec<Value>| {
-        if !present {
-            operations.push(json!({"op": "add", "path": path, "value": values}));
+    let (redirect, sidecar) = (containers::redirect(proxy, mesh), containers::proxy(proxy, mesh));
+    let init = |index: usize, value| add(["spec", "initContainers", &index.to_string()], value);
+    match (position(spec, REDIRECT_CONTAINER), position(spec, PROXY_CONTAINER)) {
+        (Some(_), Some(_)) => {}
+        (Some(index), None) => operations.push(init(index + 1, sidecar)),
+        (None, Some(index)) => operations.push(init(index, redirect)),
+        (None, None) if spec.init_containers.is_none() => {
+            operations.push(add(["spec", "initContainers"], json!([redirect, sidecar])));
+        }
+        (None, None) => operations.extend([init(0, redirect), init(1, sidecar)]),
+    }
+    let volumes = [
+        (TOKEN_VOLUME, containers::token_volume()),
+        (TRUST_VOLUME, containers::trust_volume(mesh)),
+    ];
+    let missing: Vec<Value> = volumes
+        .into_iter()
+        .filter(|(name, _)| !has_volume(spec, name))
+        .map(|(_, volume)| volume)
+        .collect();
+    if spec.volumes.is_some() {
+        let appended = missing.into_iter().map(|volume| add(["spec", "volumes", "-"], volume));
+        operations.extend(appended);
+    } else if !missing.is_empty() {
+        operations.push(add(["spec", "volumes"], Value::Array(missing)));
+    }
+    operations.extend(annotations(pod, spec));
+    Patch(operations)
+}
+
+/// Takes away what [`patch`] gave, by its names; nothing, if there is none of it. Which container is the
+/// default one for kubectl stays said: nobody can tell who said it.
+pub fn removal(pod: &Pod) -> Patch {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let mut operations = Vec::new();
+    let mut list = |name: &str, ours: Vec<bool>| {
+        if !ours.is_empty() && ours.iter().all(|ours| *ours) {
+            operations.push(remove(["spec", name]));
             return;
         }
-        // Init containers go in front, so that the pod's own ones run inside the mesh.
-        for (index, value) in values.into_iter().enumerate() {
-            let place = if first { index.to_string() } else { "-".to_owned() };
-            operations
-                .push(json!({"op": "add", "path": format!("{path}/{place}"), "value": value}));
-        }
+        // From behind, so that those before keep their places.
+        let indexes = ours.iter().enumerate().rev().filter(|(_, ours)| **ours);
+        operations.extend(indexes.map(|(index, _)| remove(["spec", name, &index.to_string()])));
     };
-    let init = vec![redirect_container(settings, mesh), proxy_container(settings, mesh)];
-    list("/spec/initContainers", spec.init_containers.is_some(), true, init);
-    list("/spec/volumes", spec.volumes.is_some(), false, volumes(mesh));
-    if pod.metadata.annotations.is_none() {
-        operations.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+    let init = spec.init_containers.iter().flatten();
+    let containers = [REDIRECT_CONTAINER, PROXY_CONTAINER];
+    list("initContainers", init.map(|it| containers.contains(&it.name.as_str())).collect());
+    let volumes = spec.volumes.iter().flatten();
+    let names = [TOKEN_VOLUME, TRUST_VOLUME];
+    list("volumes", volumes.map(|it| names.contains(&it.name.as_str())).collect());
+    let annotations = pod.metadata.annotations.as_ref();
+    if annotations.is_some_and(|annotations| annotations.contains_key(INJECTED)) {
+        operations.push(remove(["metadata", "annotations", INJECTED]));
     }
-    let path = format!("/metadata/annotations/{}", INJECTED.replace('/', "~1"));
-    operations.push(json!({"op": "add", "path": path, "value": "true"}));
-    Value::Array(operations)
+    Patch(operations)
 }
 
-fn redirect_container(settings: &ProxySettings, mesh: &MeshSettings) -> Value {
-    let mut arguments = vec!["redirect".to_owned(), format!("--exempt-uid={PROXY_UID}")];
-    let mut ports = |flag: &str, ports: &[Port]| {
-        if !ports.is_empty() {
-            let text: Vec<String> = ports.iter().map(ToString::to_string).collect();
-            arguments.push(format!("--{flag}={}", text.join(",")));
-        }
-    };
-    ports("skip-inbound-ports", &settings.skip_inbound_ports);
-    ports("skip-outbound-ports", &settings.skip_outbound_ports);
-    json!({
-        "name": REDIRECT_CONTAINER,
-        "image": mesh.image,
-        "args": arguments,
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "runAsUser": 0,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
-        },
-    })
+fn annotations(pod: &Pod, spec: &PodSpec) -> Vec<PatchOperation> {
+    let mut missing = Vec::new();
+    if !is_marked(pod) {
+        missing.push((INJECTED, json!("true")));
+    }
+    let present = pod.metadata.annotations.as_ref();
+    let says_default = present.is_some_and(|annotations| annotations.contains_key(DEFAULT));
+    if let (false, Some(first)) = (says_default, spec.containers.first()) {
+        missing.push((DEFAULT, json!(first.name)));
+    }
+    if present.is_some() {
+        return missing
+            .into_iter()
+            .map(|(name, value)| add(["metadata", "annotations", name], value))
+            .collect();
+    }
+    let object: serde_json::Map<String, Value> =
+        missing.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let object = Value::Object(object);
+    // Of a template, even the metadata can be missing.
+    if pod.metadata == Default::default() {
+        vec![add(["metadata"], json!({"annotations": object}))]
+    } else {
+        vec![add(["metadata", "annotations"], object)]
+    }
 }
 
-fn proxy_container(settings: &ProxySettings, mesh: &MeshSettings) -> Value {
-    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    json!({
-        "name": PROXY_CONTAINER,
-        "image": mesh.image,
-        "args": ["run"],
-        "restartPolicy": "Always",
-        "env": [
-            {"name": "HEDDLE_CONTROL_PLANE", "value": mesh.control_plane},
-            {"name": "HEDDLE_TRUST_DOMAIN", "value": mesh.trust_domain},
-            {"name": "HEDDLE_TRUST_ANCHORS", "value": "/var/run/heddle/trust/trust-anchors.pem"},
-            {"name": "HEDDLE_TOKEN_FILE", "value": "/var/run/heddle/token/token"},
-            {"name": "HEDDLE_POD_UID", "valueFrom": field("metadata.uid")},
-            {"name": "HEDDLE_LOG", "value": settings.log.as_deref().unwrap_or("info")},
-        ],
-        "ports": [{"name": "heddle-admin", "containerPort": 15190}],
-        "startupProbe": {
-            "httpGet": {"path": "/ready", "port": 15190},
-            "periodSeconds": 1,
-            "failureThreshold": 120,
-        },
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": 15190}},
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "runAsNonRoot": true,
-            "runAsUser": PROXY_UID,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "volumeMounts": [
-            {"name": TOKEN_VOLUME, "mountPath": "/var/run/heddle/token", "readOnly": true},
-            {"name": "heddle-trust", "mountPath": "/var/run/heddle/trust", "readOnly": true},
-        ],
-    })
+fn is_marked(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|annotations| annotations.get(INJECTED)).is_some_and(|it| it == "true")
 }
 
-fn volumes(mesh: &MeshSettings) -> Vec<Value> {
-    let token = json!({"serviceAccountToken": {
-        "path": "token", "audience": "heddle", "expirationSeconds": 3600,
-    }});
-    vec![
-        json!({"name": TOKEN_VOLUME, "projected": {"sources": [token]}}),
-        json!({"name": "heddle-trust", "configMap": {"name": mesh.trust_anchors_config_map}}),
-    ]
+fn position(spec: &PodSpec, name: &str) -> Option<usize> {
+    spec.init_containers.iter().flatten().position(|container| container.name == name)
 }
+
+fn has_volume(spec: &PodSpec, name: &str) -> bool {
+    spec.volumes.iter().flatten().any(|volume| volume.name == name)
+}
+
+/// The pod as a patch must leave it: without what is ours, and what we say where nothing was said.
+pub(crate) fn without_ours(pod: &Pod) -> Pod {
+    let mut pod = pod.clone();
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.remove(INJECTED);
+        annotations.remove(DEFAULT);
+    }
+    pod.metadata.annotations = pod.metadata.annotations.filter(|them| !them.is_empty());
+    if let Some(spec) = &mut pod.spec {
+        let ours = [REDIRECT_CONTAINER, PROXY_CONTAINER];
+        let mut init = spec.init_containers.take().unwrap_or_default();
+        init.retain(|container| !ours.contains(&container.name.as_str()));
+        spec.init_containers = Some(init).filter(|them| !them.is_empty());
+        let ours = [TOKEN_VOLUME, TRUST_VOLUME];
+        let mut volumes = spec.volumes.take().unwrap_or_default();
+        volumes.retain(|volume| !ours.contains(&volume.name.as_str()));
+        spec.volumes = Some(volumes).filter(|them| !them.is_empty());
+    }
+    pod
+}
+
+fn add<const N: usize>(path: [&str; N], value: Value) -> PatchOperation {
+    PatchOperation::Add(AddOperation { path: PointerBuf::from_tokens(path), value })
+}
+
+fn remove<const N: usize>(path: [&str; N]) -> PatchOperation {
+    PatchOperation::Remove(RemoveOperation { path: PointerBuf::from_tokens(path) })
+}
+
+/// Which container `kubectl logs` and `kubectl exec` take; without it they would take ours.
+const DEFAULT: &str = "kubectl.kubernetes.io/default-container";
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{Container, PodSpec};
-
     use super::*;
+    use crate::annotations::ProxySettings;
+    use crate::settings;
 
-    fn mesh() -> MeshSettings {
-        MeshSettings {
-            image: "heddle/proxy:test".to_owned(),
-            control_plane: "heddle-control-plane.heddle-system.svc:15210".to_owned(),
-            trust_domain: "cluster.local".to_owned(),
-            trust_anchors_config_map: "heddle-trust-anchors".to_owned(),
-        }
+    fn patched(object: &Value) -> (Vec<String>, Value) {
+        let pod: Pod = serde_json::from_value(object.clone()).unwrap();
+        let mesh = settings::tests::mesh();
+        let proxy = Proxy::new(&pod, ProxySettings::default(), &mesh).unwrap();
+        let patch = patch(&pod, &proxy, &mesh);
+        let paths = patch.0.iter().map(|operation| operation.path().to_string()).collect();
+        let mut after = object.clone();
+        json_patch::patch(&mut after, &patch).unwrap();
+        (paths, after)
     }
 
-    fn paths(pod: &Pod) -> Vec<String> {
-        let operations = patch(pod, &ProxySettings::default(), &mesh());
-        let path = |operation: &Value| operation["path"].as_str().unwrap().to_owned();
-        operations.as_array().unwrap().iter().map(path).collect()
+    fn names(object: &Value, list: &str) -> Vec<String> {
+        let list = object["spec"][list].as_array().unwrap();
+        list.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
     fn what_is_there_already_stays() {
-        let mut pod = Pod::default();
-        assert_eq!(
-            paths(&pod),
-            [
-                "/spec/initContainers",
-                "/spec/volumes",
-                "/metadata/annotations",
-                "/metadata/annotations/heddle.dev~1injected"
-            ]
-        );
-        pod.metadata.annotations = Some([("a".to_owned(), "b".to_owned())].into());
-        pod.spec = Some(PodSpec {
-            init_containers: Some(vec![Container::default()]),
-            volumes: Some(Vec::new()),
-            ..PodSpec::default()
+        let bare = json!({"metadata": {}, "spec": {"containers": [{"name": "app"}]}});
+        assert_eq!(patched(&bare).0, ["/spec/initContainers", "/spec/volumes", "/metadata"]);
+        let full = json!({
+            "metadata": {"annotations": {"a": "b", DEFAULT: "app"}},
+            "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "first"}], "volumes": []},
         });
+        let (paths, after) = patched(&full);
         assert_eq!(
-            paths(&pod),
+            paths,
             [
                 "/spec/initContainers/0",
                 "/spec/initContainers/1",
@@ -175,21 +228,47 @@ mod tests {
                 "/metadata/annotations/heddle.dev~1injected"
             ]
         );
+        assert_eq!(names(&after, "initContainers"), ["heddle-redirect", "heddle-proxy", "first"]);
+        assert_eq!(after["metadata"]["annotations"][DEFAULT], "app");
     }
 
     #[test]
-    fn the_proxy_may_do_nothing_but_run() {
-        let settings = ProxySettings {
-            skip_inbound_ports: vec![Port::new(8086).unwrap()],
-            ..ProxySettings::default()
-        };
-        let redirect = redirect_container(&settings, &mesh());
-        assert_eq!(
-            redirect["args"],
-            json!(["redirect", "--exempt-uid=15100", "--skip-inbound-ports=8086"])
-        );
-        let proxy = proxy_container(&settings, &mesh());
-        assert_eq!(proxy["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
-        assert_eq!(proxy["restartPolicy"], "Always", "a native sidecar");
+    fn a_second_time_changes_nothing_also_after_others_added_theirs() {
+        let bare = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "app"}]}});
+        let (_, mut once) = patched(&bare);
+        assert_eq!(patched(&once).0, [""; 0]);
+        once["spec"]["initContainers"].as_array_mut().unwrap().insert(0, json!({"name": "vault"}));
+        once["spec"]["containers"].as_array_mut().unwrap().insert(0, json!({"name": "agent"}));
+        assert_eq!(patched(&once).0, [""; 0]);
+    }
+
+    #[test]
+    fn what_another_webhook_took_away_comes_back_in_its_place() {
+        let bare = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "app"}], "initContainers": [{"name": "first"}]}});
+        let (_, whole) = patched(&bare);
+        for (index, name) in ["heddle-redirect", "heddle-proxy"].into_iter().enumerate() {
+            let mut broken = whole.clone();
+            broken["spec"]["initContainers"].as_array_mut().unwrap().remove(index);
+            let (paths, after) = patched(&broken);
+            assert_eq!(paths, [format!("/spec/initContainers/{index}")], "case: {name}");
+            assert_eq!(after, whole, "case: {name}");
+        }
+    }
+
+    #[test]
+    fn a_removal_leaves_what_was_there_before() {
+        for object in [
+            json!({"metadata": {"annotations": {"a": "b", DEFAULT: "app"}}, "spec": {
+                "containers": [{"name": "app"}], "initContainers": [{"name": "first"}], "volumes": [{"name": "v", "emptyDir": {}}],
+            }}),
+            json!({"metadata": {"annotations": {DEFAULT: "app"}}, "spec": {"containers": [{"name": "app"}]}}),
+        ] {
+            let (_, mut after) = patched(&object);
+            let pod: Pod = serde_json::from_value(after.clone()).unwrap();
+            json_patch::patch(&mut after, &removal(&pod)).unwrap();
+            assert_eq!(after, object);
+            let pod: Pod = serde_json::from_value(after).unwrap();
+            assert_eq!(removal(&pod).0.len(), 0);
+        }
     }
 }
