@@ -10,9 +10,12 @@ use anyhow::{Context as _, Result};
 
 use crate::directory::Directory;
 
-/// Makes the cgroup of a node in every hierarchy.
+/// Makes the cgroup of a node in every hierarchy that processes are limited by.
 pub fn create(directory: &Directory, node: u8) -> Result<()> {
-    for hierarchy in hierarchies()? {
+    let all = hierarchies()?;
+    // Beside those of the first version, the unified one limits nothing.
+    let only_unified = all.iter().all(|hierarchy| hierarchy.unified);
+    for hierarchy in all.into_iter().filter(|hierarchy| only_unified || !hierarchy.unified) {
         if hierarchy.unified {
             delegate(&hierarchy.path)?;
         }
@@ -78,23 +81,20 @@ struct Hierarchy {
     unified: bool,
 }
 
-/// Where the hierarchies of processes are mounted. Beside those of the first version, the unified one is not used.
+/// Where the hierarchies of processes are mounted.
 fn hierarchies() -> Result<Vec<Hierarchy>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
-    let of_kind = |kind: &str| -> Vec<PathBuf> {
-        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        fields
-            .filter(|fields| fields.get(2) == Some(&kind))
-            .filter_map(|fields| fields.get(1).map(PathBuf::from))
-            .filter(|path| path.starts_with("/sys/fs/cgroup"))
-            .collect()
+    let hierarchy = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let path = PathBuf::from(fields.get(1)?);
+        let unified = match *fields.get(2)? {
+            "cgroup" => false,
+            "cgroup2" => true,
+            _ => return None,
+        };
+        path.starts_with("/sys/fs/cgroup").then_some(Hierarchy { path, unified })
     };
-    let hierarchy = |unified| move |path| Hierarchy { path, unified };
-    let first = of_kind("cgroup");
-    if first.is_empty() {
-        return Ok(of_kind("cgroup2").into_iter().map(hierarchy(true)).collect());
-    }
-    Ok(first.into_iter().map(hierarchy(false)).collect())
+    Ok(mounts.lines().filter_map(hierarchy).collect())
 }
 
 /// Lets the cgroups below have what this one has.

@@ -21,9 +21,10 @@ fn main() -> ExitCode {
             Ok(options) => return world::run(&options),
             Err(error) => Err(error),
         },
-        Command::Part(Part::Init { state_directory }) => {
-            return heddle_local::init::run(&state_directory, false);
-        }
+        Command::Part(Part::Init { state_directory }) => match world::leave_mounts() {
+            Ok(()) => return heddle_local::init::run(&state_directory, false),
+            Err(error) => Err(error),
+        },
         Command::Part(part) => run_part(part).map(|()| ExitCode::SUCCESS),
         Command::User(command) => run(Box::pin(commands::run(command))),
     };

@@ -145,6 +145,17 @@ fn make_namespaces() -> Result<()> {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
     unshare(kinds).context("make namespaces, which takes root")?;
+    keep_mounts()
+}
+
+/// Gives the first process inside mounts of its own: it mounts a /proc that is empty once everything has ended, while the
+/// outermost process still needs one to clean up.
+pub fn leave_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
+    keep_mounts()
+}
+
+fn keep_mounts() -> Result<()> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("keep mounts to itself")
 }

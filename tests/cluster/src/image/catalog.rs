@@ -24,7 +24,9 @@ pub fn make(binaries: Option<&Path>, cache: &Path) -> Result<(Vec<PathBuf>, Vec<
     let busybox = Path::new(BUSYBOX).to_owned();
     ensure!(busybox.exists(), "no {BUSYBOX}: install busybox-static");
     archives.push(once(&folder, "pause", &[busybox.clone()], |_| Ok(pause()))?);
-    archives.push(once(&folder, "busybox", &[busybox], |_| busybox_image())?);
+    let curl = Path::new(CURL).to_owned();
+    let shell: Vec<PathBuf> = [busybox, curl].into_iter().filter(|path| path.exists()).collect();
+    archives.push(once(&folder, "busybox", &shell, busybox_image)?);
     match postgres::Installation::find() {
         Some(installation) => {
             let sources = [installation.program("postgres")];
@@ -124,7 +126,7 @@ fn pause() -> Image {
     image
 }
 
-fn busybox_image() -> Result<Image> {
+fn busybox_image(scratch: &TempDir) -> Result<Image> {
     let settings = Settings {
         command: vec!["sh".to_owned()],
         environment: vec!["PATH=/bin".to_owned()],
@@ -132,6 +134,10 @@ fn busybox_image() -> Result<Image> {
     };
     let mut image = Image::new("busybox:1", settings);
     put_shell(&mut image)?;
+    // Where it is installed: it says more of an answer than wget does.
+    if Path::new(CURL).exists() {
+        program::put(&mut image, "/bin/curl", Path::new(CURL), scratch)?;
+    }
     Ok(image)
 }
 
@@ -193,6 +199,7 @@ fn forget_old(folder: &Path, name: &str, newest: &Path) -> Result<()> {
 
 /// Linked statically, so that it runs in an image with nothing else in it.
 const BUSYBOX: &str = "/bin/busybox";
+const CURL: &str = "/usr/bin/curl";
 /// The tag of the mesh's images.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// As the charts have it.
@@ -200,4 +207,4 @@ const UNPRIVILEGED: &str = "65532";
 const KEY_BYTES: usize = 8;
 const KEEP_SECONDS: i64 = 60 * 60;
 /// To be changed with what images are made from the same sources.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";

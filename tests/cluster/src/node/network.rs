@@ -16,6 +16,7 @@ pub fn make_fabric() -> Result<()> {
     run(&["ip", "address", "add", &format!("{address}/{bits}"), "dev", BRIDGE])?;
     run(&["ip", "link", "set", BRIDGE, "up"])?;
     run(&["ip", "route", "add", "unreachable", "default"])?;
+    route_pods(None)?;
     forward()
 }
 
@@ -32,11 +33,17 @@ pub fn connect(number: u8) -> Result<()> {
     run(&["ip", "address", "add", &address, "dev", DEVICE])?;
     run(&["ip", "link", "set", DEVICE, "up"])?;
     run(&["ip", "route", "add", "default", "via", &addresses::FABRIC.to_string()])?;
-    for other in (1..=NODES_LIMIT).filter(|other| *other != number) {
-        let (pods, via) = (addresses::pods_of_node(other), addresses::of_node(other).to_string());
+    route_pods(Some(number))?;
+    forward()
+}
+
+/// The pods of all nodes, but of the one that this is, are behind their nodes.
+fn route_pods(this: Option<u8>) -> Result<()> {
+    for node in (1..=NODES_LIMIT).filter(|node| Some(*node) != this) {
+        let (pods, via) = (addresses::pods_of_node(node), addresses::of_node(node).to_string());
         run(&["ip", "route", "add", &pods, "via", &via])?;
     }
-    forward()
+    Ok(())
 }
 
 fn forward() -> Result<()> {
