@@ -1,6 +1,7 @@
 //! A cluster that ended, in whichever way, has left nothing.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,10 +36,9 @@ impl Machine {
             cgroups.extend(named_after_a_cluster(Path::new(&hierarchy))?);
         }
         let mut files = BTreeSet::new();
-        for folder in FOLDERS {
-            // Other clusters may come and go meanwhile.
-            let others = |path: &String| path.contains("heddle-cluster-") && !path.ends_with(NAME);
-            files.extend(children(Path::new(folder))?.into_iter().filter(|path| !others(path)));
+        for place in PLACES.iter().filter(|place| Path::new(place).exists()) {
+            files.insert((*place).to_owned());
+            files.extend(children(Path::new(place))?);
         }
         let settings = SETTINGS.map(|name| std::fs::read_to_string(name).unwrap_or_default());
         Ok(Self {
@@ -52,17 +52,24 @@ impl Machine {
     }
 }
 
-/// Where a node's programs would write if they had no folders of their own, and where a cluster keeps its files.
-const FOLDERS: [&str; 9] = [
-    "/var/tmp",
-    "/var/lib",
-    "/var/log",
-    "/run",
-    "/run/netns",
-    "/opt",
+/// Where a node's programs would write if they had no folders of their own, and where the cluster keeps its files.
+const PLACES: [&str; 16] = [
     "/etc/cni",
-    "/usr/libexec",
-    "/etc/containerd",
+    "/etc/cni/net.d",
+    "/etc/kubernetes",
+    "/opt/cni",
+    "/opt/containerd",
+    "/run/containerd",
+    "/run/kubernetes",
+    "/run/netns",
+    "/usr/libexec/kubernetes",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/var/tmp/heddle-cluster-leftovers",
 ];
 /// What the kubelet and kube-proxy would set for the whole machine.
 const SETTINGS: [&str; 5] = [
@@ -146,6 +153,39 @@ async fn a_cluster_leaves_nothing_however_it_ends() -> Result<()> {
     drop(cluster);
     cluster::end(&name).await?;
     assert_eq!(Machine::look().await?, before, "after it was killed and cleaned up");
+    Ok(())
+}
+
+/// The programs, with one that does nothing but fail.
+fn with_a_broken_scheduler(programs: &Path, folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(programs)? {
+        let entry = entry?;
+        let at = folder.join(entry.file_name());
+        if entry.file_name() == "kube-scheduler" {
+            std::fs::write(&at, "#!/bin/sh\necho out of luck >&2\nexit 3\n")?;
+            std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o755))?;
+        } else {
+            std::os::unix::fs::symlink(entry.path(), &at)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cluster_that_does_not_start_says_why_and_leaves_nothing() -> Result<()> {
+    let name: Name = "unlucky".parse()?;
+    let programs = tempfile::tempdir()?;
+    let mut options = shared::options("unlucky", &Source::None).await?;
+    with_a_broken_scheduler(&options.programs, programs.path())?;
+    options.programs = programs.path().to_owned();
+    let outcome = Box::pin(Cluster::start(shared::program(), options)).await;
+    let error = format!("{:#}", outcome.err().context("it started")?);
+    for wanted in ["kube-scheduler on node1", "exit status: 3", "out of luck"] {
+        ensure!(error.contains(wanted), "no {wanted:?} in: {error}");
+    }
+    let directory = Directory::new(&name)?;
+    ensure!(!directory.path().exists(), "{} is there", directory.path().display());
+    ensure!(directory.try_lock()?.is_some(), "the lock is held");
     Ok(())
 }
 

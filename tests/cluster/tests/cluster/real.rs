@@ -108,7 +108,8 @@ async fn a_name_that_does_not_exist_is_refused_at_once() -> Result<()> {
     let cluster = shared::cluster().await?;
     let namespace = hello(cluster, "names").await?;
     for name in ["absent", "example.com"] {
-        let asked = in_client(cluster, &namespace, &["nslookup", name]);
+        let look = ["nslookup", name];
+        let asked = in_client(cluster, &namespace, &look);
         let outcome = tokio::time::timeout(Duration::from_secs(10), asked).await?;
         let error = outcome.err().with_context(|| format!("{name} has an address"))?;
         ensure!(format!("{error:#}").contains("NXDOMAIN"), "{error:#}");
