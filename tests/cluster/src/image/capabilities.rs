@@ -1,10 +1,11 @@
-//! Capabilities that a program in an image has whoever starts it, as the kernel keeps them with a file.
+//! Capabilities that a program in an image may have whoever starts it, as the kernel keeps them with a file.
 
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
 
-/// A set of capabilities, permitted and effective from the start of the program.
+/// A set of capabilities that are permitted to the program, which makes them effective when it needs them. Were they
+/// effective from the start, the kernel would refuse to start it where its bounding set lacks one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities(u64);
 
@@ -13,7 +14,7 @@ impl Capabilities {
     pub fn to_bytes(self) -> Vec<u8> {
         let low = u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or_default();
         let high = u32::try_from(self.0 >> 32).unwrap_or_default();
-        let words = [REVISION_2 | EFFECTIVE, low, 0, high, 0];
+        let words = [REVISION_2, low, 0, high, 0];
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 }
@@ -39,7 +40,6 @@ fn known() -> String {
 }
 
 const REVISION_2: u32 = 0x0200_0000;
-const EFFECTIVE: u32 = 1;
 /// Those that concern the network. Source: linux/capability.h.
 const KNOWN: [(&str, u32); 3] =
     [("cap_net_bind_service", 10), ("cap_net_admin", 12), ("cap_net_raw", 13)];

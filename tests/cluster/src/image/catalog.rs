@@ -55,6 +55,8 @@ struct Plan {
     image: &'static str,
     program: &'static str,
     user: &'static str,
+    /// What its program may have, whoever starts it; see [`Capabilities`].
+    capabilities: &'static str,
     kind: Kind,
 }
 
@@ -70,14 +72,29 @@ const MESH: [Plan; 4] = [
         image: "control-plane",
         program: "heddle-control-plane",
         user: UNPRIVILEGED,
+        capabilities: "",
         kind: Kind::Bare,
     },
-    Plan { image: "injector", program: "heddle-injector", user: UNPRIVILEGED, kind: Kind::Bare },
-    Plan { image: "proxy", program: "heddle-proxy", user: "", kind: Kind::Bare },
+    Plan {
+        image: "injector",
+        program: "heddle-injector",
+        user: UNPRIVILEGED,
+        capabilities: "",
+        kind: Kind::Bare,
+    },
+    Plan {
+        image: "proxy",
+        program: "heddle-proxy",
+        user: "",
+        // For `heddle-proxy redirect`, which need not be root then; see install/images/proxy.Dockerfile.
+        capabilities: "cap_net_admin",
+        kind: Kind::Bare,
+    },
     Plan {
         image: "shop",
         program: "meshctl",
         user: UNPRIVILEGED,
+        capabilities: "",
         kind: Kind::Application(&[
             "heddle-test-adversary",
             "heddle-test-grpc",
@@ -109,6 +126,9 @@ impl Plan {
         for source in self.sources(binaries) {
             let file = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
             program::put(&mut image, &format!("/{file}"), &source, scratch)?;
+        }
+        if !self.capabilities.is_empty() {
+            image.grant(format!("/{}", self.program), self.capabilities.parse()?);
         }
         match self.kind {
             Kind::Bare => {}
@@ -207,4 +227,4 @@ const UNPRIVILEGED: &str = "65532";
 const KEY_BYTES: usize = 8;
 const KEEP_SECONDS: i64 = 60 * 60;
 /// To be changed with what images are made from the same sources.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";

@@ -69,7 +69,7 @@ fn capabilities_are_an_attribute_of_the_file_they_are_granted_to() {
         }
     }
     // CAP_NET_ADMIN is 12, CAP_NET_RAW 13: the bits 0x3000.
-    let value = [1, 0, 0, 2, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let value = [0, 0, 0, 2, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let key = "SCHILY.xattr.security.capability".to_owned();
     assert_eq!(found, [("program".to_owned(), key, value.to_vec())]);
 }
