@@ -75,7 +75,6 @@ async fn run_in_one(start: Start, command: Vec<String>) -> Result<ExitCode> {
 }
 
 async fn in_cluster(cluster: &Cluster, command: &[String]) -> Result<ExitCode> {
-    #[expect(clippy::disallowed_methods, reason = "it is passed on to the command")]
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = [cluster.programs().to_owned()].into_iter().chain(std::env::split_paths(&path));
     let path = std::env::join_paths(folders)?;

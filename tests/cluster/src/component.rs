@@ -184,7 +184,7 @@ async fn answers(address: SocketAddr, path: &str) -> Result<()> {
 }
 
 const START_LIMIT: Duration = Duration::from_secs(120);
-const STOP_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 const TAIL_LINES: usize = 40;

@@ -116,7 +116,7 @@ impl Image {
             let relative = relative(path)?;
             for parent in relative.ancestors().skip(1) {
                 // The root is there.
-                let is_new = parent.as_os_str().len() > 0 && folders.insert(parent.to_owned());
+                let is_new = !parent.as_os_str().is_empty() && folders.insert(parent.to_owned());
                 let is_named = self.entries.contains_key(&Path::new("/").join(parent));
                 if is_new && !is_named {
                     append(&mut builder, EntryType::Directory, parent, 0o755, &[])?;

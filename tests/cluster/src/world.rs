@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -101,8 +102,11 @@ async fn take_lock(directory: &Directory, limit: Duration) -> Result<Flock<File>
 async fn live_in(directory: &Directory, options: &Options) -> Result<()> {
     let ending = signals::terminated();
     tokio::pin!(ending);
-    fs::create_dir_all(directory.logs())
-        .with_context(|| format!("make {}", directory.logs().display()))?;
+    // The administrator's key will be in it.
+    let path = directory.path();
+    let made = fs::DirBuilder::new().mode(0o700).create(path);
+    made.with_context(|| format!("make {}", path.display()))?;
+    fs::create_dir(directory.logs())?;
     fs::write(directory.options(), options.to_json()?)?;
     fs::write(directory.process(), std::process::id().to_string())?;
     pki::create(directory, options.nodes)?;

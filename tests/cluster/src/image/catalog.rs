@@ -23,7 +23,7 @@ pub fn make(binaries: Option<&Path>, cache: &Path) -> Result<(Vec<PathBuf>, Vec<
     let mut missing = Vec::new();
     let busybox = Path::new(BUSYBOX).to_owned();
     ensure!(busybox.exists(), "no {BUSYBOX}: install busybox-static");
-    archives.push(once(&folder, "pause", &[busybox.clone()], |_| Ok(pause()))?);
+    archives.push(once(&folder, "pause", std::slice::from_ref(&busybox), |_| Ok(pause()))?);
     let curl = Path::new(CURL).to_owned();
     let shell: Vec<PathBuf> = [busybox, curl].into_iter().filter(|path| path.exists()).collect();
     archives.push(once(&folder, "busybox", &shell, busybox_image)?);

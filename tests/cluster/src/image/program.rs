@@ -60,6 +60,6 @@ mod tests {
         let listing = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x1)\n\t/lib64/ld-linux-x86-64.so.2 (0x2)\n";
         let expected = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib64/ld-linux-x86-64.so.2"];
         assert_eq!(parse(listing), expected.map(PathBuf::from));
-        assert_eq!(parse("\tnot a dynamic executable\n"), [PathBuf::new(); 0]);
+        assert!(parse("\tnot a dynamic executable\n").is_empty());
     }
 }
