@@ -133,13 +133,49 @@ fn yaml(path: &Path) -> Vec<Value> {
     objects.filter(|object| !object.is_null()).cloned().collect()
 }
 
+/// Compares a file that is made from others with what it is made of; with `INSTA_UPDATE=always`, as for snapshots, writes it.
+fn made(path: &Path, text: &str) {
+    #[expect(clippy::disallowed_methods, reason = "as insta does")]
+    let update = std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always");
+    if update {
+        std::fs::write(path, text).unwrap();
+    }
+    let is = std::fs::read_to_string(path).unwrap_or_default();
+    let path = path.display();
+    assert!(
+        is == text,
+        "{path} is old: run this test with INSTA_UPDATE=always, and read the difference"
+    );
+}
+
+#[test]
+fn the_chart_has_the_definitions_as_they_are_made() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(install().join("crds")).unwrap() {
+        let path = entry.unwrap().path();
+        let definition = std::fs::read_to_string(&path).unwrap();
+        assert!(!definition.contains("{{"), "this would be read as an action");
+        // Helm leaves it where it is, with the objects of users.
+        let keep = "\nmetadata:\n  annotations:\n    helm.sh/resource-policy: keep\n";
+        let definition = definition.replacen("\nmetadata:\n", keep, 1);
+        assert!(definition.contains(keep), "{}", path.display());
+        let text = format!(
+            "{{{{- if .Values.crds.install }}}}\n{}\n{{{{- end }}}}\n",
+            definition.trim_end()
+        );
+        let plural =
+            path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap().to_owned();
+        made(&install().join(format!("chart/heddle/templates/crd-{plural}.yaml")), &text);
+        names.push(plural);
+    }
+    assert_eq!(names, ["trafficpolicies"]);
+}
+
 #[test]
 fn the_example_for_kustomize_is_what_meshctl_install_prints() {
     let manifests = plan::manifests(&json!({}), NAMESPACE).unwrap();
     let path = install().join("gitops/kustomize/base/heddle.yaml");
-    let is = std::fs::read_to_string(&path).unwrap_or_default();
-    let remedy = "make it anew: meshctl install > install/gitops/kustomize/base/heddle.yaml";
-    assert!(is == manifest::print(&manifests), "{} is old; {remedy}", path.display());
+    made(&path, &manifest::print(&manifests));
 }
 
 #[test]
@@ -176,6 +212,14 @@ fn assert_base_has(kind: &str, name: &str) {
     let base = yaml(&install().join("gitops/kustomize/base/heddle.yaml"));
     let there = base.iter().any(|object| object["kind"] == kind && field::name(object) == name);
     assert!(there, "{kind} {name} is not in the base");
+}
+
+#[test]
+fn the_patch_for_kustomize_has_settings_that_the_injector_reads() {
+    let folder = install().join("gitops/kustomize/production");
+    let patch = yaml(&folder.join("injector-settings.yaml")).remove(0);
+    let text = patch["data"]["injector.yaml"].as_str().unwrap();
+    heddle_injector::settings::MeshSettings::from_yaml(text).unwrap();
 }
 
 #[test]

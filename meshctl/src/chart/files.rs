@@ -32,6 +32,7 @@ pub const HELPERS: [Source<'static>; 1] = [source!("_helpers.tpl")];
 /// What becomes objects.
 pub const TEMPLATES: &[Source<'static>] = &[
     source!("control-plane.yaml"),
+    source!("crd-trafficpolicies.yaml"),
     source!("injector-settings.yaml"),
     source!("injector.yaml"),
     source!("network-policies.yaml"),

@@ -46,16 +46,23 @@ pub fn may_install(meshes: &[Mesh], namespace: &str, version: &str) -> Result<()
         return Ok(());
     };
     by_meshctl(mesh)?;
-    if mesh.version == version {
-        return Ok(());
-    }
-    Err(Failure::new(
+    let what = || {
+        let there = &mesh.version;
         format!(
-            "version {} of the mesh is in {namespace}, and this meshctl installs {version}",
-            mesh.version
-        ),
-        format!("say so: `meshctl upgrade -n {namespace} --apply`"),
-    ))
+            "version {there} of the mesh is in {namespace}, and this meshctl installs {version}"
+        )
+    };
+    match version::step(&mesh.version, version) {
+        Ok(Step::Same) => Ok(()),
+        Ok(Step::Forward) => {
+            let remedy = format!("say so: `meshctl upgrade -n {namespace} --apply`");
+            Err(Failure::new(what(), remedy))
+        }
+        Err(sentence) => {
+            let remedy = "take the meshctl of the version that is there, or of one that may follow";
+            Err(Failure::new(what(), remedy).because_of(sentence))
+        }
+    }
 }
 
 /// Whether the mesh in the namespace may be upgraded to this version; from which.
