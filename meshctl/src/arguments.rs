@@ -9,7 +9,9 @@ use clap_complete::Shell;
 use heddle_runtime::duration;
 use http::Uri;
 
+use crate::check::arguments::CheckArguments;
 use crate::identity::arguments::IdentityArguments;
+use crate::inject::arguments::{InjectArguments, UninjectArguments};
 use crate::install::arguments::{InstallArguments, UninstallArguments, UpgradeArguments};
 use crate::output::{Format, Output};
 use crate::proxy::arguments::ProxyCommand;
@@ -53,6 +55,12 @@ pub enum Command {
     Upgrade(UpgradeArguments),
     /// Take the mesh out of a cluster
     Uninstall(UninstallArguments),
+    /// Whether a cluster is fit for the mesh, and the mesh in it well
+    Check(CheckArguments),
+    /// Give the pods in files their proxy
+    Inject(InjectArguments),
+    /// Take the proxy out of the pods in files
+    Uninject(UninjectArguments),
     /// What the control plane knows: objects, proxies, who refuses what and why
     Status(StatusArguments),
     /// Trust anchors, issuer and rotation of the mesh's identities

@@ -4,11 +4,13 @@
 pub mod admin;
 pub mod arguments;
 pub mod chart;
+pub mod check;
 pub mod completion;
 pub mod demo;
 pub mod failure;
 pub mod histogram;
 pub mod identity;
+pub mod inject;
 pub mod install;
 pub mod kubernetes;
 pub mod local;

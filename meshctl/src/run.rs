@@ -4,7 +4,7 @@ use crate::arguments::{Arguments, Command, LoadArguments, LocalCommand, ShopComm
 use crate::failure::Failure;
 use crate::output::{self, Colour, Format};
 use crate::shop::{api, frontend, load, store};
-use crate::{completion, demo, identity, install, local, proxy, status};
+use crate::{check, completion, demo, identity, inject, install, local, proxy, status};
 
 /// How a command that could be carried out ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,9 @@ pub async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Install(options) => Box::pin(install::install(options, colour)).await,
         Command::Upgrade(options) => Box::pin(install::upgrade(options, colour)).await,
         Command::Uninstall(options) => Box::pin(install::uninstall::run(options, colour)).await,
+        Command::Check(options) => Box::pin(check::run(options, colour)).await,
+        Command::Inject(options) => Box::pin(inject::run(options)).await,
+        Command::Uninject(options) => inject::undo(&options),
         Command::Status(options) => Box::pin(status::run(options, colour)).await,
         Command::Identity(options) => Box::pin(identity::run(options, colour)).await,
         Command::Proxy(command) => Box::pin(proxy::run(command, colour)).await,
