@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt as _;
 use heddle_proto::admin::{self, GetIdentityRequest, RotateIdentityRequest};
 use heddle_runtime::clock;
+use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::identity::arguments::{IdentityArguments, IdentityCommand, Look, RotateArguments};
@@ -70,20 +71,24 @@ async fn rotate(options: RotateArguments) -> Result<Ending, Failure> {
     follow(&target, began).await
 }
 
-/// Prints each step when it comes, and what it waits for when that is another, until it is over.
+/// Prints each step when it comes, until it is over. Each that is waited for only a moment is told, too.
 async fn follow(target: &Target, began: i64) -> Result<Ending, Failure> {
-    let mut told: Option<Rotation> = None;
+    let mut told: Vec<&'static str> = Vec::new();
+    let mut heard_at = Instant::now();
     loop {
-        let report = read(target).await?;
+        let report = match read(target).await {
+            Ok(report) => report,
+            // A control plane that is replaced meanwhile is no reason to give up.
+            Err(_) if heard_at.elapsed() < PATIENCE => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        heard_at = Instant::now();
         let now = seconds(clock::now());
         match (report.rotation, report.last_rotation) {
-            (Some(rotation), _) => {
-                let news = told.as_ref().is_none_or(|told| told.step != rotation.step);
-                if news {
-                    output::print(&format!("{}\n", render::rotation(&rotation, now)))?;
-                }
-                told = Some(rotation);
-            }
+            (Some(rotation), _) => output::print(&news(&rotation, &mut told, now))?,
             (None, Some(last)) if last.ended >= began => {
                 output::print(&format!("done after {} s\n", last.ended - last.started))?;
                 return Ok(Ending::Good);
@@ -95,10 +100,62 @@ async fn follow(target: &Target, began: i64) -> Result<Ending, Failure> {
     }
 }
 
+/// What was not told yet of a rotation.
+fn news(rotation: &Rotation, told: &mut Vec<&'static str>, now: i64) -> String {
+    let first = if rotation.kind == "root" { 0 } else { 1 };
+    let steps = report::STEPS.iter().skip(first);
+    let until = steps.clone().position(|step| *step == rotation.step).unwrap_or(0);
+    let mut text = String::new();
+    for &step in steps.take(until + 1) {
+        if told.contains(&step) {
+            continue;
+        }
+        told.push(step);
+        text.push_str(&if step == rotation.step {
+            render::rotation(rotation, now)
+        } else {
+            render::passed(rotation.kind, step)
+        });
+        text.push('\n');
+    }
+    text
+}
+
 fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// How long nobody may answer while a rotation is followed.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A rotation takes as long as a certificate lives.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_was_over_before_anybody_looked_is_told_too() {
+        let rotation = |kind, step| Rotation {
+            kind,
+            step,
+            started: 100,
+            since: 130,
+            waiting_for: "9s until certificates of before have run out".to_owned(),
+        };
+        let mut told = Vec::new();
+        let mut all = String::new();
+        for step in ["announced", "announced", "turning-over", "turning-over"] {
+            all.push_str(&news(&rotation("root", step), &mut told, 132));
+        }
+        all.push_str(&news(&rotation("issuer", "turning-over"), &mut Vec::new(), 132));
+        insta::assert_snapshot!(all, @"
+        of the root, step 1 of 3: the new trust anchor is announced, since 2 s; waits for 9s until certificates of before have run out
+        of the root, step 2 of 3: the issuer is switched to the new trust anchor
+        of the root, step 3 of 3: certificates below the old trust anchor run out, since 2 s; waits for 9s until certificates of before have run out
+        of the issuer, step 1 of 2: the issuer is switched
+        of the issuer, step 2 of 2: certificates of the old issuer run out, since 2 s; waits for 9s until certificates of before have run out
+        ");
+    }
+}

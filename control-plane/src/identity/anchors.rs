@@ -20,7 +20,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -195,7 +195,10 @@ impl Distributor {
         let parameters = PatchParams::apply(MANAGER);
         // Whatever somebody else made there meanwhile is not written over.
         let parameters = if exists { parameters.force() } else { parameters };
-        match maps.patch(NAME, &parameters, &Patch::Apply(map)).await {
+        let map = Patch::Apply(map);
+        let written = timeout(ANSWER_TIMEOUT, maps.patch(NAME, &parameters, &map)).await;
+        let Ok(written) = written else { return false };
+        match written {
             Ok(map) => {
                 info!(namespace, "trust anchors written");
                 self.found.put(namespace.to_owned(), found(&map));
@@ -238,6 +241,8 @@ impl std::fmt::Debug for Distributor {
 
 /// What we are called where writers are named.
 const MANAGER: &str = "heddle-control-plane";
+/// Of the API server's, for one namespace.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until the first lists are there, usually.
 const LOOK_FIRST: Duration = Duration::from_millis(500);
 /// What comes together is written together.

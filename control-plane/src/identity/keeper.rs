@@ -327,9 +327,18 @@ impl Keeper {
         self.setup.store.tell(&News { warning: false, reason, message }).await;
     }
 
-    /// Begins a rotation. Any replica may; the one that leads goes on with it.
+    /// Begins a rotation. Any replica may; the one that leads goes on with it. Where what is kept cannot
+    /// be used, what is in use is kept anew in any case.
     async fn begin(&mut self, kind: Kind) -> Result<(), NotRotated> {
-        self.keep(self.kept.begin(kind, clock::now())?).await?;
+        let kept = match self.kept.begin(kind, clock::now()) {
+            Err(NotBegun::UnderWay(_)) if self.problem.is_some() => {
+                self.keep(self.kept.clone()).await?;
+                info!("what is in use of the authority is kept anew");
+                return Ok(());
+            }
+            begun => begun?,
+        };
+        self.keep(kept).await?;
         self.calm_since = None;
         let (reason, message) = match kind {
             Kind::Root => ("RootAnnounced", "a new trust anchor is announced to every proxy"),

@@ -88,33 +88,47 @@ struct Entry {
     report: Report,
 }
 
+/// Why the other control planes are not heard.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHeard {
+    /// The API server refused, or could not be asked.
+    #[error("what control planes tell each other cannot be read or written")]
+    Api(#[source] Box<kube::Error>),
+    /// The API server did not answer in time.
+    #[error("the API server does not answer")]
+    Timeout,
+}
+
+/// Whoever keeps the authority has other things to do than to wait for an API server that is away.
+async fn within_limit<T>(
+    asking: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, NotHeard> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
+    answer.map_err(|_| NotHeard::Timeout)?.map_err(|error| NotHeard::Api(Box::new(error)))
+}
+
 impl Replicas {
     /// All of them, with what they told lately; this one as of now.
-    pub async fn all(&self, own: Report) -> Result<Vec<Replica>, kube::Error> {
+    pub async fn all(&self, own: Report) -> Result<Vec<Replica>, NotHeard> {
         match self {
             Self::Alone => Ok(vec![Replica { name: "local".to_owned(), report: Some(own) }]),
-            Self::Several(shared) => shared.all(own).await,
+            Self::Several(shared) => within_limit(shared.all(own)).await,
         }
     }
 
     /// Tells the others.
-    pub async fn tell(&self, own: &Report) -> Result<(), kube::Error> {
+    pub async fn tell(&self, own: &Report) -> Result<(), NotHeard> {
         match self {
             Self::Alone => Ok(()),
-            Self::Several(shared) => shared.tell(own).await,
+            Self::Several(shared) => within_limit(shared.tell(own)).await,
         }
     }
 
     /// Takes away what was told: nobody waits for it any more.
-    pub async fn forget(&self) -> Result<(), kube::Error> {
+    pub async fn forget(&self) -> Result<(), NotHeard> {
         match self {
             Self::Alone => Ok(()),
-            Self::Several(shared) => match shared.maps.delete(NAME, &DeleteParams::default()).await
-            {
-                Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(()),
-                Err(error) => Err(error),
-                Ok(_) => Ok(()),
-            },
+            Self::Several(shared) => within_limit(shared.forget()).await,
         }
     }
 }
@@ -136,6 +150,14 @@ impl Shared {
         let map = self.maps.get_opt(NAME).await?;
         let told = map.and_then(|map| map.data).unwrap_or_default();
         Ok(replicas(names, &told, (&self.own, own), clock::now()))
+    }
+
+    async fn forget(&self) -> Result<(), kube::Error> {
+        match self.maps.delete(NAME, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Each replica applies its own entry, as a manager of its own.
@@ -191,6 +213,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The ConfigMap's name.
 pub const NAME: &str = "heddle-rotation";
 /// The pods of all replicas.

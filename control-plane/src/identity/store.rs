@@ -74,6 +74,14 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// The API server did not answer in time.
+    #[error("cannot {attempt} {secret}: the API server does not answer")]
+    Timeout {
+        /// Read, write.
+        attempt: &'static str,
+        /// Which Secret.
+        secret: String,
+    },
     /// The API server refused, or could not be asked.
     #[error("cannot {attempt} {secret}")]
     Secret {

@@ -54,7 +54,17 @@ pub fn text(report: &IdentityReport, now: i64, width: Width, colour: Colour) -> 
 
 /// One line: which step, and what it waits for.
 pub fn rotation(rotation: &Rotation, now: i64) -> String {
-    let step = match (rotation.kind, rotation.step) {
+    let since = duration_text(now - rotation.since);
+    let waiting = match rotation.waiting_for.as_str() {
+        "" => String::new(),
+        waiting => format!("; waits for {waiting}"),
+    };
+    format!("{}, since {since}{waiting}", passed(rotation.kind, rotation.step))
+}
+
+/// One line: a step that was taken.
+pub fn passed(kind: &str, step: &str) -> String {
+    let step = match (kind, step) {
         (_, "announced") => "1 of 3: the new trust anchor is announced",
         ("root", "switched") => "2 of 3: the issuer is switched to the new trust anchor",
         ("root", "turning-over") => "3 of 3: certificates below the old trust anchor run out",
@@ -62,12 +72,7 @@ pub fn rotation(rotation: &Rotation, now: i64) -> String {
         (_, "turning-over") => "2 of 2: certificates of the old issuer run out",
         (_, other) => other,
     };
-    let since = duration_text(now - rotation.since);
-    let waiting = match rotation.waiting_for.as_str() {
-        "" => String::new(),
-        waiting => format!("; waits for {waiting}"),
-    };
-    format!("of the {}, step {step}, since {since}{waiting}", rotation.kind)
+    format!("of the {kind}, step {step}")
 }
 
 fn authorities(report: &IdentityReport, now: i64, width: Width, colour: Colour) -> String {

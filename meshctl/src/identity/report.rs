@@ -58,6 +58,9 @@ pub struct Anchor {
     pub certificate: Certificate,
 }
 
+/// The steps of a rotation, in order; one of the issuer begins with the second.
+pub const STEPS: [&str; 3] = ["announced", "switched", "turning-over"];
+
 /// A rotation that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rotation {

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod cluster {
     mod leftovers;
+    mod mesh;
     mod real;
+    mod rotation;
     mod shared;
 }

@@ -128,6 +128,27 @@ async fn what_cannot_be_used_leaves_the_last_good_authority_in_place_and_is_told
 }
 
 #[tokio::test]
+async fn what_was_deleted_in_the_middle_of_a_rotation_is_kept_anew_on_demand() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut keeper, handles, _) = keeper(&place).await;
+    keeper.begin(Kind::Root).await.unwrap();
+    let gone = Stored { texts: KeptTexts::default(), revision: Revision::Absent };
+    keeper.follow(gone).await;
+    std::fs::remove_dir_all(place.path()).unwrap();
+    // Nobody rotates while what is kept is not what is in use.
+    keeper.calm_since = Some(Instant::now() - Duration::from_secs(60));
+    keeper.look().await;
+    assert!(handles.authorities.current().has_next_root());
+    keeper.begin(Kind::Issuer).await.unwrap();
+    keeper.show();
+    assert_eq!(handles.view.borrow().problem, "");
+    let stored = keeper.setup.store.load().await.unwrap();
+    let kept = kept_now(&stored.texts);
+    assert_eq!(kept.rotations, keeper.kept.rotations);
+    assert_eq!(kept.authority.bundle(), keeper.kept.authority.bundle());
+}
+
+#[tokio::test]
 async fn our_own_certificate_is_renewed_also_when_the_issuer_cannot_be() {
     let place = tempfile::tempdir().unwrap();
     let (mut keeper, handles, mut credentials) = keeper(&place).await;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use heddle_runtime::logging::Chain;
@@ -17,6 +18,7 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use zeroize::Zeroizing;
@@ -92,7 +94,9 @@ impl SecretStore {
     }
 
     pub(super) async fn load(&self) -> Result<Stored, StoreError> {
-        let found = self.secrets.get_opt(NAME).await.map_err(|error| self.failed("read", error))?;
+        let found = timeout(ANSWER_TIMEOUT, self.secrets.get_opt(NAME)).await;
+        let found = found.map_err(|_| self.timed_out("read"))?;
+        let found = found.map_err(|error| self.failed("read", error))?;
         Ok(found.as_ref().map_or_else(absent, stored))
     }
 
@@ -116,7 +120,8 @@ impl SecretStore {
                 (parameters, Patch::Merge(onto(texts, version)))
             }
         };
-        match self.secrets.patch(NAME, &parameters, &patch).await {
+        let written = timeout(ANSWER_TIMEOUT, self.secrets.patch(NAME, &parameters, &patch)).await;
+        match written.map_err(|_| self.timed_out("write"))? {
             Ok(secret) => Ok(Saved::As(stored(&secret).revision)),
             Err(kube::Error::Api(status)) if status.code == CONFLICT => Ok(Saved::Conflict),
             Err(kube::Error::Api(status))
@@ -143,9 +148,15 @@ impl SecretStore {
             namespace: Some(self.namespace.clone()),
             ..ObjectReference::default()
         };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
-            warn!(error = %Chain(&error), "an event cannot be written");
+        match timeout(ANSWER_TIMEOUT, self.recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = %Chain(&error), "an event cannot be written"),
+            Err(_) => warn!("an event cannot be written: the API server does not answer"),
         }
+    }
+
+    fn timed_out(&self, attempt: &'static str) -> StoreError {
+        StoreError::Timeout { attempt, secret: self.to_string() }
     }
 
     fn failed(&self, attempt: &'static str, source: kube::Error) -> StoreError {
@@ -221,6 +232,8 @@ fn onto(texts: &KeptTexts, version: &str) -> Value {
     json!({ "metadata": { "resourceVersion": version }, "data": data })
 }
 
+/// Whoever keeps the authority has other things to do than to wait for an API server that is away.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What we are called where writers are named.
 const CONTROLLER: &str = "heddle-control-plane";
 /// Of the API server.

@@ -39,7 +39,7 @@ pub(crate) async fn options(name: &str, binaries: &Source) -> Result<Options> {
     Ok(Options { images, ..Options::new(&name.parse()?, programs) })
 }
 
-fn binaries() -> Source {
+pub(crate) fn binaries() -> Source {
     setting("HEDDLE_CLUSTER_BINARIES").map_or(Source::Release, |folder| {
         // Never fails: whatever is no word of its own is a folder.
         folder.parse().unwrap_or(Source::Folder(PathBuf::from(folder)))

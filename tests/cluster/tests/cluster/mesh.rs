@@ -1,0 +1,72 @@
+//! The mesh, installed once in the cluster that the tests share, as a user would: `meshctl install --apply`.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use heddle_cluster::cluster::Cluster;
+use heddle_cluster::directory;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use super::shared;
+
+/// The installed mesh.
+pub(crate) struct Mesh {
+    pub(crate) cluster: &'static Cluster,
+    meshctl: PathBuf,
+}
+
+/// Where it is installed.
+pub(crate) const NAMESPACE: &str = "heddle-system";
+
+/// The mesh, installed by the first test that wants it: two control planes, and certificates that live for a
+/// minute, so that what takes as long as a certificate lives can be waited for.
+pub(crate) async fn installed() -> Result<&'static Mesh> {
+    static MESH: OnceCell<Mesh> = OnceCell::const_new();
+    let install = async || {
+        let cluster = shared::cluster().await?;
+        let folder = shared::binaries().folder(&directory::cache()?, |text| eprintln!("{text}"))?;
+        let meshctl = folder.context("no programs of the mesh, and so no meshctl")?.join("meshctl");
+        let mesh = Mesh { cluster, meshctl };
+        let settings = "controlPlane.replicas=2,controlPlane.leafLifetime=60s";
+        mesh.ask(&["install", "--apply", "--set", settings]).await?;
+        Ok(mesh)
+    };
+    MESH.get_or_try_init(install).await
+}
+
+impl Mesh {
+    /// What meshctl prints; it must end well.
+    pub(crate) async fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let running = Command::new(&self.meshctl)
+            .args(arguments)
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(LIMIT, running)
+            .await
+            .with_context(|| format!("meshctl {arguments:?} takes more than {LIMIT:?}"))??;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "meshctl {arguments:?}: {}: {said}{complaint}",
+            output.status
+        );
+        Ok(said)
+    }
+
+    /// A namespace of the test's own, whose pods get a proxy.
+    pub(crate) async fn namespace(&self, theme: &str) -> Result<String> {
+        let name = shared::namespace(self.cluster, theme).await?;
+        let label = ["label", "namespace", &name, "heddle.dev/inject=enabled"];
+        self.cluster.kubectl(&label, "").await?;
+        Ok(name)
+    }
+}
+
+/// Longer than a rotation with certificates of a minute.
+const LIMIT: Duration = Duration::from_secs(300);
