@@ -96,11 +96,10 @@ fn spec() -> Value {
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
-            for field in ["title", "nullable"] {
-                // Not a property of that name.
-                if fields.get(field).is_some_and(|value| !value.is_object()) {
-                    fields.remove(field);
-                }
+            // What a field means when it is not there is for the control plane to say: it may be changed
+            // later, and what somebody wrote stays as it was written. No property has one of these names.
+            for field in ["title", "nullable", "default"] {
+                fields.remove(field);
             }
             if fields.get("type").and_then(Value::as_str) == Some("integer") {
                 fields.remove("format");
