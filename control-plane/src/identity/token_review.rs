@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{
     TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo,
 };
@@ -54,7 +56,7 @@ impl TokenReviews {
 #[tonic::async_trait]
 impl Attest for TokenReviews {
     async fn attest(&self, token: &str, from: IpAddr) -> Result<Attested, NotAttested> {
-        check_form(token)?;
+        check(token)?;
         let status = self.review(token).await?;
         let claim = claim(&status)?;
         live_pod::prove(&self.snapshots, &claim, from, POD_PATIENCE).await
@@ -67,7 +69,38 @@ impl std::fmt::Debug for TokenReviews {
     }
 }
 
-/// What cannot be a token of a service account is not worth a question.
+/// What cannot be a token for the control plane is not worth a question. The API server answers for one
+/// audience of several; a token for several could be shown here by whoever else it was meant for.
+fn check(token: &str) -> Result<(), NotAttested> {
+    check_form(token)?;
+    let audiences = audiences(token).ok_or_else(|| refused("it does not say what it is for"))?;
+    if audiences == [AUDIENCE] {
+        return Ok(());
+    }
+    let audiences: String = audiences.join(", ").chars().take(SAID_LIMIT_CHARS).collect();
+    Err(refused(format!("it is for [{audiences}], and not for {AUDIENCE} alone")))
+}
+
+/// What a token says that it is for. Source: RFC 7519, sections 3 and 4.1.3.
+fn audiences(token: &str) -> Option<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        aud: Audiences,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Audiences {
+        One(String),
+        Several(Vec<String>),
+    }
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    Some(match claims.aud {
+        Audiences::One(audience) => vec![audience],
+        Audiences::Several(audiences) => audiences,
+    })
+}
+
 fn check_form(token: &str) -> Result<(), NotAttested> {
     let of_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let parts = token.split('.').filter(|part| !part.is_empty()).count();
@@ -160,14 +193,14 @@ mod tests {
         })
     }
 
-    fn check(status: Value) -> Result<Claim, String> {
+    fn told(status: Value) -> Result<Claim, String> {
         let status: TokenReviewStatus = serde_json::from_value(status).unwrap();
         claim(&status).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_reviewed_token_tells_account_and_pod() {
-        let claim = check(good()).unwrap();
+        let claim = told(good()).unwrap();
         let expected = Claim {
             namespace: "shop".to_owned(),
             service_account: "api".to_owned(),
@@ -213,18 +246,43 @@ mod tests {
             ("a person", named("alice"), "\"alice\" is no service account"),
             ("a node", named("system:node:n1"), "no service account"),
             ("no user", with("user", Value::Null), "no service account"),
-            ("no pod", extra("pod-uid", Value::Null), "pod-uid"),
+            ("no pod", extra("pod-uid", json!([])), "pod-uid does not have one value"),
             ("no name", extra("pod-name", json!([])), "pod-name does not have one value"),
             ("two pods", extra("pod-uid", json!(["u-1", "u-2"])), "does not have one value"),
             ("an empty pod", extra("pod-uid", json!([""])), "does not have one value"),
             ("a strange pod", extra("pod-uid", json!(["U 1"])), "is no pod UID"),
         ] {
-            let error = check(status).unwrap_err();
+            let error = told(status).unwrap_err();
             assert!(error.contains(expected), "case: {case}: {error}");
         }
         let mut unbound = good();
         unbound["user"]["extra"] = json!({});
-        assert!(check(unbound).unwrap_err().contains("bound to no pod"));
+        assert!(told(unbound).unwrap_err().contains("bound to no pod"));
+    }
+
+    #[test]
+    fn a_token_must_be_for_the_control_plane_alone() {
+        let token = |claims: &str| format!("aGVh.{}.bGU", URL_SAFE_NO_PAD.encode(claims));
+        for (case, claims, expected) in [
+            ("alone", r#"{"aud": ["heddle"], "exp": 1}"#, ""),
+            ("as a text", r#"{"aud": "heddle"}"#, ""),
+            ("another", r#"{"aud": ["api"]}"#, "it is for [api], and not for heddle alone"),
+            ("both", r#"{"aud": ["heddle", "api"]}"#, "it is for [heddle, api]"),
+            ("none", r#"{"aud": []}"#, "it is for []"),
+            ("no word of it", r#"{"exp": 1}"#, "it does not say what it is for"),
+            ("no claims", "heddle", "it does not say what it is for"),
+        ] {
+            let error = check(&token(claims)).err().map(|error| error.to_string());
+            match error {
+                Some(error) => {
+                    assert!(
+                        !expected.is_empty() && error.contains(expected),
+                        "case: {case}: {error}"
+                    );
+                }
+                None => assert!(expected.is_empty(), "case: {case}"),
+            }
+        }
     }
 
     #[test]
