@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let config = Config::new(Typed::parse())?;
-    logging::init(&config.log, config.log_format)?;
+    logging::init(&without_echoes(&config.log), config.log_format)?;
     if let Err(error) = allow_descriptors() {
         warn!(%error, "the limit on open files cannot be raised; fewer proxies can connect");
     }
@@ -35,6 +35,15 @@ fn run() -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(serve(config))
+}
+
+/// The client of the API server logs every failed request as an error of its own, and whoever made the request
+/// logs it too, and says what follows. Whoever asks for the client's lines gets them.
+fn without_echoes(filter: &str) -> String {
+    match filter.contains(API_CLIENT) {
+        true => filter.to_owned(),
+        false => format!("{filter},{API_CLIENT}=off"),
+    }
 }
 
 /// Every proxy is a connection, and what shells and service managers allow by default is few.
@@ -64,6 +73,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As log lines name it.
+const API_CLIENT: &str = "kube_client";
 /// The exit code of a control plane that could not do what it was asked to.
 const FAILED: u8 = 1;
 /// The exit code of one that was not asked for something sensible; a service manager need not try again.

@@ -193,7 +193,7 @@ impl Board {
             let message = format!("{counts}; {}", refusals.joined("; "));
             (ConditionState::False, "Refused", message)
         } else if *proxies == 0 {
-            (ConditionState::Unknown, "NoProxies", "no proxy has asked for it".to_owned())
+            (ConditionState::Unknown, NO_PROXIES, "no proxy has asked for it".to_owned())
         } else if done == proxies {
             (ConditionState::True, "Programmed", counts)
         } else {
@@ -287,6 +287,8 @@ fn waits(proxy: &str, object: &ObjectReference, refusal: &Refusal) -> String {
     }
 }
 
+/// The reason why it is not known whether proxies act on what none of them has.
+pub const NO_PROXIES: &str = "NoProxies";
 /// How many texts are kept of any number.
 const TEXTS_SHOWN: usize = 3;
 

@@ -31,7 +31,7 @@ impl Told {
     /// among `all` are gone.
     pub fn news<'a>(
         &mut self,
-        all: impl Iterator<Item = (&'a ObjectReference, &'a Revision, &'a [Condition])>,
+        all: impl Iterator<Item = (&'a ObjectReference, &'a Revision, Vec<Condition>)>,
         limit: usize,
     ) -> Vec<News> {
         let mut former = std::mem::take(&mut self.0);
@@ -151,7 +151,7 @@ mod tests {
                     .collect();
                 let all = all.iter();
                 let news =
-                    told.news(all.map(|(name, list)| (name, &revision, list.as_slice())), limit);
+                    told.news(all.map(|(name, list)| (name, &revision, list.clone())), limit);
                 let shown: Vec<String> = news
                     .iter()
                     .map(|news| format!("{} {}", news.reference.name, news.condition.reason))

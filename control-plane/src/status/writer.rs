@@ -112,12 +112,19 @@ impl Writer {
     }
 
     async fn publish(&self, all: &[(ObjectReference, Said)], told: &mut Told) {
-        let conditions =
-            all.iter().map(|(name, said)| (name, &said.revision, said.conditions.as_slice()));
+        let conditions = all.iter().map(|(name, said)| (name, &said.revision, said.all()));
         for news in told.news(conditions, EVENTS_LIMIT) {
-            if let Err(error) = events::publish(&self.recorder, &news).await {
-                warn!(%error, object = %news.reference, "an Event cannot be published; trying again");
-                told.forget(&news);
+            match events::publish(&self.recorder, &news).await {
+                Ok(()) => {}
+                // Where nothing may be made, such as in a namespace that is on its way out.
+                Err(kube::Error::Api(status)) if matches!(status.code, FORBIDDEN | NOT_FOUND) => {
+                    debug!(error = status.message, object = %news.reference, "an Event is not taken");
+                }
+                Err(error) => {
+                    let object = &news.reference;
+                    warn!(%error, %object, "an Event cannot be published; trying again");
+                    told.forget(&news);
+                }
             }
         }
     }
@@ -211,3 +218,7 @@ const EVENTS_LIMIT: usize = 10;
 const ATTEMPTS: usize = 3;
 /// What the API server says when another wrote in between.
 const CONFLICT: u16 = 409;
+/// What it says where this may not be done.
+const FORBIDDEN: u16 = 403;
+/// What it says where there is nothing.
+const NOT_FOUND: u16 = 404;

@@ -4,6 +4,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::push::programmed::NO_PROXIES;
 use crate::source::Revision;
 use crate::status::{Condition, ConditionState};
 use crate::translate::route;
@@ -17,6 +18,21 @@ pub struct Said {
     pub conditions: Vec<Condition>,
     /// Of a route's parents, by their place in `spec.parentRefs`.
     pub parents: Vec<(usize, Vec<Condition>)>,
+}
+
+impl Said {
+    /// The conditions of the whole object, and of its parents those that do not hold there alone.
+    pub fn all(&self) -> Vec<Condition> {
+        let mut found = self.conditions.clone();
+        let of_parents = self.parents.iter().flat_map(|(_, conditions)| conditions);
+        for one in of_parents.filter(|one| one.state == ConditionState::False) {
+            let there = |known: &Condition| known.kind == one.kind && known.state == one.state;
+            if !found.iter().any(there) {
+                found.push(one.clone());
+            }
+        }
+        found
+    }
 }
 
 /// How a kind of objects has its status.
@@ -141,9 +157,11 @@ fn condition(
     Value::Object(made)
 }
 
-/// Whether all is well: what tools that know nothing of an object's other conditions look at.
+/// Whether all is well: what tools that know nothing of an object's other conditions look at, and wait for. That
+/// nobody calls a service is nothing to wait for.
 fn ready(conditions: &[Condition]) -> Condition {
-    let first = |state: ConditionState| conditions.iter().find(|one| one.state == state);
+    let counting = || conditions.iter().filter(|one| one.reason != NO_PROXIES);
+    let first = |state: ConditionState| counting().find(|one| one.state == state);
     match first(ConditionState::False).or_else(|| first(ConditionState::Unknown)) {
         Some(worst) => {
             Condition { message: format!("{}: {}", worst.kind, worst.message), ..worst.clone() }
@@ -312,6 +330,7 @@ mod tests {
         let shown = shown(&written);
         assert!(shown[0].contains("a Accepted=True"), "{shown:?}");
         assert!(shown[1].contains("b Accepted=False"), "{shown:?}");
+        assert_eq!(said.all().len(), 3, "what does not hold at one parent is told, too");
     }
 
     #[test]
@@ -339,5 +358,8 @@ mod tests {
         open.conditions[1].state = ConditionState::Unknown;
         let written = status(Form::Conditions, &object, &open, now()).unwrap();
         assert_eq!(types(&written)[2], "Ready=Unknown");
+        open.conditions[1].reason = NO_PROXIES;
+        let written = status(Form::Conditions, &object, &open, now()).unwrap();
+        assert_eq!(types(&written)[1..3], ["Programmed=Unknown", "Ready=True"]);
     }
 }
