@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod cluster {
+    mod control_plane;
     mod leftovers;
     mod mesh;
     mod real;
