@@ -19,6 +19,7 @@ pub mod number;
 pub mod pod;
 pub mod port_protocol;
 pub mod precedence;
+pub mod probes;
 pub mod reference_grant;
 pub mod route;
 pub mod service;

@@ -6,8 +6,8 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 
-use crate::annotations;
 use crate::annotations::invalid::InvalidAnnotation;
+use crate::annotations::{self, Wish};
 use crate::decision::{self, Decision, Refusal, SkipReason};
 use crate::patch::Presence;
 
@@ -36,6 +36,8 @@ pub struct PodReference {
 pub enum FindingKind {
     /// It should have a proxy and has none.
     Missing,
+    /// It asks for one where nobody hears it.
+    Unheard,
     /// It has some of a proxy, but not all: somebody changed what the injector made.
     Incomplete,
     /// It is asked for, and cannot be.
@@ -53,6 +55,7 @@ impl FindingKind {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
+            Self::Unheard => "unheard",
             Self::Incomplete => "incomplete",
             Self::Obstacle(reason) => reason.label(),
             Self::Refused(_) => "refused",
@@ -65,6 +68,7 @@ impl FindingKind {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "ProxyMissing",
+            Self::Unheard => "ProxyUnheard",
             Self::Incomplete => "ProxyIncomplete",
             Self::Obstacle(_) => "ProxyNotPossible",
             Self::Refused(_) => "ProxyRefused",
@@ -77,6 +81,7 @@ impl FindingKind {
     pub fn is_problem(&self) -> bool {
         match self {
             Self::Missing
+            | Self::Unheard
             | Self::Incomplete
             | Self::Obstacle(_)
             | Self::Refused(_)
@@ -92,6 +97,10 @@ impl fmt::Display for FindingKind {
             Self::Missing => f.write_str(
                 "it should have a proxy and has none: it was made before its namespace was labelled, or while the \
                  injector could not be reached; made anew, it gets one (kubectl rollout restart)",
+            ),
+            Self::Unheard => f.write_str(
+                "it asks for a proxy by an annotation alone, and has none: the API server calls the injector by labels; made \
+                 anew with the label heddle.dev/inject: enabled, on it or its namespace, it gets one",
             ),
             Self::Incomplete => f.write_str(
                 "some of its proxy is missing: something changed what the injector made; made anew, it gets a whole one \
@@ -165,7 +174,12 @@ pub fn of_pod(pod: &Pod, namespace_labels: &BTreeMap<String, String>) -> Vec<Fin
         return Vec::new();
     }
     let found = match decision::decide(namespace_labels, pod) {
-        Decision::Inject(_) if Presence::of(pod) == Presence::None => Some(FindingKind::Missing),
+        Decision::Inject(_) if Presence::of(pod) == Presence::None => {
+            let labels = [metadata.labels.as_ref(), Some(namespace_labels)];
+            let mut labels = labels.into_iter().flatten();
+            let heard = labels.any(|labels| annotations::wish(labels) == Ok(Wish::Enabled));
+            Some(if heard { FindingKind::Missing } else { FindingKind::Unheard })
+        }
         Decision::Inject(_) => Some(FindingKind::Incomplete),
         Decision::Skip(SkipReason::AlreadyInjected) => None,
         Decision::Skip(reason) if reason.is_obstacle() => Some(FindingKind::Obstacle(reason)),
@@ -253,6 +267,11 @@ mod tests {
                 json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
             ),
             pod("h-elsewhere", app.clone(), json!({"metadata": {"namespace": "other"}})),
+            pod(
+                "h-quiet",
+                app.clone(),
+                json!({"metadata": {"namespace": "other", "annotations": {"heddle.dev/inject": "enabled"}}}),
+            ),
             pod("i-system", app.clone(), json!({"metadata": {"namespace": "kube-system"}})),
             pod("j-odd", app, json!({"metadata": {"namespace": "odd"}})),
         ];
@@ -267,6 +286,7 @@ mod tests {
             found,
             [
                 "odd - namespace",
+                "other h-quiet unheard",
                 "shop a-missing missing",
                 "shop b-host host_network",
                 "shop c-refused refused",

@@ -1,5 +1,7 @@
 //! What a proxy needs to know of its own workload.
 
+use std::net::IpAddr;
+
 use crate::identity::PodUid;
 use crate::names::{Port, Protocol};
 use crate::policy::RateLimit;
@@ -23,6 +25,43 @@ pub struct Workload {
     pub zone: String,
     /// The node; empty if unknown.
     pub node: String,
+    /// What its node asks in plain text, also where all else is refused.
+    pub probes: NodeProbes,
+}
+
+/// The probes of a workload, and where its node makes them from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeProbes {
+    /// The node's addresses, as the workload sees them. None: no probe is known to come from the node.
+    pub sources: Vec<IpAddr>,
+    /// What is asked.
+    pub probes: Vec<Probe>,
+}
+
+/// Something that a node asks a workload again and again, to find out whether it is well; or once, as its
+/// life cycle has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The port that is asked.
+    pub port: Port,
+    /// How.
+    pub kind: ProbeKind,
+}
+
+/// How a node asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// By a GET of HTTP/1.
+    Http {
+        /// The path, with its query; it begins with a slash.
+        path: String,
+    },
+    /// By a GET inside the application's own TLS, which the mesh cannot read.
+    Https,
+    /// By a connection, on which nothing is said.
+    Tcp,
+    /// By the health protocol of gRPC.
+    Grpc,
 }
 
 /// Whether a workload serves plain connections.

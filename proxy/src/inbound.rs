@@ -3,6 +3,8 @@
 
 mod admission;
 mod applications;
+mod node;
+pub mod probes;
 mod protocol;
 mod refusal;
 
@@ -34,6 +36,7 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
 use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted, Silent};
 use crate::inbound::applications::Applications;
+use crate::inbound::probes::{First, NodeEntrance, ProbeRequests};
 use crate::inbound::protocol::{Server, Spoken, was_first};
 use crate::inbound::refusal::Refusal;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
@@ -61,6 +64,8 @@ struct Admitted {
     /// bytes outlive it, since they have no point at which they could end unharmed: who the caller
     /// is was checked at their beginning.
     until: Option<Instant>,
+    /// It is the workload's node, which may ask nothing but this.
+    probes: Option<ProbeRequests>,
 }
 
 /// How a connection came in, and what was opened to find out.
@@ -75,6 +80,11 @@ enum Entered<'a> {
         workload: &'a Workload,
         declared: Protocol,
         server: Option<Server>,
+    },
+    /// The workload's node, which may probe where all else is refused.
+    Node {
+        workload: &'a Workload,
+        entrance: NodeEntrance,
     },
 }
 
@@ -117,9 +127,14 @@ impl Inbound {
             Ok(Entered::Plain { workload, declared, server }) => {
                 let application = self.applications.of(original, workload);
                 let caller = Caller::Plaintext;
-                let admitted = Admitted { original, application, caller, until: None };
+                let admitted =
+                    Admitted { original, application, caller, until: None, probes: None };
                 let client = (client, first_bytes);
                 Box::pin(self.plain(client, server, declared, admitted)).await;
+            }
+            Ok(Entered::Node { workload, entrance }) => {
+                let client = (client, first_bytes);
+                Box::pin(self.node(client, original, workload, entrance)).await;
             }
         }
     }
@@ -169,7 +184,17 @@ impl Inbound {
             (Ok(Entrance::Plain(declared)), _) => Ok(Entered::Plain { workload, declared, server }),
             // Nobody knows what it would have become.
             (Err(_), Opening::Silent | Opening::Undecided) => Err(Refusal::Late),
-            (Err(refused), Opening::Decided(_) | Opening::Ended) => Err(refused.into()),
+            (Err(refused), Opening::Decided(_) | Opening::Ended) => {
+                let first = match (hello, first_bytes.is_empty()) {
+                    (Some(_), _) => First::Hello,
+                    (None, true) => First::None,
+                    (None, false) => First::Other,
+                };
+                let source = client.peer_addr().map_err(Refusal::Opening)?.ip();
+                admission::admit_node(refused, workload, (source, original.port()), first)
+                    .map(|entrance| Entered::Node { workload, entrance })
+                    .map_err(Refusal::from)
+            }
         }
     }
 
@@ -236,7 +261,7 @@ impl Inbound {
         let application = self.applications.of(original, workload);
         let caller = Caller::Mutual { caller: accepted.peer.identity, own: own.identity };
         let until = Some(moment(accepted.peer_not_after));
-        let admitted = Admitted { original, application, caller, until };
+        let admitted = Admitted { original, application, caller, until, probes: None };
         match accepted.protocol {
             InnerProtocol::Http1 => self.http(accepted.stream, HttpVersion::Http1, admitted).await,
             InnerProtocol::Http2 => self.http(accepted.stream, HttpVersion::Http2, admitted).await,
@@ -324,7 +349,7 @@ impl Inbound {
     where
         I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
-        let Admitted { original, application, caller, until } = admitted;
+        let Admitted { original, application, caller, until, probes } = admitted;
         let (window_bytes, budgets) = match caller {
             Caller::Mutual { .. } => (HTTP2_CONNECTION_WINDOW_BYTES, Budgets::TRUSTED),
             Caller::Plaintext => (HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES, Budgets::PLAINTEXT),
@@ -342,7 +367,8 @@ impl Inbound {
         let limits = Arc::clone(&self.limits);
         let places = dialer.settings.requests_per_endpoint;
         let places = self.callers.places_of(original, caller.identity(), places);
-        let call = InboundCall { dialer, application, original, version, caller, limits, places };
+        let call =
+            InboundCall { dialer, application, original, version, caller, limits, places, probes };
         let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
         if let Err(error) = served.await {
             debug!(error = %Chain(&error), dst = %original, "connection to the workload ended");

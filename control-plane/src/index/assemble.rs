@@ -208,6 +208,7 @@ fn workloads(
             rate_limits,
             zone: if pod.zone.is_empty() { zone } else { pod.zone.clone() },
             node: if pod.node.is_empty() { node } else { pod.node.clone() },
+            probes: pod.probes.clone(),
         };
         let mut origins = vec![pod.reference.clone()];
         origins.extend(policies);

@@ -1,6 +1,6 @@
 //! What stands behind the ports of services: slices and pods → endpoints.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -27,13 +27,18 @@ impl Pods {
         nodes: impl Iterator<Item = &'a Node>,
     ) -> Self {
         let mut found = Self::default();
-        let zones: HashMap<&str, &str> =
-            nodes.map(|node| (node.name.as_str(), node.zone.as_str())).collect();
+        let nodes: HashMap<&str, &Node> = nodes.map(|node| (node.name.as_str(), node)).collect();
+        let pods: Vec<&Pod> = pods.collect();
+        // What belongs to a pod is not the node's, whichever address of a network nodes have by custom.
+        let of_pods: HashSet<&IpAddr> = pods.iter().flat_map(|pod| &pod.addresses).collect();
         for pod in pods {
             let mut pod = pod.clone();
-            if pod.zone.is_empty() {
-                let zone = zones.get(pod.node.as_str()).copied();
-                pod.zone = zone.unwrap_or_default().to_owned();
+            if let Some(node) = nodes.get(pod.node.as_str()) {
+                if pod.zone.is_empty() {
+                    pod.zone.clone_from(&node.zone);
+                }
+                let sources = node.addresses.iter().filter(|address| !of_pods.contains(address));
+                pod.probes.sources = sources.copied().collect();
             }
             let pod = Arc::new(pod);
             for address in &pod.addresses {

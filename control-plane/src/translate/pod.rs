@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use heddle_model::identity::{PodUid, SpiffeId, TrustDomain};
 use heddle_model::names::{ObjectReference, Port, Protocol};
-use heddle_model::workload::InboundMode;
+use heddle_model::workload::{InboundMode, NodeProbes};
 use k8s_openapi::api::core::v1 as api;
 
 use crate::translate::port_protocol::{self, Declared};
-use crate::translate::{Rejected, Seniority, annotations, node};
+use crate::translate::{Rejected, Seniority, annotations, node, probes};
 
 /// What the mesh knows of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Pod {
     pub opaque_ports: BTreeSet<Port>,
     /// What its containers declare to listen on, over TCP.
     pub ports: Vec<ContainerPort>,
+    /// What its node asks; from where, is the node's part.
+    pub probes: NodeProbes,
 }
 
 /// A declared port of a container.
@@ -93,6 +95,7 @@ pub fn translate(
             .unwrap_or_default(),
         opaque_ports: annotations::opaque_ports(&metadata.annotations)?,
         ports: ports(&spec)?,
+        probes: NodeProbes { sources: Vec::new(), probes: probes::translate(&spec) },
     })
 }
 

@@ -11,11 +11,7 @@ use crate::discovery as wire;
 
 impl From<SocketAddr> for wire::SocketAddress {
     fn from(address: SocketAddr) -> Self {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) => ip.octets().to_vec(),
-            IpAddr::V6(ip) => ip.octets().to_vec(),
-        };
-        Self { ip, port: u32::from(address.port()) }
+        Self { ip: ip_bytes(address.ip()), port: u32::from(address.port()) }
     }
 }
 
@@ -23,14 +19,24 @@ impl TryFrom<wire::SocketAddress> for SocketAddr {
     type Error = InvalidMessage;
 
     fn try_from(address: wire::SocketAddress) -> Result<Self, InvalidMessage> {
-        let bytes = address.ip.as_slice();
-        let ip = <[u8; 4]>::try_from(bytes)
-            .map(IpAddr::from)
-            .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
-            .map_err(|_| InvalidMessage::new("ip", "want 4 or 16 bytes"))?;
+        let ip = ip(&address.ip, "ip")?;
         let port = port(address.port, "port")?;
         Ok(Self::new(ip, port.number()))
     }
+}
+
+pub(super) fn ip_bytes(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+pub(super) fn ip(bytes: &[u8], field: &str) -> Result<IpAddr, InvalidMessage> {
+    <[u8; 4]>::try_from(bytes)
+        .map(IpAddr::from)
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .map_err(|_| InvalidMessage::new(field, "want 4 or 16 bytes"))
 }
 
 pub(super) fn port(number: u32, field: &str) -> Result<Port, InvalidMessage> {

@@ -19,7 +19,7 @@ use heddle_model::route::{
     ConnectionRule, Hostname, HttpBackend, HttpMatch, HttpRule, NamedMatch, PathMatch, Retry,
     RuleOrigin, Timeouts, TlsRule, ValueMatch, WeightedBackend,
 };
-use heddle_model::workload::{InboundMode, InboundPort, Workload};
+use heddle_model::workload::{InboundMode, InboundPort, NodeProbes, Probe, ProbeKind, Workload};
 use proptest::prelude::*;
 
 use super::*;
@@ -309,6 +309,19 @@ fn destination() -> impl Strategy<Value = Destination> {
     ]
 }
 
+fn probes() -> impl Strategy<Value = NodeProbes> {
+    let kind = prop_oneof![
+        name().prop_map(|name| ProbeKind::Http { path: format!("/{name}") }),
+        Just(ProbeKind::Https),
+        Just(ProbeKind::Tcp),
+        Just(ProbeKind::Grpc),
+    ];
+    let probe = (port(), kind).prop_map(|(port, kind)| Probe { port, kind });
+    let sources = prop::collection::vec(any::<std::net::IpAddr>(), 0..3);
+    (sources, prop::collection::vec(probe, 0..3))
+        .prop_map(|(sources, probes)| NodeProbes { sources, probes })
+}
+
 fn workload() -> impl Strategy<Value = Workload> {
     let mode = prop::sample::select(vec![InboundMode::Permissive, InboundMode::Strict]);
     let ports = prop::collection::vec(
@@ -330,17 +343,20 @@ fn workload() -> impl Strategy<Value = Workload> {
         burst,
         scope,
     });
-    let guards = (mode, ports, prop::collection::vec(limit, 0..3));
+    let guards = (mode, ports, prop::collection::vec(limit, 0..3), probes());
     (name(), name(), name(), guards, (name(), name())).prop_map(
-        |(namespace, name, uid, (inbound_mode, ports, rate_limits), (zone, node))| Workload {
-            namespace,
-            name,
-            pod_uid: uid.parse().unwrap(),
-            inbound_mode,
-            ports,
-            rate_limits,
-            zone,
-            node,
+        |(namespace, name, uid, (inbound_mode, ports, rate_limits, probes), (zone, node))| {
+            Workload {
+                namespace,
+                name,
+                pod_uid: uid.parse().unwrap(),
+                inbound_mode,
+                ports,
+                rate_limits,
+                zone,
+                node,
+                probes,
+            }
         },
     )
 }

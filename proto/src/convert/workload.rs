@@ -1,8 +1,10 @@
 //! A proxy's own workload.
 
-use heddle_model::workload::{InboundMode, InboundPort, Workload};
+use std::net::IpAddr;
 
-use super::key::{port, protocol};
+use heddle_model::workload::{InboundMode, InboundPort, NodeProbes, Probe, ProbeKind, Workload};
+
+use super::key::{ip, ip_bytes, port, protocol};
 use super::{InvalidMessage, all};
 use crate::discovery as wire;
 
@@ -25,7 +27,44 @@ impl From<&Workload> for wire::Workload {
             rate_limits: workload.rate_limits.iter().map(Into::into).collect(),
             zone: workload.zone.clone(),
             node: workload.node.clone(),
+            probes: workload.probes.probes.iter().map(Into::into).collect(),
+            probe_sources: workload.probes.sources.iter().copied().map(ip_bytes).collect(),
         }
+    }
+}
+
+impl From<&Probe> for wire::Probe {
+    fn from(probe: &Probe) -> Self {
+        let (kind, path) = match &probe.kind {
+            ProbeKind::Http { path } => (wire::ProbeKind::Http, path.clone()),
+            ProbeKind::Https => (wire::ProbeKind::Https, String::new()),
+            ProbeKind::Tcp => (wire::ProbeKind::Tcp, String::new()),
+            ProbeKind::Grpc => (wire::ProbeKind::Grpc, String::new()),
+        };
+        Self { port: u32::from(probe.port.number()), kind: kind.into(), path }
+    }
+}
+
+impl TryFrom<wire::Probe> for Probe {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: wire::Probe) -> Result<Self, InvalidMessage> {
+        let kind = match wire::ProbeKind::try_from(wire.kind) {
+            Ok(wire::ProbeKind::Http) if wire.path.starts_with('/') => {
+                ProbeKind::Http { path: wire.path }
+            }
+            Ok(wire::ProbeKind::Http) => {
+                return Err(InvalidMessage::new("path", "does not begin with a slash"));
+            }
+            Ok(wire::ProbeKind::Https) => ProbeKind::Https,
+            Ok(wire::ProbeKind::Tcp) => ProbeKind::Tcp,
+            Ok(wire::ProbeKind::Grpc) => ProbeKind::Grpc,
+            Ok(wire::ProbeKind::Unspecified) => return Err(InvalidMessage::missing("kind")),
+            Err(_) => {
+                return Err(InvalidMessage::new("kind", format!("{} is not known", wire.kind)));
+            }
+        };
+        Ok(Self { port: port(wire.port, "port")?, kind })
     }
 }
 
@@ -54,6 +93,10 @@ impl TryFrom<wire::Workload> for Workload {
             rate_limits: all(wire.rate_limits, "rate_limits")?,
             zone: wire.zone,
             node: wire.node,
+            probes: NodeProbes {
+                sources: sources(&wire.probe_sources)?,
+                probes: all(wire.probes, "probes")?,
+            },
         })
     }
 }
@@ -64,4 +107,9 @@ impl TryFrom<wire::InboundPort> for InboundPort {
     fn try_from(wire: wire::InboundPort) -> Result<Self, InvalidMessage> {
         Ok(Self { port: port(wire.port, "port")?, protocol: protocol(wire.protocol)? })
     }
+}
+
+fn sources(wire: &[Vec<u8>]) -> Result<Vec<IpAddr>, InvalidMessage> {
+    let read = |(index, bytes): (usize, &Vec<u8>)| ip(bytes, &format!("probe_sources[{index}]"));
+    wire.iter().enumerate().map(read).collect()
 }

@@ -168,7 +168,7 @@ const ASK_LIMIT: usize = 1024;
 #[cfg(test)]
 mod tests {
     use heddle_model::policy::{RateLimit, RateLimitScope};
-    use heddle_model::workload::InboundMode;
+    use heddle_model::workload::{InboundMode, NodeProbes};
     use tokio::time::Instant;
 
     use super::*;
@@ -186,6 +186,7 @@ mod tests {
             rate_limits,
             zone: String::new(),
             node: String::new(),
+            probes: NodeProbes::default(),
         };
         let one = RateLimit {
             port: None,

@@ -101,6 +101,9 @@ pub enum ProxyError {
         /// When there is room for one.
         retry_after: Duration,
     },
+    /// The caller's node may ask for other things only.
+    #[error("the workload takes requests of the mesh only, and probes of its node")]
+    Plaintext,
     /// The rule answers so on purpose.
     #[error("the route answers with a fault, on purpose")]
     FaultAbort {
@@ -181,6 +184,7 @@ impl ProxyError {
             Self::RateLimited { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "rate_limited", Code::ResourceExhausted)
             }
+            Self::Plaintext => (StatusCode::FORBIDDEN, "plaintext", Code::PermissionDenied),
             Self::FaultAbort { status, grpc_status } => {
                 (*status, "fault_abort", Code::of_number(*grpc_status))
             }
@@ -220,6 +224,7 @@ impl ProxyError {
             | Self::FaultAbort { .. }
             | Self::QueueTimeout { .. }
             | Self::RateLimited { .. }
+            | Self::Plaintext
             | Self::BadResponse { .. }
             | Self::NotSupported { .. }
             | Self::Internal { .. } => false,

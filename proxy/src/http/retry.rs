@@ -89,6 +89,7 @@ impl RetryPolicy {
                 | ProxyError::NotSupported { .. }
                 | ProxyError::QueueTimeout { .. }
                 | ProxyError::RateLimited { .. }
+                | ProxyError::Plaintext
                 | ProxyError::Internal { .. } => false,
             },
         }

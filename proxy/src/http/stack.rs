@@ -2,7 +2,7 @@
 //!
 //! Outbound: observe (metrics, trace, answer to errors) → gate → route (rule, filters, backend) → time
 //! limit → deliver (faults, mirrors, retries) → send.
-//! Inbound: observe → gate → rate limit → caller → send.
+//! Inbound: observe → gate → probes (where only the node comes in) → rate limit → caller → send.
 //!
 //! Inside, layers are plain generics; the boxed type is at the seam to server.rs.
 
@@ -39,6 +39,7 @@ use crate::http::stack::deliver::deliver;
 use crate::http::stack::limit::limit_time;
 use crate::http::stack::routing::{After, Routed, route};
 use crate::http::{HttpService, HttpVersion};
+use crate::inbound::probes::ProbeRequests;
 use crate::metrics::{Direction, Protection, RequestLabels, RequestOutcome};
 
 /// One HTTP connection from the application.
@@ -76,6 +77,8 @@ pub struct InboundCall {
     pub limits: Arc<RateLimits>,
     /// How many the caller may have under way.
     pub places: CallerPlaces,
+    /// The caller is the workload's node, and may ask nothing but this.
+    pub probes: Option<ProbeRequests>,
 }
 
 /// The service of an outbound connection.
@@ -114,10 +117,11 @@ pub fn inbound(call: InboundCall) -> HttpService {
     };
     let dialer = Arc::clone(&call.dialer);
     let (version, original) = (call.version, call.original);
-    let limited = Arc::clone(&call);
+    let (limited, probed) = (Arc::clone(&call), Arc::clone(&call));
     let stack = ServiceBuilder::new()
         .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
         .layer(layer_fn(move |inner| admit(version, original, inner)))
+        .layer(layer_fn(move |inner| admit_probes(Arc::clone(&probed), inner)))
         .layer(layer_fn(move |inner| limit_rate(Arc::clone(&limited), inner)))
         .layer(layer_fn(move |inner| tell_caller(Arc::clone(&call), inner)))
         .service(service_fn(move |outgoing: Outgoing| send(Arc::clone(&dialer), outgoing)));
@@ -319,6 +323,28 @@ where
     })
 }
 
+fn admit_probes<S>(
+    call: Arc<InboundCall>,
+    inner: S,
+) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
+where
+    S: Service<Admitted, Response = Reply, Error = Undelivered, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
+    service_fn(move |admitted: Admitted| {
+        let inner = inner.clone();
+        let request = admitted.request();
+        let passes = call.probes.as_ref().is_none_or(|probes| {
+            // A tunnel would carry anything.
+            !headers::wants_tunnel(request)
+                && probes.admit(call.version, request.method(), request.uri())
+        });
+        async move {
+            if passes { inner.oneshot(admitted).await } else { Err(ProxyError::Plaintext.into()) }
+        }
+    })
+}
+
 fn limit_rate<S>(
     call: Arc<InboundCall>,
     inner: S,
@@ -329,7 +355,11 @@ where
 {
     service_fn(move |admitted: Admitted| {
         let inner = inner.clone();
-        let taken = call.limits.take(call.original.port(), call.caller.identity(), Instant::now());
+        // A node that is told to come again kills a workload that is merely busy.
+        let is_probe = call.probes.is_some();
+        let take =
+            || call.limits.take(call.original.port(), call.caller.identity(), Instant::now());
+        let taken = if is_probe { Ok(()) } else { take() };
         async move {
             taken.map_err(|retry_after| ProxyError::RateLimited { retry_after })?;
             inner.oneshot(admitted).await

@@ -1,6 +1,7 @@
 //! Who may come in, decided on what a connection begins with. Pure functions; the handshake checks
 //! everything that is believed here.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use heddle_model::identity::{PeerServerName, PodUid, TrustDomain};
@@ -9,6 +10,7 @@ use heddle_model::workload::{InboundMode, Workload};
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::hello::{Hello, peek};
 
+use crate::inbound::probes::{self, First, NodeEntrance};
 use crate::listen::DataPathSettings;
 
 /// How a connection comes in.
@@ -144,10 +146,26 @@ pub(super) fn admit(hello: Option<&ClientHello>, door: &Door<'_>) -> Result<Entr
     }
 }
 
+/// A connection that is refused for being plain may be the node's, who may probe.
+pub(super) fn admit_node(
+    refused: NotAdmitted,
+    workload: &Workload,
+    called: (IpAddr, u16),
+    first: First,
+) -> Result<NodeEntrance, NotAdmitted> {
+    match refused {
+        NotAdmitted::Plaintext => probes::entrance(workload, called, first).ok_or(refused),
+        NotAdmitted::NoWorkload
+        | NotAdmitted::OtherPod
+        | NotAdmitted::OtherPort
+        | NotAdmitted::OtherProtocol => Err(refused),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use heddle_model::names::Port;
-    use heddle_model::workload::InboundPort;
+    use heddle_model::workload::{InboundPort, NodeProbes};
 
     use super::*;
 
@@ -161,6 +179,7 @@ mod tests {
             rate_limits: Vec::new(),
             zone: String::new(),
             node: String::new(),
+            probes: NodeProbes::default(),
         }
     }
 

@@ -102,7 +102,7 @@ const LOCAL_LIMIT: usize = 64;
 #[cfg(test)]
 mod tests {
     use heddle_model::names::{Port, Protocol};
-    use heddle_model::workload::{InboundMode, InboundPort};
+    use heddle_model::workload::{InboundMode, InboundPort, NodeProbes};
 
     use super::*;
 
@@ -116,6 +116,7 @@ mod tests {
             rate_limits: Vec::new(),
             zone: String::new(),
             node: String::new(),
+            probes: NodeProbes::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Two proxies between a client and an application, over loopback sockets and real certificates.
 //! The redirect is what is missing: the tests say where a connection was going.
 
+mod probes;
 mod settings_first;
 
 use std::io;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::names::Port;
 use heddle_model::route::Timeouts;
-use heddle_model::workload::{InboundMode, InboundPort};
+use heddle_model::workload::{InboundMode, InboundPort, NodeProbes};
 use heddle_tls::connect::PeerTarget;
 use heddle_tls::credentials::CredentialsWriter;
 use http_body_util::Empty;
@@ -51,6 +52,7 @@ fn workload(name: &str, inbound_mode: InboundMode, port: u16, protocol: Protocol
         rate_limits: Vec::new(),
         zone: String::new(),
         node: String::new(),
+        probes: NodeProbes::default(),
     }
 }
 

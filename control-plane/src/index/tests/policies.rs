@@ -166,3 +166,22 @@ fn zones_and_nodes_are_the_slices_or_the_pods_or_the_nodes() {
     assert_eq!(own("d-uid"), ("west".to_owned(), "n9".to_owned()));
     assert_eq!(own("a-uid"), (String::new(), String::new()));
 }
+
+#[test]
+fn a_workloads_node_may_probe_it_from_addresses_that_are_no_pods() {
+    let node = "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nspec: {podCIDRs: [10.42.7.0/24, 10.42.9.0/24]}\n\
+                status: {addresses: [{type: InternalIP, address: 10.0.0.7}]}\n---\n";
+    let probe = "containers: [{readinessProbe: {httpGet: {port: 9000, path: /ready}}, ";
+    let probed = pod("c", "{ip: 10.42.0.3}", "")
+        .replace("spec: {", "spec: {nodeName: n1, ")
+        .replace("containers: [{", probe);
+    // By another plugin's custom the first address is a pod's.
+    let first = pod("d", "{ip: 10.42.9.1}", "");
+    let contents = contents(&(shop() + node + &probed + &first));
+    let probes = workload(&contents, "c-uid").probes;
+    let sources: Vec<String> = probes.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(sources, ["10.0.0.7", "10.42.7.1"]);
+    assert_eq!(probes.probes.len(), 1);
+    let elsewhere = workload(&contents, "d-uid").probes;
+    assert!(elsewhere.sources.is_empty(), "its node is not known");
+}

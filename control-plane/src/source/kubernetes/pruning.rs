@@ -71,8 +71,33 @@ const NOISE: [&str; 2] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     "endpoints.kubernetes.io/last-change-trigger-time",
 ];
-/// A node says its zone in its labels.
-pub const NODE: Keep = Keep::Only(&[]);
+/// A node says its zone in its labels; the rest is what `translate/node.rs` reads of its addresses.
+pub const NODE: Keep = Keep::Only(&[
+    ("spec", Keep::Only(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)])),
+    ("status", Keep::Only(&[("addresses", Keep::All)])),
+]);
+/// What `translate/pod.rs` and `translate/probes.rs` read of a container.
+const CONTAINER: Keep = Keep::Only(&[
+    ("name", Keep::All),
+    ("restartPolicy", Keep::All),
+    (
+        "ports",
+        Keep::Only(&[("containerPort", Keep::All), ("name", Keep::All), ("protocol", Keep::All)]),
+    ),
+    ("startupProbe", PROBE),
+    ("readinessProbe", PROBE),
+    ("livenessProbe", PROBE),
+    ("lifecycle", Keep::Only(&[("postStart", PROBE), ("preStop", PROBE)])),
+]);
+/// How a node asks; what it does with the answer is its own affair.
+const PROBE: Keep = Keep::Only(&[("httpGet", GET), ("tcpSocket", Keep::All), ("grpc", Keep::All)]);
+/// Headers can hold secrets, and decide nothing.
+const GET: Keep = Keep::Only(&[
+    ("host", Keep::All),
+    ("path", Keep::All),
+    ("port", Keep::All),
+    ("scheme", Keep::All),
+]);
 /// What `translate/pod.rs` reads.
 pub const POD: Keep = Keep::Only(&[
     (
@@ -81,20 +106,8 @@ pub const POD: Keep = Keep::Only(&[
             ("serviceAccountName", Keep::All),
             ("nodeName", Keep::All),
             ("hostNetwork", Keep::All),
-            (
-                "containers",
-                Keep::Only(&[
-                    ("name", Keep::All),
-                    (
-                        "ports",
-                        Keep::Only(&[
-                            ("containerPort", Keep::All),
-                            ("name", Keep::All),
-                            ("protocol", Keep::All),
-                        ]),
-                    ),
-                ]),
-            ),
+            ("containers", CONTAINER),
+            ("initContainers", CONTAINER),
         ]),
     ),
     (
@@ -164,13 +177,19 @@ mod tests {
                 "a pod",
                 POD,
                 json!({"spec": {"nodeName": "n", "volumes": [1], "containers": [
-                    {"name": "a", "image": "i", "ports": [{"containerPort": 80, "hostIP": "x"}]}]},
+                    {"name": "a", "image": "i", "ports": [{"containerPort": 80, "hostIP": "x"}],
+                     "livenessProbe": {"periodSeconds": 1, "httpGet": {"port": 80, "httpHeaders": []}}}]},
                     "status": {"phase": "Running", "startTime": "t", "podIPs": [{"ip": "10.0.0.1"}]}}),
                 json!({"spec": {"nodeName": "n", "containers": [
-                    {"name": "a", "ports": [{"containerPort": 80}]}]},
+                    {"name": "a", "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80}}}]},
                     "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]}}),
             ),
-            ("a node", NODE, json!({"spec": {"podCIDR": "x"}, "status": {}}), json!({})),
+            (
+                "a node",
+                NODE,
+                json!({"spec": {"podCIDR": "x", "taints": []}, "status": {"images": [], "addresses": [1]}}),
+                json!({"spec": {"podCIDR": "x"}, "status": {"addresses": [1]}}),
+            ),
             (
                 "a slice",
                 ENDPOINT_SLICE,

@@ -6,7 +6,7 @@ use heddle_model::policy::BackendPolicy;
 use heddle_model::route::{
     ConnectionRule, HttpBackend, HttpMatch, HttpRule, PathMatch, RuleOrigin,
 };
-use heddle_model::workload::InboundMode;
+use heddle_model::workload::{InboundMode, NodeProbes};
 use proptest::prelude::*;
 
 use super::*;
@@ -256,6 +256,7 @@ fn nothing_is_held_of_what_is_not_wanted() {
         rate_limits: Vec::new(),
         zone: String::new(),
         node: String::new(),
+        probes: NodeProbes::default(),
     };
     for uid in ["uid-1", "uid-2"] {
         let update = Update {

@@ -68,6 +68,7 @@ async fn every_error() -> Vec<Row> {
         row(ProxyError::Overloaded { backend: name() }, 503, "overloaded", "8"),
         row(ProxyError::QueueTimeout { backend: name() }, 503, "queue_timeout", "8"),
         row(ProxyError::RateLimited { retry_after: limit }, 429, "rate_limited", "8"),
+        row(ProxyError::Plaintext, 403, "plaintext", "7"),
         row(
             ProxyError::BadResponse { backend: name(), fault: Fault::LengthAndCoding },
             502,
@@ -136,6 +137,7 @@ fn place(error: &ProxyError) -> usize {
         ProxyError::FaultAbort { .. } => 14,
         ProxyError::QueueTimeout { .. } => 23,
         ProxyError::RateLimited { .. } => 24,
+        ProxyError::Plaintext => 25,
         ProxyError::Connect { source, .. } => {
             15 + match **source {
                 ConnectError::Tcp { .. } => 0,
@@ -153,7 +155,7 @@ fn place(error: &ProxyError) -> usize {
     }
 }
 
-const PLACES: usize = 25;
+const PLACES: usize = 26;
 
 #[tokio::test]
 async fn every_error_has_its_status_and_reason() {

@@ -305,6 +305,7 @@ async fn an_error_that_the_application_passes_on_is_not_its_proxys() {
         caller: Caller::Plaintext,
         limits: Arc::default(),
         places: places(),
+        probes: None,
     };
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
     let answer = Client::new(stream).await.get("/").await.unwrap();
@@ -364,6 +365,7 @@ async fn the_application_hears_of_the_caller_from_its_certificate_only() {
             caller,
             limits: Arc::default(),
             places: places(),
+            probes: None,
         };
         let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
         let forged = Request::get("/").header("x-forwarded-client-cert", "URI=spiffe://forged");
@@ -426,6 +428,7 @@ async fn a_draining_server_tells_clients_to_close() {
         caller: Caller::Plaintext,
         limits: Arc::default(),
         places: places(),
+        probes: None,
     };
     let drain = proxy.dialer.tasks.drain().clone();
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, Some(drain)).await;

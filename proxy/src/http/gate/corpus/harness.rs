@@ -56,6 +56,7 @@ impl Proxied {
                 caller: Caller::Plaintext,
                 limits: Arc::default(),
                 places: places(),
+                probes: None,
             }),
         };
         Self { dialer, service, version, _destination: destination }

@@ -274,6 +274,7 @@ async fn a_workload_takes_as_many_requests_as_its_limit_by_now() {
         caller: Caller::Plaintext,
         limits: Arc::clone(&limits),
         places: places(),
+        probes: None,
     };
     let stream = proxy.serve(inbound(call), HttpVersion::Http1, None).await;
     let mut client = Client::new(stream).await;
@@ -331,6 +332,7 @@ async fn a_caller_has_no_more_than_its_places_until_an_answer_has_ended() {
             version: HttpVersion::Http1,
             limits: Arc::default(),
             places: callers.places_of(address, caller.identity(), 2),
+            probes: None,
             caller,
         };
         proxy.serve(inbound(call), HttpVersion::Http1, None)
