@@ -3,12 +3,13 @@
 
 mod admission;
 mod applications;
+mod gateway;
 mod node;
 pub mod probes;
 mod protocol;
 mod refusal;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -36,7 +37,7 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, InboundCall};
 use crate::inbound::admission::{ClientHello, Door, Entrance, NotAdmitted, Silent};
 use crate::inbound::applications::Applications;
-use crate::inbound::probes::{First, NodeEntrance, ProbeRequests};
+use crate::inbound::probes::{First, Node, NodeEntrance, ProbeRequests};
 use crate::inbound::protocol::{Server, Spoken, was_first};
 use crate::inbound::refusal::Refusal;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
@@ -53,6 +54,8 @@ pub struct Inbound {
     applications: Applications,
     limits: Arc<RateLimits>,
     callers: Callers,
+    /// Where the workload's node may call from, beside what the control plane says.
+    gateways: Vec<IpAddr>,
 }
 
 /// An admitted connection's way to the application.
@@ -92,7 +95,8 @@ impl Inbound {
     /// Opens connections by `dialer`; takes as many requests as `limits` allow.
     pub fn new(dialer: Arc<Dialer>, limits: Arc<RateLimits>) -> Arc<Self> {
         let (applications, callers) = (Applications::default(), Callers::default());
-        Arc::new(Self { dialer, applications, limits, callers })
+        let gateways = gateway::gateways();
+        Arc::new(Self { dialer, applications, limits, callers, gateways })
     }
 
     /// Serves one connection to its end. `workload` is what is known of the workload at its
@@ -191,7 +195,8 @@ impl Inbound {
                     (None, false) => First::Other,
                 };
                 let source = client.peer_addr().map_err(Refusal::Opening)?.ip();
-                admission::admit_node(refused, workload, (source, original.port()), first)
+                let node = Node { workload, gateways: &self.gateways };
+                admission::admit_node(refused, node, (source, original.port()), first)
                     .map(|entrance| Entered::Node { workload, entrance })
                     .map_err(Refusal::from)
             }

@@ -10,7 +10,7 @@ use heddle_model::workload::{InboundMode, Workload};
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::hello::{Hello, peek};
 
-use crate::inbound::probes::{self, First, NodeEntrance};
+use crate::inbound::probes::{self, First, Node, NodeEntrance};
 use crate::listen::DataPathSettings;
 
 /// How a connection comes in.
@@ -149,12 +149,12 @@ pub(super) fn admit(hello: Option<&ClientHello>, door: &Door<'_>) -> Result<Entr
 /// A connection that is refused for being plain may be the node's, who may probe.
 pub(super) fn admit_node(
     refused: NotAdmitted,
-    workload: &Workload,
+    node: Node<'_>,
     called: (IpAddr, u16),
     first: First,
 ) -> Result<NodeEntrance, NotAdmitted> {
     match refused {
-        NotAdmitted::Plaintext => probes::entrance(workload, called, first).ok_or(refused),
+        NotAdmitted::Plaintext => probes::entrance(node, called, first).ok_or(refused),
         NotAdmitted::NoWorkload
         | NotAdmitted::OtherPod
         | NotAdmitted::OtherPort

@@ -9,6 +9,15 @@ use http::{Method, Uri};
 
 use crate::http::HttpVersion;
 
+/// A workload, and where its node may call from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node<'a> {
+    /// It knows its node's addresses, where the control plane does, and what is asked.
+    pub(super) workload: &'a Workload,
+    /// The next hops of this network namespace: on most networks they are the node.
+    pub(super) gateways: &'a [IpAddr],
+}
+
 /// How a connection of the node comes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NodeEntrance {
@@ -43,12 +52,14 @@ pub(super) enum First {
 
 /// How a connection comes in that is no proxy's; `None`: nothing of the node's is like it.
 pub(super) fn entrance(
-    workload: &Workload,
+    node: Node<'_>,
     (source, port): (IpAddr, u16),
     first: First,
 ) -> Option<NodeEntrance> {
+    let Node { workload, gateways } = node;
     // A listener for both families has IPv4 callers in IPv6 addresses.
-    if !workload.probes.sources.contains(&source.to_canonical()) {
+    let source = source.to_canonical();
+    if !workload.probes.sources.contains(&source) && !gateways.contains(&source) {
         return None;
     }
     let asked = workload.probes.probes.iter().filter(|probe| probe.port.number() == port);
@@ -112,10 +123,20 @@ pub(super) mod tests {
             zone: String::new(),
             node: String::new(),
             probes: NodeProbes {
-                sources: vec![[10, 98, 0, 11].into(), [10, 244, 1, 1].into()],
+                sources: vec![[10, 98, 0, 11].into()],
                 probes: probes.iter().map(probe).collect(),
             },
         }
+    }
+
+    fn entered(
+        workload: &Workload,
+        source: impl Into<IpAddr>,
+        port: u16,
+        first: First,
+    ) -> Option<NodeEntrance> {
+        let gateways = [[10, 244, 1, 1].into()];
+        entrance(Node { workload, gateways: &gateways }, (source.into(), port), first)
     }
 
     fn http(path: &str) -> ProbeKind {
@@ -147,7 +168,7 @@ pub(super) mod tests {
             ("TLS to a port for nothing", node, 5432, First::Hello, None),
             ("gRPC", node, 9000, First::Other, Some(requests)),
         ] {
-            let found = entrance(&asked, (source.into(), port), first);
+            let found = entered(&asked, source, port, first);
             let found = found.map(|entrance| match entrance {
                 NodeEntrance::Requests(_) => requests,
                 NodeEntrance::Tls => "tls",
@@ -156,20 +177,21 @@ pub(super) mod tests {
             assert_eq!(found, expected, "case: {case}");
         }
         let mapped: IpAddr = "::ffff:10.98.0.11".parse().unwrap();
-        assert!(entrance(&asked, (mapped, 8080), First::Other).is_some());
+        assert!(entered(&asked, mapped, 8080, First::Other).is_some());
         let unknown = Workload {
             probes: NodeProbes { sources: Vec::new(), ..asked.probes.clone() },
             ..asked
         };
-        assert!(entrance(&unknown, (node.into(), 8080), First::Other).is_none());
+        assert!(entered(&unknown, node, 8080, First::Other).is_none());
+        assert!(entered(&unknown, [10, 244, 1, 1], 8080, First::Other).is_some());
     }
 
     #[test]
     fn the_exact_request_alone_passes() {
         let asked =
             workload(&[(80, http("/healthz?full=1")), (80, http("/")), (80, ProbeKind::Grpc)]);
-        let entered = entrance(&asked, ([10, 98, 0, 11].into(), 80), First::Other);
-        let Some(NodeEntrance::Requests(requests)) = entered else { panic!("it does not come in") };
+        let came = entered(&asked, [10, 98, 0, 11], 80, First::Other);
+        let Some(NodeEntrance::Requests(requests)) = came else { panic!("it does not come in") };
         let (one, two) = (HttpVersion::Http1, HttpVersion::Http2);
         for (case, version, method, uri, expected) in [
             ("as it is asked", one, Method::GET, "/healthz?full=1", true),
