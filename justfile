@@ -45,3 +45,7 @@ test-cluster *arguments:
 # A real Kubernetes with the mesh's images: `just cluster up`, `just cluster down`, `just cluster run -- COMMAND`.
 cluster *arguments:
     cargo run --package heddle-cluster --locked -- {{ arguments }}
+
+# The Gateway API's conformance suite for meshes, on a cluster of its own; writes its report. See docs/conformance.md.
+conformance *arguments:
+    ./tests/cluster/conformance/run "$(cargo run --package heddle-cluster --locked -- programs)" {{ arguments }}

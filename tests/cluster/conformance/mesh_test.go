@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	core "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/gateway-api/conformance"
 	"sigs.k8s.io/gateway-api/conformance/utils/flags"
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
@@ -23,6 +25,8 @@ const (
 	resultsFile = "tests.txt"
 	// For whoever reads the repository, as its other files are.
 	readable = 0o644
+	// Every pod with a proxy has it: injector/src/annotations.rs.
+	injectedAnnotation = "heddle.dev/injected"
 )
 
 func TestMain(m *testing.M) {
@@ -61,11 +65,17 @@ func TestMesh(t *testing.T) {
 // How each test of the mesh ended.
 type results struct {
 	lines []string
+	// Whether the suite's pods were found to have proxies.
+	meshed bool
 }
 
 func (r *results) record(t *testing.T, test suite.ConformanceTest, s *suite.ConformanceTestSuite) {
 	if !slices.Contains(test.Features, features.SupportMesh) {
 		return
+	}
+	if !r.meshed {
+		mustBeMeshed(t, s)
+		r.meshed = true
 	}
 	outcome := "passed"
 	switch {
@@ -86,6 +96,22 @@ func (r *results) record(t *testing.T, test suite.ConformanceTest, s *suite.Conf
 		kind = strings.Join(beyond, ", ")
 	}
 	r.lines = append(r.lines, fmt.Sprintf("%-45s %-8s %s", test.ShortName, outcome, kind))
+}
+
+// Without proxies a good part of the tests would pass by chance: whoever sends three requests to either of two pods
+// finds the one that is wanted soon enough.
+func mustBeMeshed(t *testing.T, s *suite.ConformanceTestSuite) {
+	for _, namespace := range []string{suite.MeshNamespace, suite.MeshConsumerNamespace} {
+		pods := &core.PodList{}
+		if err := s.Client.List(context.Background(), pods, client.InNamespace(namespace)); err != nil {
+			t.Fatal(err)
+		}
+		for _, pod := range pods.Items {
+			if pod.Annotations[injectedAnnotation] != "true" {
+				t.Errorf("pod %s/%s has no proxy: what passes proves nothing", namespace, pod.Name)
+			}
+		}
+	}
 }
 
 // Of a run of a single test nothing is kept.

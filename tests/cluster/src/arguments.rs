@@ -79,6 +79,8 @@ pub(crate) enum UserCommand {
     Image(ImageArguments),
     /// Builds Kubernetes, unless it is built, and prints the folder with its programs
     Build,
+    /// Builds the programs of the mesh and of its tests for a release, and prints the folder with them
+    Programs,
 }
 
 #[derive(Args)]

@@ -61,5 +61,11 @@ fn build(cache: &Path) -> Result<PathBuf> {
     Ok(target.join(triple).join("release"))
 }
 
-const CRATES: [&str; 5] =
-    ["heddle-control-plane", "heddle-injector", "heddle-proxy", "heddle-tests", "meshctl"];
+const CRATES: [&str; 6] = [
+    "heddle-cluster",
+    "heddle-control-plane",
+    "heddle-injector",
+    "heddle-proxy",
+    "heddle-tests",
+    "meshctl",
+];

@@ -55,6 +55,10 @@ pub(crate) async fn run(command: UserCommand) -> Result<ExitCode> {
             let programs = kubernetes::build(&directory::cache()?, say)?;
             print(&programs.display().to_string())?;
         }
+        UserCommand::Programs => {
+            let programs = Source::Release.folder(&directory::cache()?, say)?;
+            print(&programs.context("a release has a folder")?.display().to_string())?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
