@@ -6,10 +6,14 @@
 
 #[cfg(test)]
 mod cluster {
+    mod continuity;
     mod control_plane;
     mod leftovers;
     mod mesh;
     mod real;
     mod rotation;
     mod shared;
+    mod shop;
+    mod traffic;
+    mod wire;
 }

@@ -37,7 +37,7 @@ spec:
 "#;
 
 /// A namespace whose pods get a proxy, with [`API`] in it.
-async fn meshed_api(mesh: &Mesh, theme: &str) -> Result<String> {
+async fn meshed_api(mesh: &Mesh<'_>, theme: &str) -> Result<String> {
     let namespace = mesh.namespace(theme).await?;
     apply(mesh.cluster, &namespace, API).await?;
     let wait = ["-n", &namespace, "rollout", "status", "daemonset/api", "--timeout=120s"];

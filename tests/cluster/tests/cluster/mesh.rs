@@ -6,38 +6,36 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use heddle_cluster::cluster::Cluster;
-use heddle_cluster::directory;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
 use super::shared;
 
 /// The installed mesh.
-pub(crate) struct Mesh {
-    pub(crate) cluster: &'static Cluster,
+pub(crate) struct Mesh<'a> {
+    pub(crate) cluster: &'a Cluster,
     meshctl: PathBuf,
 }
 
 /// Where it is installed.
 pub(crate) const NAMESPACE: &str = "heddle-system";
 
-/// The mesh, installed by the first test that wants it: two control planes, and certificates that live for a
-/// minute, so that what takes as long as a certificate lives can be waited for.
-pub(crate) async fn installed() -> Result<&'static Mesh> {
-    static MESH: OnceCell<Mesh> = OnceCell::const_new();
-    let install = async || {
-        let cluster = shared::cluster().await?;
-        let folder = shared::binaries().folder(&directory::cache()?, |text| eprintln!("{text}"))?;
-        let meshctl = folder.context("no programs of the mesh, and so no meshctl")?.join("meshctl");
-        let mesh = Mesh { cluster, meshctl };
+/// The mesh in the cluster that the tests share, installed by the first test that wants it.
+pub(crate) async fn installed() -> Result<&'static Mesh<'static>> {
+    static MESH: OnceCell<Mesh<'static>> = OnceCell::const_new();
+    MESH.get_or_try_init(async || Mesh::install(shared::cluster().await?).await).await
+}
+
+impl<'a> Mesh<'a> {
+    /// Installs it: two control planes, and certificates that live for a minute, so that what takes as long as a
+    /// certificate lives can be waited for.
+    pub(crate) async fn install(cluster: &'a Cluster) -> Result<Self> {
+        let mesh = Self { cluster, meshctl: shared::mesh_program("meshctl")? };
         let settings = "controlPlane.replicas=2,controlPlane.leafLifetime=60s";
         mesh.ask(&["install", "--apply", "--set", settings]).await?;
         Ok(mesh)
-    };
-    MESH.get_or_try_init(install).await
-}
+    }
 
-impl Mesh {
     /// What meshctl prints; it must end well.
     pub(crate) async fn ask(&self, arguments: &[&str]) -> Result<String> {
         let running = Command::new(&self.meshctl)

@@ -117,7 +117,7 @@ async fn root_and_issuer_are_rotated_under_load_and_nothing_is_lost() -> Result<
 }
 
 /// Starts the shop and the load on it, and waits until that is answered.
-async fn begin(mesh: &Mesh, namespace: &str) -> Result<()> {
+async fn begin(mesh: &Mesh<'_>, namespace: &str) -> Result<()> {
     let kubectl = async |arguments: &[&str], input: &str| {
         mesh.cluster.kubectl(&[&["-n", namespace], arguments].concat(), input).await
     };
@@ -140,7 +140,7 @@ async fn begin(mesh: &Mesh, namespace: &str) -> Result<()> {
 }
 
 /// Ends the load in good order, and counts.
-async fn nothing_was_lost(mesh: &Mesh, namespace: &str) -> Result<()> {
+async fn nothing_was_lost(mesh: &Mesh<'_>, namespace: &str) -> Result<()> {
     let stats = stats(mesh, namespace).await?;
     let count = |name: &str| stats[name].as_u64().with_context(|| format!("{name} in {stats}"));
     ensure!(count("failed")? == 0, "{stats}");
@@ -150,14 +150,14 @@ async fn nothing_was_lost(mesh: &Mesh, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-async fn stats(mesh: &Mesh, namespace: &str) -> Result<Value> {
+async fn stats(mesh: &Mesh<'_>, namespace: &str) -> Result<Value> {
     let ask = ["-n", namespace, "exec", "load", "-c", "app", "--", "/bin/wget", "-qO-"];
     let said =
         mesh.cluster.kubectl(&[&ask[..], &["http://127.0.0.1:9999/stats"]].concat(), "").await?;
     Ok(serde_json::from_str(&said)?)
 }
 
-async fn identity(mesh: &Mesh) -> Result<Value> {
+async fn identity(mesh: &Mesh<'_>) -> Result<Value> {
     Ok(serde_json::from_str(&mesh.ask(&["identity", "-o", "json"]).await?)?)
 }
 
@@ -170,14 +170,14 @@ fn issuer(identity: &Value) -> Option<&str> {
     identity["issuer"]["fingerprint"].as_str()
 }
 
-async fn trust_anchors(mesh: &Mesh, namespace: &str) -> Result<String> {
+async fn trust_anchors(mesh: &Mesh<'_>, namespace: &str) -> Result<String> {
     let data = "jsonpath={.data.trust-anchors\\.pem}";
     mesh.cluster
         .kubectl(&["-n", namespace, "get", "configmap", "heddle-trust-anchors", "-o", data], "")
         .await
 }
 
-async fn leader(mesh: &Mesh) -> Result<String> {
+async fn leader(mesh: &Mesh<'_>) -> Result<String> {
     let holder = "jsonpath={.spec.holderIdentity}";
     mesh.cluster
         .kubectl(&["-n", NAMESPACE, "get", "lease", "heddle-control-plane", "-o", holder], "")
@@ -185,7 +185,7 @@ async fn leader(mesh: &Mesh) -> Result<String> {
 }
 
 /// Each step is told where people look for it: at the Secret.
-async fn steps_are_events(mesh: &Mesh) -> Result<()> {
+async fn steps_are_events(mesh: &Mesh<'_>) -> Result<()> {
     let of_secret = "regarding.name=heddle-authority";
     let reasons = "jsonpath={.items[*].reason}";
     let get = ["-n", NAMESPACE, "get", "events.events.k8s.io", "--field-selector", of_secret];

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use heddle_cluster::binaries::Source;
 use heddle_cluster::cluster::Cluster;
 use heddle_cluster::image::catalog;
@@ -24,6 +24,24 @@ pub(crate) async fn cluster() -> Result<&'static Cluster> {
         None => Box::pin(Cluster::start(program(), options("tests", &binaries()).await?)).await,
     };
     CLUSTER.get_or_try_init(start).await
+}
+
+/// A cluster of this name for a test that changes what others rely on, and whether it is this test's to end.
+pub(crate) async fn of_ones_own(name: &str) -> Result<(Cluster, bool)> {
+    match setting("HEDDLE_CLUSTER") {
+        Some(name) => Ok((Cluster::attach(&name.parse()?)?, false)),
+        None => {
+            let options = options(name, &binaries()).await?;
+            Ok((Box::pin(Cluster::start(program(), options)).await?, true))
+        }
+    }
+}
+
+/// A program of the mesh, of those that its images are made of.
+pub(crate) fn mesh_program(name: &str) -> Result<PathBuf> {
+    let folder = binaries().folder(&directory::cache()?, |text| eprintln!("{text}"))?;
+    let folder = folder.context("HEDDLE_CLUSTER_BINARIES says none: there is no such program")?;
+    Ok(folder.join(name))
 }
 
 /// What a cluster of this name is started with.

@@ -1,0 +1,252 @@
+//! What travels between nodes: the pods' own ports, encrypted, so that a network policy on those ports means what it says.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use heddle_cluster::cluster::Cluster;
+use heddle_cluster::wait;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Child;
+
+use super::mesh;
+use super::shared;
+use super::shop::{Counts, Shop};
+
+/// A capture on a node, running.
+struct Capture(Child);
+
+impl Capture {
+    /// Begins; returns once packets are seen.
+    async fn begin(cluster: &Cluster, node: &str, what: &[&str]) -> Result<Self> {
+        let arguments = [&["tcpdump", "-i", "any", "-nn", "-l"], what].concat();
+        let mut child = cluster
+            .on_node(node, &arguments)?
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start tcpdump")?;
+        let stderr = child.stderr.take().context("it has an error output")?;
+        let mut lines = BufReader::new(stderr).lines();
+        let listens = async {
+            while let Some(line) = lines.next_line().await? {
+                if line.contains("listening on") {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("tcpdump ended: is it installed?")
+        };
+        tokio::time::timeout(Duration::from_secs(20), listens).await.context("tcpdump")??;
+        Ok(Self(child))
+    }
+
+    /// Ends it and returns what it saw.
+    async fn end(mut self) -> Result<String> {
+        let id = self.0.id().and_then(|id| i32::try_from(id).ok()).context("tcpdump has ended")?;
+        // It prints what it has when it is interrupted.
+        let process = nix::unistd::Pid::from_raw(id);
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT)?;
+        let mut text = Vec::new();
+        let mut stdout = self.0.stdout.take().context("it has an output")?;
+        tokio::time::timeout(Duration::from_secs(20), stdout.read_to_end(&mut text)).await??;
+        self.0.wait().await?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// A database, and somebody who asks it, with nothing added to either.
+const POSTGRES: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: database}
+spec: {selector: {app: database}, ports: [{port: 5432}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: database, labels: {app: database}}
+spec:
+  nodeName: node2
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: postgres
+    image: postgres:15
+    readinessProbe: {tcpSocket: {port: 5432}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: clerk, labels: {app: clerk}}
+spec:
+  nodeName: node1
+  terminationGracePeriodSeconds: 1
+  containers: [{name: clerk, image: "postgres:15", command: [sleep, "100000"]}]
+"#;
+
+#[tokio::test]
+async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
+    let mesh = mesh::installed().await?;
+    let cluster = mesh.cluster;
+    let namespace = mesh.namespace("wire").await?;
+    let shop = Shop::deploy(cluster, namespace, 1).await?;
+    shop.apply(POSTGRES).await?;
+    for pod in ["pod/database", "pod/clerk"] {
+        shop.kubectl(&["wait", "--for=condition=Ready", pod, "--timeout=120s"]).await?;
+    }
+    let stranger = shared::namespace(cluster, "stranger").await?;
+    let run = ["-n", &stranger, "run", "stranger", "--image=busybox:1", "--restart=Never"];
+    let node = r#"--overrides={"spec":{"nodeName":"node1","terminationGracePeriodSeconds":0}}"#;
+    let sleep = ["--image-pull-policy=IfNotPresent", node, "--", "sleep", "100000"];
+    cluster.kubectl(&[&run[..], &sleep].concat(), "").await?;
+    let ready = ["-n", &stranger, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s"];
+    cluster.kubectl(&ready, "").await?;
+
+    let opened = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn and dst net 10.244.0.0/16";
+    let opened = Capture::begin(cluster, "node1", &[opened]).await?;
+    let bytes = Capture::begin(cluster, "node1", &["-A", "-s0", "net 10.244.0.0/16"]).await?;
+    for service in ["api-v1", "api-v2"] {
+        let url = format!("http://{service}/said-in-secret");
+        let load = ["exec", "client", "-c", "client", "--", "/meshctl", "shop", "load"];
+        let what = ["--requests", "5", "--target", &url];
+        Counts::read(&shop.kubectl(&[&load[..], &what].concat()).await?)?.ensure_whole(5)?;
+    }
+    let select =
+        ["psql", "-h", "database", "-U", "postgres", "-tAc", "select 'asked-' || 'in-secret'"];
+    let rows = wait::until("the database answers", Duration::from_secs(30), async || {
+        shop.kubectl(&[&["exec", "clerk", "-c", "clerk", "--"], &select[..]].concat()).await
+    })
+    .await?;
+    ensure!(rows.trim() == "asked-in-secret", "{rows}");
+    // What shows that the capture would have seen it: a caller without a proxy, who is let in.
+    let url = format!("http://api-v1.{}/said-aloud", shop.namespace);
+    let exec = ["-n", &stranger, "exec", "stranger", "--", "wget", "-qO-", "-T", "10", &url];
+    cluster.kubectl(&exec, "").await?;
+
+    let bytes = bytes.end().await?;
+    ensure!(bytes.contains("said-aloud"), "the capture does not see what is said in the open");
+    for secret in ["said-in-secret", "asked-in-secret"] {
+        ensure!(!bytes.contains(secret), "{secret} is on the wire");
+    }
+    let mut pods = Vec::new();
+    for label in ["app=api", "app=store", "app=client", "app=database", "app=clerk"] {
+        pods.extend(shop.addresses(label).await?);
+    }
+    let opened = opened.end().await?;
+    let ports = ports_between(&opened, &pods);
+    eprintln!("ports between meshed pods: {ports:?}");
+    ensure!(ports == ["5432", "8080", "9000"], "{ports:?} in {opened}");
+    cluster.kubectl(&["delete", "namespace", &stranger, "--wait=false"], "").await?;
+    shop.end().await
+}
+
+/// The ports to which pods of this list opened connections to each other, in lines such as
+/// `IP 10.244.1.5.43210 > 10.244.2.6.8080: Flags [S], ...`.
+fn ports_between(lines: &str, pods: &[String]) -> Vec<String> {
+    let mut ports = Vec::new();
+    for line in lines.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(arrow) = words.iter().position(|word| *word == ">") else { continue };
+        let end = |word: Option<&&str>| -> Option<(String, String)> {
+            let (address, port) = word?.trim_end_matches(':').rsplit_once('.')?;
+            Some((address.to_owned(), port.to_owned()))
+        };
+        let source = end(words.get(arrow.wrapping_sub(1)));
+        let Some(((from, _), (to, port))) = source.zip(end(words.get(arrow + 1))) else { continue };
+        if pods.contains(&from) && pods.contains(&to) {
+            ports.push(port);
+        }
+    }
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
+#[tokio::test]
+async fn a_strict_workload_refuses_who_has_no_proxy_and_its_probes_stay_green() -> Result<()> {
+    let mesh = mesh::installed().await?;
+    let cluster = mesh.cluster;
+    let namespace = mesh.namespace("strict").await?;
+    let shop = Shop::deploy(cluster, namespace, 1).await?;
+    let strict = r#"{"spec":{"template":{"metadata":{"annotations":{"heddle.dev/inbound-mode":"strict"}}}}}"#;
+    shop.kubectl(&["patch", "deployment/api-v1", "-p", strict]).await?;
+    shop.rolled_out("api-v1").await?;
+    let stranger = shared::namespace(cluster, "stranger").await?;
+    let host = format!("http://api-v1.{}/", shop.namespace);
+    let call = ["--image=busybox:1", "--image-pull-policy=IfNotPresent", "--restart=Never", "--"];
+    let run = ["-n", &stranger, "run", "stranger"];
+    let script = format!("wget -qO- -T 10 {host}; echo code $?");
+    cluster.kubectl(&[&run[..], &call, &["sh", "-c", &script]].concat(), "").await?;
+    let logs = ["-n", &stranger, "logs", "stranger"];
+    wait::until("the stranger is refused", Duration::from_secs(60), async || {
+        let said = cluster.kubectl(&logs, "").await?;
+        ensure!(said.contains("code 1"), "it says {said:?}");
+        Ok(())
+    })
+    .await?;
+    // Who has a proxy is served, and the kubelet, which has none, finds the pod ready.
+    shop.requests(100).await?.ensure_whole(100)?;
+    let ready = shop.field("deployment/api-v1", "{.status.readyReplicas}").await?;
+    ensure!(ready == "1", "{ready:?} pods are ready");
+    cluster.kubectl(&["delete", "namespace", &stranger, "--wait=false"], "").await?;
+    shop.end().await
+}
+
+/// On every node, before anything else: of what comes to these pods, only their application's port passes.
+fn rules(pods: &[String]) -> String {
+    format!(
+        "table ip heddle_test {{\nchain ingress {{\ntype filter hook forward priority -10; policy accept\n\
+         ct state established,related accept\nip daddr {{ {} }} tcp dport != 8080 counter drop\n}}\n}}\n",
+        pods.join(", ")
+    )
+}
+
+#[tokio::test]
+async fn a_node_that_lets_nothing_in_but_the_applications_port_does_not_cut_the_mesh_off()
+-> Result<()> {
+    let mesh = mesh::installed().await?;
+    let cluster = mesh.cluster;
+    let namespace = mesh.namespace("policy").await?;
+    let shop = Shop::deploy(cluster, namespace, 1).await?;
+    let mut pods = shop.addresses("app=api").await?;
+    pods.extend(shop.addresses("app=client").await?);
+    let nodes: Vec<String> = cluster.nodes().collect();
+    for node in &nodes {
+        cluster.ask_node(node, &["nft", &rules(&pods)]).await?;
+    }
+    let outcome = enforced(&shop).await;
+    for node in &nodes {
+        let seen = cluster.ask_node(node, &["nft", "list", "table", "ip", "heddle_test"]).await?;
+        eprintln!("{node}: {seen}");
+        cluster.ask_node(node, &["nft", "delete", "table", "ip", "heddle_test"]).await?;
+    }
+    outcome?;
+    shop.end().await
+}
+
+/// Proxies that begin anew behind the rules get configuration and certificates, since they are who asks.
+async fn enforced(shop: &Shop<'_>) -> Result<()> {
+    for pod in shop.field("pods", "{.items[*].metadata.name}").await?.split_whitespace() {
+        if !pod.starts_with("api-") && pod != "client" {
+            continue;
+        }
+        let pod = format!("pod/{pod}");
+        let proxy = ".status.initContainerStatuses[?(@.name==\"heddle-proxy\")]";
+        let of_proxy = async |field: &str| shop.field(&pod, &format!("{{{proxy}{field}}}")).await;
+        let container = of_proxy(".containerID").await?;
+        let container = container.strip_prefix("containerd://").context("it has an ID")?.to_owned();
+        let node = shop.field(&pod, "{.spec.nodeName}").await?;
+        let socket = "--address=/run/containerd/containerd.sock";
+        let kill = ["ctr", socket, "-n", "k8s.io", "tasks", "kill", "-s", "SIGKILL", &container];
+        shop.cluster.ask_node(&node, &kill).await?;
+        wait::until("its proxy is ready again", Duration::from_secs(90), async || {
+            let (id, ready) = (of_proxy(".containerID").await?, of_proxy(".ready").await?);
+            ensure!(ready == "true" && !id.ends_with(&container), "{id} is ready: {ready}");
+            Ok(())
+        })
+        .await?;
+    }
+    let served = wait::until("the application is served", Duration::from_secs(30), async || {
+        shop.requests(200).await.and_then(|counts| counts.ensure_whole(200).map(|()| counts))
+    });
+    served.await.map(drop)
+}
