@@ -211,7 +211,6 @@ impl Cluster {
 async fn client() -> Result<Client, NoOrigin> {
     let mut config = kube::Config::infer().await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
     Client::try_from(config).map_err(|error| NoOrigin::Client(Box::new(error)))
 }
 
@@ -234,5 +233,3 @@ impl std::fmt::Debug for Cluster {
 const LAST_GOOD_DIRECTORY: &str = "last-good";
 /// An API server that is there answers sooner.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than a watch lasts.
-const READ_TIMEOUT: Duration = Duration::from_secs(90);

@@ -11,7 +11,7 @@ use kube::runtime::events::Recorder;
 use kube::{Api, Client};
 use serde_json::json;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -49,6 +49,8 @@ enum Outcome {
     Done,
     /// The object is another by now; the source will tell.
     Changed,
+    /// Nobody knows.
+    Unanswered,
 }
 
 impl Writer {
@@ -91,13 +93,17 @@ impl Writer {
             memory.want(written.collect(), now);
             let due = memory.due(now, WRITES_LIMIT);
             let writes = futures_util::stream::iter(due).map(|(reference, said)| async move {
-                let outcome = self.write_one(&reference, &said).await;
-                (reference, said, outcome)
+                let writing = timeout(ANSWER_TIMEOUT, self.write_one(&reference, &said)).await;
+                (reference, said, writing.unwrap_or(Ok(Outcome::Unanswered)))
             });
             let mut writes = std::pin::pin!(writes.buffer_unordered(WRITES_AT_ONCE));
             while let Some((reference, said, outcome)) = writes.next().await {
                 match outcome {
                     Ok(Outcome::Done) => memory.wrote(&reference, said),
+                    Ok(Outcome::Unanswered) => {
+                        warn!(object = %reference, "status cannot be written in time; trying again");
+                        memory.failed(&reference, now);
+                    }
                     Ok(Outcome::Changed) => {
                         debug!(object = %reference, "object changed before its status was written");
                         memory.failed(&reference, now);
@@ -114,13 +120,16 @@ impl Writer {
     async fn publish(&self, all: &[(ObjectReference, Said)], told: &mut Told) {
         let conditions = all.iter().map(|(name, said)| (name, &said.revision, said.all()));
         for news in told.news(conditions, EVENTS_LIMIT) {
-            match events::publish(&self.recorder, &news).await {
-                Ok(()) => {}
+            match timeout(ANSWER_TIMEOUT, events::publish(&self.recorder, &news)).await {
+                Ok(Ok(())) => {}
                 // Where nothing may be made, such as in a namespace that is on its way out.
-                Err(kube::Error::Api(status)) if matches!(status.code, FORBIDDEN | NOT_FOUND) => {
+                Ok(Err(kube::Error::Api(status)))
+                    if matches!(status.code, FORBIDDEN | NOT_FOUND) =>
+                {
                     debug!(error = status.message, object = %news.reference, "an Event is not taken");
                 }
-                Err(error) => {
+                Err(_) => told.forget(&news),
+                Ok(Err(error)) => {
                     let object = &news.reference;
                     warn!(%error, %object, "an Event cannot be published; trying again");
                     told.forget(&news);
@@ -214,6 +223,8 @@ const WRITES_LIMIT: usize = 50;
 const WRITES_AT_ONCE: usize = 4;
 /// Events at one look; more wait for the next.
 const EVENTS_LIMIT: usize = 10;
+/// How long the API server may take for one object.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one object, when others write at the same time.
 const ATTEMPTS: usize = 3;
 /// What the API server says when another wrote in between.

@@ -10,6 +10,7 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::source::kubernetes::kind::{Definition, KINDS, Kind};
@@ -53,8 +54,12 @@ impl Explorer {
     /// Looks for as long as it is polled.
     pub async fn run(self) {
         loop {
-            if let Err(error) = self.look().await {
-                warn!(%error, "cannot find out which kinds the API server has; trying again");
+            match timeout(LOOK_TIMEOUT, self.look()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    warn!(%error, "cannot find out which kinds the API server has; trying again");
+                }
+                Err(_) => warn!("the API server does not say which kinds it has; trying again"),
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
@@ -196,6 +201,8 @@ fn definition() -> ApiResource {
 
 /// How soon a kind is found that was not there before.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the API server may take for all kinds.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Several watches that fail at once ask once.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
