@@ -1,7 +1,10 @@
 //! Keeps the authority: takes over what is kept whenever that is something else and can be trusted, rotates
 //! step by step if this process leads, and sees to the control plane's own certificate.
 //!
-//! What is decided is in `rotation.rs` and `kept.rs`; where it is kept, in `store.rs`.
+//! What is decided is in `rotation.rs` and `kept.rs`; where it is kept, in `store.rs`; how it is there at the
+//! start, in `keeper/load.rs`.
+
+pub mod load;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use std::time::Duration;
 use heddle_model::identity::TrustDomain;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
-use heddle_tls::authority::{Authority, AuthorityError};
+use heddle_tls::authority::Authority;
 use heddle_tls::bundle::Bundle;
 use heddle_tls::credentials::CredentialsWriter;
 use heddle_tls::digest::Digest;
@@ -19,7 +22,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::identity::kept::{Kept, NotBegun, Read, Unreadable};
+use crate::identity::keeper::load::KeeperError;
+use crate::identity::kept::{Kept, NotBegun, Read};
 use crate::identity::own::{Own, OwnError};
 use crate::identity::replicas::{Population, Replicas};
 use crate::identity::rotation::{self, Facts, Kind, Move, Report, Rotations, Waiting};
@@ -42,32 +46,6 @@ impl Authorities {
         let other = |authority: &Arc<Authority>| Some(authority.bundle()) != told;
         self.0.wait_for(other).await.ok().map(|authority| authority.bundle().clone())
     }
-}
-
-/// Why there is no authority or no certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum KeeperError {
-    /// Where it is kept cannot be read or written.
-    #[error("cannot load or keep the certificate authority")]
-    Store(#[from] StoreError),
-    /// What is kept is no use.
-    #[error("cannot use the certificate authority that is kept in {store}")]
-    Unreadable {
-        /// Where it is kept.
-        store: String,
-        /// What is wrong with it.
-        #[source]
-        source: Box<Unreadable>,
-    },
-    /// It could not be made.
-    #[error("cannot make a certificate authority")]
-    Authority(#[from] AuthorityError),
-    /// Others write there all the time.
-    #[error("cannot keep a new certificate authority: others change what is kept, again and again")]
-    Contended,
-    /// There is no certificate of our own.
-    #[error(transparent)]
-    Own(#[from] OwnError),
 }
 
 /// What a keeper works with.
@@ -170,7 +148,7 @@ impl Keeper {
         setup: Setup,
         credentials: CredentialsWriter,
     ) -> Result<(Self, Handles), KeeperError> {
-        let (kept, revision) = load_or_create(&setup).await?;
+        let (kept, revision) = load::load_or_create(&setup).await?;
         let own = Own::begin(credentials, setup.leaf_lifetime, &kept.authority)?;
         let (authority, authorities) = watch::channel(Arc::new(kept.authority.clone()));
         let (view, viewed) = watch::channel(View::default());
@@ -464,31 +442,6 @@ async fn changed(changes: &mut Option<watch::Receiver<Option<Stored>>>) -> Store
     }
 }
 
-/// Of several that start at once, one makes the authority and the others load it.
-async fn load_or_create(setup: &Setup) -> Result<(Kept, Revision), KeeperError> {
-    for _ in 0..LOAD_ATTEMPTS {
-        let stored = setup.store.load().await?;
-        let read = Kept::read(&stored.texts, &setup.trust_domain, clock::now());
-        let read = read.map_err(|error| KeeperError::Unreadable {
-            store: setup.store.to_string(),
-            source: Box::new(error),
-        })?;
-        let kept = match read {
-            Read::Whole(kept) => return Ok((kept, stored.revision)),
-            Read::Amended(kept) => kept,
-            Read::Nothing => Kept::create(&setup.trust_domain, clock::now())?,
-        };
-        match setup.store.save(&kept.to_texts(), &stored.revision).await? {
-            Saved::As(revision) => {
-                info!(store = %setup.store, "a certificate authority was made");
-                return Ok((kept, revision));
-            }
-            Saved::Conflict => tokio::time::sleep(LOAD_PAUSE).await,
-        }
-    }
-    Err(KeeperError::Contended)
-}
-
 impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Setup").field("store", &self.store).finish_non_exhaustive()
@@ -511,10 +464,6 @@ const TELL_INTERVAL: Duration = Duration::from_secs(2);
 const TELL_AGAIN: Duration = Duration::from_secs(15);
 /// People ask for rotations.
 const REQUESTS_QUEUED: usize = 4;
-/// Each attempt that conflicts is one that another replica succeeded in.
-const LOAD_ATTEMPTS: usize = 10;
-/// Until what another has written can be read.
-const LOAD_PAUSE: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests;
