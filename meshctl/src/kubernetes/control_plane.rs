@@ -34,18 +34,24 @@ pub struct Answer<T> {
     pub said: Result<T, Failure>,
 }
 
-/// The names of the control plane's pods that are ready, in order. Fails when there is none.
+/// The names of the control plane's pods that are ready, in order; where none is, of those that run: what is
+/// wrong with them is what somebody wants to know. Fails when there is none.
 pub async fn ready_pods(cluster: &Cluster) -> Result<Vec<String>, Failure> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.mesh_namespace);
     let found = pods.list(&ListParams::default().labels(SELECTOR)).await.map_err(|error| {
         let attempt = format!("list the control plane's pods in {}", cluster.mesh_namespace);
         client::failed(cluster, &attempt, &error)
     })?;
-    let mut ready: Vec<String> =
-        found.items.iter().filter(|pod| is_ready(pod)).filter_map(name).collect();
-    ready.sort();
-    if !ready.is_empty() {
-        return Ok(ready);
+    let names = |which: fn(&Pod) -> bool| {
+        let chosen = found.items.iter().filter(|pod| which(pod));
+        let mut names: Vec<String> = chosen.filter_map(name).collect();
+        names.sort();
+        names
+    };
+    for names in [names(is_ready), names(is_running)] {
+        if !names.is_empty() {
+            return Ok(names);
+        }
     }
     let namespace = &cluster.mesh_namespace;
     Err(match found.items.len() {
@@ -54,7 +60,7 @@ pub async fn ready_pods(cluster: &Cluster) -> Result<Vec<String>, Failure> {
             "install it (`meshctl install --apply`), or give the --mesh-namespace that it is in",
         ),
         count => Failure::new(
-            format!("none of the {count} control plane pods in namespace {namespace} is ready"),
+            format!("none of the {count} control plane pods in namespace {namespace} runs"),
             format!("see why: `kubectl -n {namespace} describe pods -l {SELECTOR}`"),
         ),
     })
@@ -196,6 +202,12 @@ fn is_ready(pod: &Pod) -> bool {
             .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// Runs, ready or not, and is not about to go.
+fn is_running(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_none() && phase == Some("Running")
+}
+
 /// From the API server to the pod.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one answer.
@@ -212,19 +224,20 @@ mod tests {
 
     #[test]
     fn only_pods_that_are_ready_and_stay_are_asked() {
-        for (case, terminating, conditions, expected) in [
-            ("ready", false, json!([{"type": "Ready", "status": "True"}]), true),
-            ("not ready", false, json!([{"type": "Ready", "status": "False"}]), false),
-            ("terminating", true, json!([{"type": "Ready", "status": "True"}]), false),
-            ("only scheduled", false, json!([{"type": "PodScheduled", "status": "True"}]), false),
+        let ready = |status: &str| json!([{"type": "Ready", "status": status}]);
+        for (case, terminating, phase, conditions, expected) in [
+            ("ready", false, "Running", ready("True"), (true, true)),
+            ("not ready", false, "Running", ready("False"), (false, true)),
+            ("terminating", true, "Running", ready("True"), (false, false)),
+            ("only scheduled", false, "Pending", json!([]), (false, false)),
         ] {
             let deleted = terminating.then_some("2026-01-01T00:00:00Z");
             let pod = json!({
                 "metadata": {"name": "p", "deletionTimestamp": deleted},
-                "status": {"conditions": conditions},
+                "status": {"phase": phase, "conditions": conditions},
             });
             let pod: Pod = serde_json::from_value(pod).unwrap();
-            assert_eq!(is_ready(&pod), expected, "case: {case}");
+            assert_eq!((is_ready(&pod), is_running(&pod)), expected, "case: {case}");
         }
     }
 
