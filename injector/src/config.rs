@@ -79,36 +79,19 @@ impl Config {
     /// Reads all settings, or reports every bad one.
     pub fn new(typed: Typed) -> Result<Self, BadSettings> {
         let mut reader = Reader::default();
-        let name = "a name such as heddle-system";
-        let namespace = reader.read(("namespace", typed.namespace), None, name, parse_name);
-        let pod_name = reader.read(
-            ("pod-name", typed.pod_name),
-            Some(DEFAULT_WEBHOOK_CONFIGURATION),
-            name,
-            parse_name,
-        );
-        let address = "an address and a port such as 0.0.0.0:15243";
-        let parse_address = |text: &str| text.parse().ok();
-        let listen =
-            reader.read(("listen", typed.listen), Some(DEFAULT_LISTEN), address, parse_address);
-        let metrics_listen = reader.read(
-            ("metrics-listen", typed.metrics_listen),
-            Some(DEFAULT_METRICS_LISTEN),
-            address,
-            parse_address,
-        );
+        let namespace = reader.name(("namespace", typed.namespace), None);
+        let pod_name = reader.name(("pod-name", typed.pod_name), Some(DEFAULT_NAME));
+        let listen = reader.address(("listen", typed.listen), DEFAULT_LISTEN);
+        let metrics_listen =
+            reader.address(("metrics-listen", typed.metrics_listen), DEFAULT_METRICS_LISTEN);
         let injector_config = reader.read(
             ("injector-config", typed.injector_config),
             Some(DEFAULT_INJECTOR_CONFIG),
             "a path",
             |text| Some(PathBuf::from(text)),
         );
-        let webhook_configuration = reader.read(
-            ("webhook-configuration", typed.webhook_configuration),
-            Some(DEFAULT_WEBHOOK_CONFIGURATION),
-            name,
-            parse_name,
-        );
+        let configuration = ("webhook-configuration", typed.webhook_configuration);
+        let webhook_configuration = reader.name(configuration, Some(DEFAULT_NAME));
         let certificate_lifetime = reader.read(
             ("certificate-lifetime", typed.certificate_lifetime),
             Some(DEFAULT_CERTIFICATE_LIFETIME),
@@ -196,6 +179,15 @@ struct Reader {
 }
 
 impl Reader {
+    fn name(&mut self, typed: (&str, Option<String>), default: Option<&str>) -> Option<String> {
+        self.read(typed, default, "a name such as heddle-system", parse_name)
+    }
+
+    fn address(&mut self, typed: (&str, Option<String>), default: &str) -> Option<SocketAddr> {
+        let want = "an address and a port such as 0.0.0.0:15243";
+        self.read(typed, Some(default), want, |text| text.parse().ok())
+    }
+
     /// An empty text is as good as none: that is how manifests leave a variable out.
     fn read<T>(
         &mut self,
@@ -239,7 +231,8 @@ const CERTIFICATE_LIFETIME_MAXIMUM: Duration = Duration::from_hours(365 * 24);
 const DEFAULT_LISTEN: &str = "0.0.0.0:15243";
 const DEFAULT_METRICS_LISTEN: &str = "0.0.0.0:15291";
 const DEFAULT_INJECTOR_CONFIG: &str = "/etc/heddle/injector.yaml";
-const DEFAULT_WEBHOOK_CONFIGURATION: &str = "heddle-injector";
+/// Of the webhook configuration; and of the pod, where it does not say.
+const DEFAULT_NAME: &str = "heddle-injector";
 /// 90 days: it is renewed after 60.
 const DEFAULT_CERTIFICATE_LIFETIME: &str = "2160h";
 /// The API server waits for an admission 30 seconds at most, and usually 5.

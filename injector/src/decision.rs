@@ -204,81 +204,69 @@ mod tests {
         [(annotations::INJECT.to_owned(), "enabled".to_owned())].into()
     }
 
+    fn app() -> Value {
+        json!({"containers": [{"name": "app"}]})
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut spec = app();
+        spec[name] = value;
+        spec
+    }
+
+    fn check(case: &str, decided: Decision, expected: Option<SkipReason>) {
+        match expected {
+            None => assert!(matches!(decided, Decision::Inject(_)), "case: {case}: {decided:?}"),
+            Some(reason) => assert_eq!(decided, Decision::Skip(reason), "case: {case}"),
+        }
+    }
+
     #[test]
-    fn a_pod_is_decided_on() {
-        let app = json!({"containers": [{"name": "app"}]});
-        let with = |name: &str, value: Value| {
-            let mut spec = json!({"containers": [{"name": "app"}]});
-            spec[name] = value;
-            spec
-        };
-        let ours = json!([
-            {"name": "heddle-redirect"}, {"name": "heddle-proxy", "restartPolicy": "Always"},
-        ]);
-        let volumes = json!([{"name": "heddle-token"}, {"name": "heddle-trust"}]);
-        let mut whole = with("initContainers", ours);
-        whole["volumes"] = volumes;
-        let injected = json!({INJECTED: "true"});
+    fn a_pod_is_decided_on_by_who_asks() {
+        let mut whole = with(
+            "initContainers",
+            json!([{"name": "heddle-redirect"}, {"name": "heddle-proxy", "restartPolicy": "Always"}]),
+        );
+        whole["volumes"] = json!([{"name": "heddle-token"}, {"name": "heddle-trust"}]);
         let (yes, no) = (enabled(), BTreeMap::new());
-        let plain = json!({});
-        let disabled = json!({annotations::INJECT: "disabled"});
+        let says = |word: &str| json!({annotations::INJECT: word});
         for (case, labels, pod, expected) in [
-            ("asked by namespace", &yes, pod(plain.clone(), app.clone()), None),
-            ("not asked", &no, pod(plain.clone(), app.clone()), Some(SkipReason::NotAsked)),
-            ("the pod goes first", &yes, pod(disabled, app), Some(SkipReason::Disabled)),
+            ("the namespace", &yes, pod(json!({}), app()), None),
+            ("nobody", &no, pod(json!({}), app()), Some(SkipReason::NotAsked)),
+            ("the pod, first", &yes, pod(says("disabled"), app()), Some(SkipReason::Disabled)),
+            ("the pod alone", &no, pod(says("enabled"), app()), None),
             (
-                "host network",
+                "twice",
                 &yes,
-                pod(plain.clone(), with("hostNetwork", json!(true))),
-                Some(SkipReason::HostNetwork),
-            ),
-            ("twice", &yes, pod(injected, whole), Some(SkipReason::AlreadyInjected)),
-            (
-                "another mesh",
-                &yes,
-                pod(plain.clone(), with("initContainers", json!([{"name": "istio-proxy"}]))),
-                Some(SkipReason::OtherMesh),
-            ),
-            (
-                "windows by name",
-                &yes,
-                pod(plain.clone(), with("os", json!({"name": "windows"}))),
-                Some(SkipReason::Windows),
-            ),
-            (
-                "windows by node",
-                &yes,
-                pod(plain.clone(), with("nodeSelector", json!({"kubernetes.io/os": "windows"}))),
-                Some(SkipReason::Windows),
-            ),
-            ("linux by name", &yes, pod(plain.clone(), with("os", json!({"name": "linux"}))), None),
-            (
-                "static",
-                &yes,
-                pod(json!({STATIC: "a"}), with("hostNetwork", json!(true))),
-                Some(SkipReason::Static),
-            ),
-            (
-                "no token of its own",
-                &yes,
-                pod(plain.clone(), with("automountServiceAccountToken", json!(false))),
-                None,
-            ),
-            (
-                "shared processes",
-                &yes,
-                pod(plain, with("shareProcessNamespace", json!(true))),
-                None,
+                pod(json!({INJECTED: "true"}), whole),
+                Some(SkipReason::AlreadyInjected),
             ),
         ] {
-            let decided = decide(labels, &pod);
-            match expected {
-                None => {
-                    assert!(matches!(decided, Decision::Inject(_)), "case: {case}: {decided:?}")
-                }
-                Some(reason) => assert_eq!(decided, Decision::Skip(reason), "case: {case}"),
-            }
+            check(case, decide(labels, &pod), expected);
         }
+    }
+
+    #[test]
+    fn a_pod_that_cannot_have_a_proxy_is_left_alone() {
+        let other = json!([{"name": "istio-proxy"}]);
+        for (case, name, value, expected) in [
+            ("host network", "hostNetwork", json!(true), Some(SkipReason::HostNetwork)),
+            ("another mesh", "initContainers", other, Some(SkipReason::OtherMesh)),
+            ("windows by name", "os", json!({"name": "windows"}), Some(SkipReason::Windows)),
+            (
+                "windows by node",
+                "nodeSelector",
+                json!({"kubernetes.io/os": "windows"}),
+                Some(SkipReason::Windows),
+            ),
+            ("linux by name", "os", json!({"name": "linux"}), None),
+            ("no token of its own", "automountServiceAccountToken", json!(false), None),
+            ("shared processes", "shareProcessNamespace", json!(true), None),
+        ] {
+            check(case, decide(&enabled(), &pod(json!({}), with(name, value))), expected);
+        }
+        let mirrored = pod(json!({STATIC: "a"}), with("hostNetwork", json!(true)));
+        check("static", decide(&enabled(), &mirrored), Some(SkipReason::Static));
     }
 
     #[test]

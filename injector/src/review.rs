@@ -23,7 +23,7 @@ pub enum Asked {
     /// Whether a new pod gets a proxy.
     Pod(Box<NewPod>),
     /// Something that is not ours to judge: another object, or another operation.
-    Other(AdmissionResponse),
+    Other(Box<AdmissionResponse>),
 }
 
 /// A pod that somebody makes.
@@ -128,7 +128,7 @@ pub fn read(body: &[u8]) -> Result<Asked, Unanswerable> {
         .map_err(|_| Unanswerable::NoReview("the review has no request"))?;
     let response = AdmissionResponse::from(&request);
     if !is_new_pod(&request) {
-        return Ok(Asked::Other(response));
+        return Ok(Asked::Other(Box::new(response)));
     }
     let object = review.pointer("/request/object").filter(|object| object.is_object()).cloned();
     let missing = |missing| Unanswerable::Incomplete { uid: uid.clone(), missing };

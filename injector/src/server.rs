@@ -90,7 +90,7 @@ impl Webhook {
             Err(unanswerable) => return self.refuse(&unanswerable),
         };
         let answered = match asked {
-            Asked::Other(response) => Answered { response, outcome: Outcome::Foreign },
+            Asked::Other(response) => Answered { response: *response, outcome: Outcome::Foreign },
             Asked::Pod(pod) => {
                 let namespace = pod.namespace.clone();
                 let labels = if pod.says_itself() {

@@ -8,6 +8,7 @@
 mod cluster {
     mod continuity;
     mod control_plane;
+    mod injection;
     mod leftovers;
     mod mesh;
     mod real;
