@@ -1,3 +1,5 @@
+//! The chart as it is in this program: rendered, and as the files are.
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

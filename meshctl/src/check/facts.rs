@@ -137,6 +137,8 @@ pub enum Probe {
 pub struct Coverage {
     /// How many have a proxy.
     pub meshed: usize,
+    /// Why proxies do not start, with their namespaces.
+    pub complaints: Vec<String>,
     /// What is to be told.
     pub findings: Vec<CoverageFinding>,
 }

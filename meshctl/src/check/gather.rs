@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
-use heddle_injector::containers::PROXY_CONTAINER;
+use heddle_injector::containers::{PROXY_CONTAINER, REDIRECT_CONTAINER};
 use heddle_injector::patch::Presence;
 use heddle_injector::report;
 use heddle_proto::admin::admin_client::AdminClient;
-use heddle_proto::admin::{self, GetIdentityRequest};
+use heddle_proto::admin::{self, GetIdentityRequest, IdentityStatus};
 use heddle_runtime::clock;
 use http::Request;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -186,12 +186,13 @@ async fn mesh(cluster: &Cluster) -> Mesh {
     let secret = serving_secret(cluster).await;
     let serving = secret.as_ref().map_err(Clone::clone);
     let serving = serving.and_then(|secret| certificates::read(&key(secret, "tls.crt")?));
+    let [anchors, issuers] = identity(cluster).await;
     Mesh {
         deployments,
         complaints: rollout::complaints(&own_pods),
         certificates: vec![
-            (TRUST_ANCHORS.to_owned(), anchors(cluster).await),
-            (ISSUER.to_owned(), issuer(cluster).await),
+            (TRUST_ANCHORS.to_owned(), anchors),
+            (ISSUER.to_owned(), issuers),
             (SERVING.to_owned(), serving),
         ],
         webhook: webhook(cluster, secret).await,
@@ -201,27 +202,30 @@ async fn mesh(cluster: &Cluster) -> Mesh {
     }
 }
 
-async fn anchors(cluster: &Cluster) -> Seen<Vec<super::facts::Certificate>> {
-    let namespace = Some(cluster.mesh_namespace.as_str());
-    let resource = Kind::ConfigMap.resource();
-    let found = said(cluster.get(&resource, namespace, "heddle-trust-anchors").await)?;
-    let anchors = found.and_then(|found| found.get("data")?.get("trust-anchors.pem").cloned());
-    let text = anchors.as_ref().and_then(Value::as_str);
-    let text = text.ok_or("there is no ConfigMap heddle-trust-anchors yet")?;
-    certificates::read(text.as_bytes())
-}
-
-/// As control planes tell: the keys' Secret need not be read for it.
-async fn issuer(cluster: &Cluster) -> Seen<Vec<super::facts::Certificate>> {
+/// Trust anchors and issuers, as control planes tell: the keys' Secret need not be read for it.
+async fn identity(cluster: &Cluster) -> [Seen<Vec<super::facts::Certificate>>; 2] {
     let ask = |mut client: AdminClient<Channel>| {
         async move { Ok(client.get_identity(GetIdentityRequest {}).await?.into_inner()) }.boxed()
     };
-    let answers = said(control_plane::ask_all(cluster, ask).await)?;
-    let told = answers.into_iter().filter_map(|answer| answer.said.ok()?.issuer);
-    let mut issuers: Vec<admin::Certificate> = told.collect();
-    issuers.sort_by(|one, other| one.fingerprint.cmp(&other.fingerprint));
-    issuers.dedup();
-    issuers.into_iter().map(certificate).collect()
+    let answers = match said(control_plane::ask_all(cluster, ask).await) {
+        Ok(answers) => answers,
+        Err(why) => return [Err(why.clone()), Err(why)],
+    };
+    let told: Vec<IdentityStatus> =
+        answers.into_iter().filter_map(|answer| answer.said.ok()).collect();
+    let anchors = told.iter().flat_map(|status| &status.anchors);
+    let anchors = anchors.filter_map(|anchor| anchor.certificate.clone());
+    let issuers = told.iter().filter_map(|status| status.issuer.clone());
+    [distinct(anchors), distinct(issuers)]
+}
+
+/// Replicas tell of the same ones.
+fn distinct(
+    told: impl Iterator<Item = admin::Certificate>,
+) -> Seen<Vec<super::facts::Certificate>> {
+    let by_fingerprint: BTreeMap<String, admin::Certificate> =
+        told.map(|one| (one.fingerprint.clone(), one)).collect();
+    by_fingerprint.into_values().map(certificate).collect()
 }
 
 fn certificate(told: admin::Certificate) -> Seen<super::facts::Certificate> {
@@ -268,10 +272,18 @@ async fn webhook(cluster: &Cluster, secret: Seen<Value>) -> Seen<Webhook> {
 
 async fn coverage(cluster: &Cluster, pods: Result<&[Value], String>) -> Seen<Coverage> {
     let namespaces = said(cluster.list(&Kind::Namespace.resource(), Filter::default()).await)?;
-    let pods: Vec<Pod> = read_all(pods?)?;
+    let pods = pods?;
+    let is_ours = |name: &str| [PROXY_CONTAINER, REDIRECT_CONTAINER].contains(&name);
+    let complaints = pods.iter().flat_map(|pod| {
+        let namespace = field::namespace(pod);
+        let complaints = rollout::of_containers(pod, is_ours).into_iter();
+        complaints.map(move |complaint| format!("{namespace}: {complaint}"))
+    });
+    let complaints = complaints.collect();
+    let pods: Vec<Pod> = read_all(pods)?;
     let namespaces: Vec<Namespace> = read_all(&namespaces)?;
     let meshed = pods.iter().filter(|pod| Presence::of(pod) == Presence::Whole).count();
-    Ok(Coverage { meshed, findings: report::report(&pods, &namespaces) })
+    Ok(Coverage { meshed, complaints, findings: report::report(&pods, &namespaces) })
 }
 
 fn read_all<T: serde::de::DeserializeOwned>(objects: &[Value]) -> Seen<Vec<T>> {

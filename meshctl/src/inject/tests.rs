@@ -1,3 +1,5 @@
+//! What becomes of files that `meshctl inject` and `meshctl uninject` read.
+
 use super::*;
 
 const APPLICATION: &str = "\

@@ -9,7 +9,7 @@ use super::{render, tell};
 use crate::chart::kind::Kind;
 use crate::chart::manifest::{Manifest, ObjectId};
 use crate::failure::Failure;
-use crate::kubernetes::client::{Cluster, failed};
+use crate::kubernetes::client::{self, Cluster, failed};
 use crate::kubernetes::objects::ApplyOptions;
 use crate::output;
 
@@ -115,11 +115,11 @@ fn refused(cluster: &Cluster, id: &ObjectId, error: &kube::Error) -> Failure {
         let remedy = format!(
             "see who else writes it (`kubectl get {id} --show-managed-fields -o yaml`), and take it over with --force-conflicts"
         );
-        return Failure::new(format!("cannot {attempt}"), remedy).because(error);
+        return client::because(Failure::new(format!("cannot {attempt}"), remedy), error);
     }
     if code == 403 && matches!(id.kind, Kind::ClusterRole | Kind::Role) {
         let remedy = "install as somebody who has all permissions that the mesh gets: a cluster administrator";
-        return Failure::new(format!("cannot {attempt}"), remedy).because(error);
+        return client::because(Failure::new(format!("cannot {attempt}"), remedy), error);
     }
     failed(cluster, &attempt, error)
 }

@@ -90,32 +90,38 @@ fn webhook(object: &Value) -> Progress {
 pub fn complaints(pods: &[Value]) -> Vec<String> {
     let mut complaints = Vec::new();
     for pod in pods {
-        let name = pod.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-        for condition in conditions.into_iter().flatten() {
+        let name = field::name(pod);
+        for condition in field::list(pod, "/status/conditions") {
             if condition["type"] == "PodScheduled" && condition["status"] == "False" {
                 complaints.push(format!("pod {name} is not scheduled: {}", message(condition)));
             }
         }
-        let statuses = ["/status/initContainerStatuses", "/status/containerStatuses"];
-        let statuses = statuses.into_iter().filter_map(|pointer| pod.pointer(pointer));
-        for status in statuses.filter_map(Value::as_array).flatten() {
-            let container = status["name"].as_str().unwrap_or_default();
-            let terminated = status.pointer("/lastState/terminated");
-            if let Some(waiting) = status.pointer("/state/waiting").filter(|waiting| {
-                waiting["reason"] != "ContainerCreating" && waiting["reason"] != "PodInitializing"
-            }) {
-                let ended =
-                    terminated.map(|ended| format!("; it ended with code {}", ended["exitCode"]));
-                complaints.push(format!(
-                    "pod {name}, container {container}: {}{}",
-                    message(waiting),
-                    ended.unwrap_or_default()
-                ));
-            }
-        }
+        complaints.extend(of_containers(pod, |_| true));
     }
     complaints
+}
+
+/// Why containers of a pod do not start, of those whose name is meant.
+pub fn of_containers(pod: &Value, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
+    let init = field::list(pod, "/status/initContainerStatuses");
+    let statuses = init.iter().chain(field::list(pod, "/status/containerStatuses"));
+    let waiting =
+        statuses.filter(|status| is_meant(field::text(status, "/name"))).filter_map(|status| {
+            let waiting = status.pointer("/state/waiting")?;
+            let reason = field::text(waiting, "/reason");
+            if ["ContainerCreating", "PodInitializing"].contains(&reason) {
+                return None;
+            }
+            let ended = status.pointer("/lastState/terminated").map(|ended| {
+                let said = field::text(ended, "/message").trim();
+                let colon = if said.is_empty() { "" } else { ": " };
+                format!("; it ended with code {}{colon}{said}", field::number(ended, "/exitCode"))
+            });
+            let (pod, container) = (field::name(pod), field::text(status, "/name"));
+            let ended = ended.unwrap_or_default();
+            Some(format!("pod {pod}, container {container}: {}{ended}", message(waiting)))
+        });
+    waiting.collect()
 }
 
 fn message(of: &Value) -> String {
@@ -208,7 +214,7 @@ mod tests {
                 {"name": "injector", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}},
             ]}}),
             json!({"metadata": {"name": "b"}, "status": {"containerStatuses": [
-                {"name": "injector", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 2}}},
+                {"name": "injector", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 2, "message": "no key\n"}}},
             ]}}),
             json!({"metadata": {"name": "c"}, "status": {"conditions": [
                 {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"},
@@ -221,7 +227,7 @@ mod tests {
             complaints(&pods),
             [
                 "pod a, container injector: ImagePullBackOff: no such image",
-                "pod b, container injector: CrashLoopBackOff; it ended with code 2",
+                "pod b, container injector: CrashLoopBackOff; it ended with code 2: no key",
                 "pod c is not scheduled: Unschedulable: 0/1 nodes",
             ]
         );

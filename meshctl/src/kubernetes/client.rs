@@ -99,7 +99,17 @@ pub fn failed(cluster: &Cluster, attempt: &str, error: &kube::Error) -> Failure 
         404 => "check the name and the namespace, and `meshctl check`".to_owned(),
         _ => format!("check that the API server at {} can be reached", cluster.address),
     };
-    Failure::new(format!("cannot {attempt}"), remedy).because(error)
+    because(Failure::new(format!("cannot {attempt}"), remedy), error)
+}
+
+/// Adds why a request failed: what the API server says for people, where it says something.
+pub fn because(failure: Failure, error: &kube::Error) -> Failure {
+    if let kube::Error::Api(status) = error
+        && !status.message.is_empty()
+    {
+        return failure.because_of(status.message.as_str());
+    }
+    failure.because(error)
 }
 
 impl std::fmt::Debug for Cluster {

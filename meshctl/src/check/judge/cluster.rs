@@ -71,7 +71,8 @@ pub fn nodes(nodes: &Seen<Vec<Node>>) -> Vec<Finding> {
     if findings.iter().all(|finding| finding.level == crate::check::finding::Level::Ok) {
         let (major, minor) = OLDEST_KERNEL;
         let linux = nodes.iter().filter(|node| node.system == "linux").count();
-        let message = format!("{linux} with Linux {major}.{minor} or newer");
+        let nodes = if linux == 1 { "node" } else { "nodes" };
+        let message = format!("{linux} {nodes} with Linux {major}.{minor} or newer");
         findings.insert(0, Finding::ok(Area::Nodes, message));
     }
     findings
@@ -260,7 +261,8 @@ pub fn clocks(api: &Seen<Api>, nodes: &Seen<Vec<Node>>) -> Vec<Finding> {
     }
     if findings.len() == 1 {
         let count = nodes.iter().flatten().count();
-        findings.push(Finding::ok(area, format!("{count} nodes agree with the API server")));
+        let agree = if count == 1 { "node agrees" } else { "nodes agree" };
+        findings.push(Finding::ok(area, format!("{count} {agree} with the API server")));
     }
     findings
 }

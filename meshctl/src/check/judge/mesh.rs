@@ -163,6 +163,9 @@ pub fn coverage(mesh: &Mesh) -> Vec<Finding> {
     };
     let mut findings =
         vec![Finding::ok(area, format!("{} pods have their proxy", coverage.meshed))];
+    for complaint in coverage.complaints.iter().take(LINE_LIMIT) {
+        findings.push(Finding::fail(area, complaint));
+    }
     for told in coverage.findings.iter().take(LINE_LIMIT) {
         let place = match &told.pod {
             Some(pod) => format!("{}/{}", told.namespace, pod.name),
@@ -174,7 +177,8 @@ pub fn coverage(mesh: &Mesh) -> Vec<Finding> {
             false => Finding::ok(area, message),
         });
     }
-    let more = coverage.findings.len().saturating_sub(LINE_LIMIT);
+    let untold = |count: usize| count.saturating_sub(LINE_LIMIT);
+    let more = untold(coverage.findings.len()) + untold(coverage.complaints.len());
     if more > 0 {
         let message = format!("{more} more pods are not as they should be");
         findings.push(Finding::warn(area, message).hint("Events at the pods say why"));

@@ -1,3 +1,5 @@
+//! What is said of clusters and meshes that are well, and of others.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -88,7 +90,7 @@ fn well() -> Facts {
                 authority: Ok(Vec::from(CERTIFICATE)),
             }),
             probe: Probe::Injected,
-            coverage: Ok(Coverage { meshed: 41, findings: Vec::new() }),
+            coverage: Ok(Coverage { meshed: 41, complaints: Vec::new(), findings: Vec::new() }),
             versions: Ok(versions),
         }),
     }
@@ -134,7 +136,11 @@ fn ill() -> Facts {
     mesh.probe = Probe::NotInjected;
     let pod = PodReference { name: "api-1".to_owned(), uid: String::new() };
     let missing = Told { namespace: "shop".to_owned(), pod: Some(pod), kind: FindingKind::Missing };
-    mesh.coverage = Ok(Coverage { meshed: 4, findings: vec![missing] });
+    mesh.coverage = Ok(Coverage {
+        meshed: 4,
+        complaints: vec!["shop: pod web-1, container heddle-redirect: CrashLoopBackOff".to_owned()],
+        findings: vec![missing],
+    });
     let versions = mesh.versions.as_mut().unwrap();
     versions.insert("proxy".to_owned(), [("0.0.9".to_owned(), 4), ("0.1.0".to_owned(), 2)].into());
     facts
