@@ -2,13 +2,15 @@
 //! not end or break it share one cluster, which ends with this process.
 //!
 //! `HEDDLE_CLUSTER` names a cluster that is up already and is to be used instead; `HEDDLE_CLUSTER_BINARIES` is what
-//! `heddle-cluster up --binaries` takes.
+//! `heddle-cluster up --binaries` takes. What installs and uninstalls has a cluster of its own, or the one that
+//! `HEDDLE_INSTALL_CLUSTER` names.
 
 #[cfg(test)]
 mod cluster {
     mod continuity;
     mod control_plane;
     mod injection;
+    mod install;
     mod leftovers;
     mod mesh;
     mod real;

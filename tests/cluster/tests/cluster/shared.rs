@@ -27,8 +27,9 @@ pub(crate) async fn cluster() -> Result<&'static Cluster> {
 }
 
 /// A cluster of this name for a test that changes what others rely on, and whether it is this test's to end.
+/// One that is up already may be named, but not the one that the others share.
 pub(crate) async fn of_ones_own(name: &str) -> Result<(Cluster, bool)> {
-    match setting("HEDDLE_CLUSTER") {
+    match setting("HEDDLE_INSTALL_CLUSTER") {
         Some(name) => Ok((Cluster::attach(&name.parse()?)?, false)),
         None => {
             let options = options(name, &binaries()).await?;
