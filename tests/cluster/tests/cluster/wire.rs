@@ -6,15 +6,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use heddle_cluster::cluster::Cluster;
 use heddle_cluster::wait;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::Child;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStdout};
 
 use super::mesh;
 use super::shared;
 use super::shop::{Counts, Shop};
 
 /// A capture on a node, running.
-struct Capture(Child);
+struct Capture {
+    child: Child,
+    printed: BufReader<ChildStdout>,
+    text: String,
+}
 
 impl Capture {
     /// Begins; returns once packets are seen.
@@ -28,8 +32,8 @@ impl Capture {
             .kill_on_drop(true)
             .spawn()
             .context("start tcpdump")?;
-        let stderr = child.stderr.take().context("it has an error output")?;
-        let mut lines = BufReader::new(stderr).lines();
+        let printed = BufReader::new(child.stdout.take().context("it has an output")?);
+        let mut lines = BufReader::new(child.stderr.take().context("and one for errors")?).lines();
         let listens = async {
             while let Some(line) = lines.next_line().await? {
                 if line.contains("listening on") {
@@ -39,20 +43,28 @@ impl Capture {
             anyhow::bail!("tcpdump ended: is it installed?")
         };
         tokio::time::timeout(Duration::from_secs(20), listens).await.context("tcpdump")??;
-        Ok(Self(child))
+        Ok(Self { child, printed, text: String::new() })
     }
 
-    /// Ends it and returns what it saw.
-    async fn end(mut self) -> Result<String> {
-        let id = self.0.id().and_then(|id| i32::try_from(id).ok()).context("tcpdump has ended")?;
-        // It prints what it has when it is interrupted.
-        let process = nix::unistd::Pid::from_raw(id);
-        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT)?;
-        let mut text = Vec::new();
-        let mut stdout = self.0.stdout.take().context("it has an output")?;
-        tokio::time::timeout(Duration::from_secs(20), stdout.read_to_end(&mut text)).await??;
-        self.0.wait().await?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    /// Waits until it has seen this, which was sent after everything else that counts; what it saw until then.
+    async fn until(mut self, last: &str) -> Result<String> {
+        let reads = async {
+            let mut line = Vec::new();
+            while self.printed.read_until(b'\n', &mut line).await? > 0 {
+                let text = String::from_utf8_lossy(&line);
+                let found = text.contains(last);
+                self.text.push_str(&text);
+                if found {
+                    return Ok(());
+                }
+                line.clear();
+            }
+            anyhow::bail!("tcpdump ended")
+        };
+        let read = tokio::time::timeout(Duration::from_secs(30), reads).await;
+        read.with_context(|| format!("the capture does not see {last:?}"))??;
+        self.child.kill().await?;
+        Ok(self.text)
     }
 }
 
@@ -103,7 +115,8 @@ async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
 
     let opened = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn and dst net 10.244.0.0/16";
     let opened = Capture::begin(cluster, "node1", &[opened]).await?;
-    let bytes = Capture::begin(cluster, "node1", &["-A", "-s0", "net 10.244.0.0/16"]).await?;
+    let bytes =
+        Capture::begin(cluster, "node1", &["-A", "-s0", "tcp port 8080 or port 5432"]).await?;
     for service in ["api-v1", "api-v2"] {
         let url = format!("http://{service}/said-in-secret");
         let load = ["exec", "client", "-c", "client", "--", "/meshctl", "shop", "load"];
@@ -119,11 +132,10 @@ async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
     ensure!(rows.trim() == "asked-in-secret", "{rows}");
     // What shows that the capture would have seen it: a caller without a proxy, who is let in.
     let url = format!("http://api-v1.{}/said-aloud", shop.namespace);
-    let exec = ["-n", &stranger, "exec", "stranger", "--", "wget", "-qO-", "-T", "10", &url];
+    let exec = ["-n", &stranger, "exec", "stranger", "--", "curl", "-sS", "-m", "20", &url];
     cluster.kubectl(&exec, "").await?;
 
-    let bytes = bytes.end().await?;
-    ensure!(bytes.contains("said-aloud"), "the capture does not see what is said in the open");
+    let bytes = bytes.until("said-aloud").await?;
     for secret in ["said-in-secret", "asked-in-secret"] {
         ensure!(!bytes.contains(secret), "{secret} is on the wire");
     }
@@ -131,7 +143,9 @@ async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
     for label in ["app=api", "app=store", "app=client", "app=database", "app=clerk"] {
         pods.extend(shop.addresses(label).await?);
     }
-    let opened = opened.end().await?;
+    let get = ["-n", &stranger, "get", "pod", "stranger", "-o", "jsonpath={.status.podIP}"];
+    let address = cluster.kubectl(&get, "").await?;
+    let opened = opened.until(&format!("IP {address}.")).await?;
     let ports = ports_between(&opened, &pods);
     eprintln!("ports between meshed pods: {ports:?}");
     ensure!(ports == ["5432", "8080", "9000"], "{ports:?} in {opened}");
@@ -174,12 +188,13 @@ async fn a_strict_workload_refuses_who_has_no_proxy_and_its_probes_stay_green() 
     let host = format!("http://api-v1.{}/", shop.namespace);
     let call = ["--image=busybox:1", "--image-pull-policy=IfNotPresent", "--restart=Never", "--"];
     let run = ["-n", &stranger, "run", "stranger"];
-    let script = format!("wget -qO- -T 10 {host}; echo code $?");
+    let script = format!("curl -sS -m 20 {host}; echo code $?");
     cluster.kubectl(&[&run[..], &call, &["sh", "-c", &script]].concat(), "").await?;
     let logs = ["-n", &stranger, "logs", "stranger"];
     wait::until("the stranger is refused", Duration::from_secs(60), async || {
         let said = cluster.kubectl(&logs, "").await?;
-        ensure!(said.contains("code 1"), "it says {said:?}");
+        ensure!(said.contains("code "), "it says {said:?}");
+        ensure!(!said.contains("code 0") && !said.contains("version"), "it is served: {said:?}");
         Ok(())
     })
     .await?;
