@@ -214,7 +214,7 @@ fn judged(status: StatusCode, body: &[u8]) -> Option<Expected> {
 }
 
 /// As the API server connects, but for the way there: to the injector's pod, trusting its authority alone.
-async fn connect(mesh: &Mesh) -> Result<http1::SendRequest<Full<Bytes>>> {
+async fn connect(mesh: &Mesh<'_>) -> Result<http1::SendRequest<Full<Bytes>>> {
     let client = mesh.cluster.client().await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
     let secret = secrets.get("heddle-injector-tls").await?;
