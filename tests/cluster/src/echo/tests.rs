@@ -1,4 +1,7 @@
+//! What the echo server and its client say to each other, and what of it the suite reads.
+
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use clap::Parser;
 use heddle_runtime::tasks::Tasks;
@@ -43,8 +46,6 @@ async fn output(arguments: &[&str], tasks: &Tasks) -> Result<String> {
     client::run(&client.settings, tasks, &mut out).await?;
     Ok(String::from_utf8(out).unwrap())
 }
-
-use std::net::Ipv4Addr;
 
 #[tokio::test]
 async fn a_request_is_told_as_the_suite_reads_it() {
