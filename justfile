@@ -40,12 +40,12 @@ bench *arguments:
 
 # The tests on a real Kubernetes, in namespaces of their own. Needs root, Go, and Debian's containerd and etcd.
 test-cluster *arguments:
-    cargo test --package heddle-cluster --test cluster --locked {{ arguments }}
+    cargo test --workspace --test cluster --locked {{ arguments }}
 
 # A real Kubernetes with the mesh's images: `just cluster up`, `just cluster down`, `just cluster run -- COMMAND`.
 cluster *arguments:
-    cargo run --package heddle-cluster --locked -- {{ arguments }}
+    cargo run --bin heddle-cluster --locked -- {{ arguments }}
 
 # The Gateway API's conformance suite for meshes, on a cluster of its own; writes its report. See docs/conformance.md.
 conformance *arguments:
-    ./tests/cluster/conformance/run "$(cargo run --package heddle-cluster --locked -- programs)" {{ arguments }}
+    ./tests/cluster/conformance/run "$(cargo run --bin heddle-cluster --locked -- programs)" {{ arguments }}
