@@ -21,7 +21,8 @@ async fn nothing_is_lost_of_what_happens_to_a_cluster_all_day() -> Result<()> {
 }
 
 async fn day(cluster: &Cluster) -> Result<()> {
-    let mesh = Mesh::install(cluster).await?;
+    // Without an API server no token can be reviewed: a certificate has to last, from half of its life on.
+    let mesh = Mesh::install(cluster, "10m").await?;
     let namespace = mesh.namespace("day").await?;
     let shop = Shop::deploy(cluster, namespace, 2).await?;
     let seconds = 60 + u32::try_from(OUTAGE.as_secs())? + 60;

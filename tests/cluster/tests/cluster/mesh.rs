@@ -20,19 +20,20 @@ pub(crate) struct Mesh<'a> {
 /// Where it is installed.
 pub(crate) const NAMESPACE: &str = "heddle-system";
 
-/// The mesh in the cluster that the tests share, installed by the first test that wants it.
+/// The mesh in the cluster that the tests share, installed by the first test that wants it. Its certificates live for a
+/// minute, so that what takes as long as a certificate lives can be waited for.
 pub(crate) async fn installed() -> Result<&'static Mesh<'static>> {
     static MESH: OnceCell<Mesh<'static>> = OnceCell::const_new();
-    MESH.get_or_try_init(async || Mesh::install(shared::cluster().await?).await).await
+    let install = async || Mesh::install(shared::cluster().await?, "60s").await;
+    MESH.get_or_try_init(install).await
 }
 
 impl<'a> Mesh<'a> {
-    /// Installs it: two control planes, and certificates that live for a minute, so that what takes as long as a
-    /// certificate lives can be waited for.
-    pub(crate) async fn install(cluster: &'a Cluster) -> Result<Self> {
+    /// Installs it: two control planes, and certificates that live for so long.
+    pub(crate) async fn install(cluster: &'a Cluster, leaf_lifetime: &str) -> Result<Self> {
         let mesh = Self { cluster, meshctl: shared::mesh_program("meshctl")? };
-        let settings = "controlPlane.replicas=2,controlPlane.leafLifetime=60s";
-        mesh.ask(&["install", "--apply", "--set", settings]).await?;
+        let settings = format!("controlPlane.replicas=2,controlPlane.leafLifetime={leaf_lifetime}");
+        mesh.ask(&["install", "--apply", "--set", &settings]).await?;
         Ok(mesh)
     }
 
