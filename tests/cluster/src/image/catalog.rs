@@ -55,7 +55,7 @@ struct Plan {
     image: &'static str,
     program: &'static str,
     user: &'static str,
-    /// What its program may have, whoever starts it; see [`Capabilities`].
+    /// What its program may have, whoever starts it; see [`Capabilities`](super::capabilities::Capabilities).
     capabilities: &'static str,
     kind: Kind,
 }
