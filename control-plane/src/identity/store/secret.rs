@@ -52,7 +52,7 @@ impl SecretStore {
         }
     }
 
-    /// Watches the Secret for as long as the process runs, and tells [`SecretStore::changes`].
+    /// Watches the Secret for as long as the process runs, and tells `SecretStore::changes`.
     pub async fn watch(watched: Watched, drain: CancellationToken) {
         let Watched { secrets, seen } = watched;
         let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
