@@ -1,5 +1,5 @@
 //! An AdmissionReview, from bytes to the answer. Pure: what the namespace says is looked up between
-//! [`read`] and [`Asked::answer`]. Whatever the bytes are, there is an answer: a review, or a sentence.
+//! [`read`] and [`NewPod::answer`]. Whatever the bytes are, there is an answer: a review, or a sentence.
 
 use std::collections::BTreeMap;
 use std::fmt;
