@@ -114,7 +114,9 @@ impl Image {
         let mut folders = BTreeSet::new();
         for (path, entry) in &self.entries {
             let relative = relative(path)?;
-            for parent in relative.ancestors().skip(1) {
+            // From the root on: a folder comes before what is in it.
+            let parents: Vec<&Path> = relative.ancestors().skip(1).collect();
+            for parent in parents.into_iter().rev() {
                 // The root is there.
                 let is_new = !parent.as_os_str().is_empty() && folders.insert(parent.to_owned());
                 let is_named = self.entries.contains_key(&Path::new("/").join(parent));
