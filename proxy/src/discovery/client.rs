@@ -81,7 +81,8 @@ impl Client {
         while !self.asks.is_closed() {
             let mut opened_at = None;
             let outcome = self.stream(&mut opened_at).await;
-            self.connection.send_replace(None);
+            // An attempt that failed closes nothing: whoever waits for a connection goes on waiting.
+            self.connection.send_if_modified(|open| open.take().is_some());
             self.writer.closed();
             let now = Instant::now();
             if opened_at.is_some_and(|at| now.duration_since(at) > STABLE_AFTER) {
