@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 use crate::worker::CONTAINERD_SOCKET;
@@ -91,11 +92,11 @@ impl Image {
         let manifest = json!([
             {"Config": config_name, "RepoTags": [self.name], "Layers": ["layer.tar"]}
         ]);
-        // Under another name first: an archive that is there is whole.
-        let unfinished = archive.with_extension("unfinished");
-        let file = fs::File::create(&unfinished);
-        let file = file.with_context(|| format!("create {}", unfinished.display()))?;
-        let mut builder = Builder::new(file);
+        // Under a name of its own first: an archive that is there is whole, and two may make it at once.
+        let folder = archive.parent().with_context(|| format!("{archive:?} is in no folder"))?;
+        let unfinished = NamedTempFile::new_in(folder);
+        let unfinished = unfinished.with_context(|| format!("write in {}", folder.display()))?;
+        let mut builder = Builder::new(unfinished);
         let members = [
             (config_name.as_str(), config),
             ("layer.tar", layer),
@@ -105,8 +106,8 @@ impl Image {
             let mut header = header(EntryType::Regular, 0o644, content.len());
             builder.append_data(&mut header, name, content.as_slice())?;
         }
-        builder.into_inner()?;
-        fs::rename(&unfinished, archive).with_context(|| format!("make {}", archive.display()))
+        let persisted = builder.into_inner()?.persist(archive).map(drop);
+        persisted.with_context(|| format!("make {}", archive.display()))
     }
 
     fn layer(&self) -> Result<Vec<u8>> {
