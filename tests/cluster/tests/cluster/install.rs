@@ -258,6 +258,10 @@ async fn everything(cluster: &Cluster) -> Result<BTreeSet<String>> {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let metadata = &object["metadata"];
             let namespace = text(&metadata["namespace"]);
+            // The nodes' own, which come some time after them.
+            if namespace == "kube-node-lease" {
+                continue;
+            }
             found.insert(format!(
                 "{} {namespace}/{}",
                 text(&object["kind"]),
