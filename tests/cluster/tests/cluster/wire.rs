@@ -184,6 +184,12 @@ async fn a_strict_workload_refuses_who_has_no_proxy_and_its_probes_stay_green() 
     let strict = r#"{"spec":{"template":{"metadata":{"annotations":{"heddle.dev/inbound-mode":"strict"}}}}}"#;
     shop.kubectl(&["patch", "deployment/api-v1", "-p", strict]).await?;
     shop.rolled_out("api-v1").await?;
+    wait::until("the pod of before is gone", Duration::from_secs(60), async || {
+        let pods = shop.addresses("app=api,version=v1").await?;
+        ensure!(pods.len() == 1, "there are {pods:?}");
+        Ok(())
+    })
+    .await?;
     let stranger = shared::namespace(cluster, "stranger").await?;
     let host = format!("http://api-v1.{}/", shop.namespace);
     let call = ["--image=busybox:1", "--image-pull-policy=IfNotPresent", "--restart=Never", "--"];
