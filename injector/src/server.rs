@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -54,8 +54,9 @@ impl Webhook {
         if request.method() != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only POST\n".to_owned());
         }
-        let body = match self.read_body(request.into_body()).await {
-            Ok(body) => body,
+        // Held until it is answered: what a body is parsed into is larger than the body.
+        let (body, _place) = match self.read_body(request.into_body()).await {
+            Ok(read) => read,
             Err(refusal) => {
                 self.metrics.count_unanswered(refusal.label());
                 return plain(refusal.status(), format!("{refusal}\n"));
@@ -65,19 +66,19 @@ impl Webhook {
     }
 
     /// All that is read at once is bounded: by the number of bodies, and the size of each.
-    async fn read_body(&self, body: Incoming) -> Result<Bytes, BodyRefusal> {
+    async fn read_body(&self, body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), BodyRefusal> {
         if body.size_hint().lower() > BODY_LIMIT_BYTES {
             return Err(BodyRefusal::TooLong);
         }
         let waiting = tokio::time::timeout(PLACE_TIMEOUT, self.reviews.acquire());
-        let Ok(Ok(_place)) = waiting.await else {
+        let Ok(Ok(place)) = waiting.await else {
             self.metrics.overloaded.inc();
             return Err(BodyRefusal::Overloaded);
         };
         let limit = usize::try_from(BODY_LIMIT_BYTES).unwrap_or(usize::MAX);
         let collecting = Limited::new(body, limit).collect();
         match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Ok(collected)) => Ok((collected.to_bytes(), place)),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefusal::TooLong),
             Ok(Err(_)) => Err(BodyRefusal::Broken),
             Err(_) => Err(BodyRefusal::Slow),
@@ -271,7 +272,7 @@ const PATH: &str = "/inject";
 const BODY_LIMIT_BYTES: u64 = 4 << 20;
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many bodies are read at once.
+/// How many bodies are read, parsed and answered at once.
 const REVIEWS_LIMIT: usize = 32;
 /// How long a request waits for its turn.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(2);
