@@ -53,7 +53,7 @@ fn certificate(what: &str, one: &Certificate, namespace: &str, now: SystemTime) 
             .command("meshctl identity rotate --root"),
         ISSUER => finding
             .hint("the leader renews it by itself: its log says why it did not")
-            .command("meshctl identity rotate"),
+            .command("meshctl identity rotate --issuer"),
         _ => finding
             .hint("the injector renews it by itself: its log says why it did not")
             .command(format!("kubectl -n {namespace} rollout restart deployment heddle-injector")),
