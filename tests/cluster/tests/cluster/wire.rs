@@ -1,29 +1,32 @@
 //! What travels between nodes: the pods' own ports, encrypted, so that a network policy on those ports means what it says.
 
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use heddle_cluster::cluster::Cluster;
 use heddle_cluster::wait;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, ChildStdout};
+use tokio::process::Child;
+use tokio::task::JoinHandle;
 
 use super::mesh;
 use super::shared;
 use super::shop::{Counts, Shop};
 
-/// A capture on a node, running.
+/// A capture on a node, running, and what it has printed.
 struct Capture {
     child: Child,
-    printed: BufReader<ChildStdout>,
-    text: String,
+    printed: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Capture {
-    /// Begins; returns once packets are seen.
+    /// Begins; returns once packets are seen. What it prints is read at once: a capture whose output nobody takes
+    /// stops writing, and the kernel drops the packets that it does not come for.
     async fn begin(cluster: &Cluster, node: &str, what: &[&str]) -> Result<Self> {
-        let arguments = [&["tcpdump", "-i", "any", "-nn", "-l"], what].concat();
+        let arguments = [&["tcpdump", "-i", "any", "-nn", "-l", "-B", "16384"], what].concat();
         let mut child = cluster
             .on_node(node, &arguments)?
             .stdin(Stdio::null())
@@ -32,7 +35,7 @@ impl Capture {
             .kill_on_drop(true)
             .spawn()
             .context("start tcpdump")?;
-        let printed = BufReader::new(child.stdout.take().context("it has an output")?);
+        let mut output = BufReader::new(child.stdout.take().context("it has an output")?);
         let mut lines = BufReader::new(child.stderr.take().context("and one for errors")?).lines();
         let listens = async {
             while let Some(line) = lines.next_line().await? {
@@ -43,29 +46,41 @@ impl Capture {
             anyhow::bail!("tcpdump ended: is it installed?")
         };
         tokio::time::timeout(Duration::from_secs(20), listens).await.context("tcpdump")??;
-        Ok(Self { child, printed, text: String::new() })
+        let printed = Arc::new(Mutex::new(String::new()));
+        let text = Arc::clone(&printed);
+        let reader = tokio::spawn(async move {
+            let mut line = Vec::new();
+            while output.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
+                if let Ok(mut text) = text.lock() {
+                    text.push_str(&String::from_utf8_lossy(&line));
+                }
+                line.clear();
+            }
+        });
+        Ok(Self { child, printed, reader })
     }
 
     /// Waits until it has seen this, which was sent after everything else that counts; what it saw until then.
     async fn until(mut self, last: &str) -> Result<String> {
-        let reads = async {
-            let mut line = Vec::new();
-            while self.printed.read_until(b'\n', &mut line).await? > 0 {
-                let text = String::from_utf8_lossy(&line);
-                let found = text.contains(last);
-                self.text.push_str(&text);
-                if found {
-                    return Ok(());
-                }
-                line.clear();
-            }
-            anyhow::bail!("tcpdump ended")
-        };
-        let read = tokio::time::timeout(Duration::from_secs(30), reads).await;
-        read.with_context(|| format!("the capture does not see {last:?}"))??;
+        let text = wait::until("the capture sees the last of it", PATIENCE, async || {
+            let text = self.printed.lock().map_err(|_| anyhow::anyhow!("the reader panicked"))?;
+            ensure!(text.contains(last), "no {last:?} in {} bytes", text.len());
+            Ok(text.clone())
+        })
+        .await?;
         self.child.kill().await?;
-        Ok(self.text)
+        self.reader.await?;
+        Ok(text)
     }
+}
+
+/// How long what was sent may take until it is printed, while other tests load the same node.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The part of a capture's filter that leaves out everybody else on the node: other tests load it, too.
+fn of_hosts(addresses: &[String]) -> String {
+    let hosts: Vec<String> = addresses.iter().map(|address| format!("host {address}")).collect();
+    format!("({})", hosts.join(" or "))
 }
 
 /// A database, and somebody who asks it, with nothing added to either.
@@ -113,10 +128,17 @@ async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
     let ready = ["-n", &stranger, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s"];
     cluster.kubectl(&ready, "").await?;
 
+    let get = ["-n", &stranger, "get", "pod", "stranger", "-o", "jsonpath={.status.podIP}"];
+    let address = cluster.kubectl(&get, "").await?;
+    let mut pods = Vec::new();
+    for label in ["app=api", "app=store", "app=client", "app=database", "app=clerk"] {
+        pods.extend(shop.addresses(label).await?);
+    }
+    let hosts = of_hosts(&[&pods[..], std::slice::from_ref(&address)].concat());
     let opened = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn and dst net 10.244.0.0/16";
-    let opened = Capture::begin(cluster, "node1", &[opened]).await?;
-    let bytes =
-        Capture::begin(cluster, "node1", &["-A", "-s0", "tcp port 8080 or port 5432"]).await?;
+    let opened = Capture::begin(cluster, "node1", &[&format!("{opened} and {hosts}")]).await?;
+    let talk = format!("tcp and (port 8080 or port 5432) and {hosts}");
+    let bytes = Capture::begin(cluster, "node1", &["-A", "-s0", &talk]).await?;
     for service in ["api-v1", "api-v2"] {
         let url = format!("http://{service}/said-in-secret");
         let load = ["exec", "client", "-c", "client", "--", "/meshctl", "shop", "load"];
@@ -139,12 +161,6 @@ async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
     for secret in ["said-in-secret", "asked-in-secret"] {
         ensure!(!bytes.contains(secret), "{secret} is on the wire");
     }
-    let mut pods = Vec::new();
-    for label in ["app=api", "app=store", "app=client", "app=database", "app=clerk"] {
-        pods.extend(shop.addresses(label).await?);
-    }
-    let get = ["-n", &stranger, "get", "pod", "stranger", "-o", "jsonpath={.status.podIP}"];
-    let address = cluster.kubectl(&get, "").await?;
     let opened = opened.until(&format!("IP {address}.")).await?;
     let ports = ports_between(&opened, &pods);
     eprintln!("ports between meshed pods: {ports:?}");
