@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use heddle_cluster::binaries::Source;
@@ -55,8 +56,11 @@ pub(crate) async fn options(name: &str, binaries: &Source) -> Result<Options> {
     for reason in missing {
         eprintln!("no image {reason}");
     }
-    Ok(Options { images, ..Options::new(&name.parse()?, programs) })
+    Ok(Options { images, wait: PATIENCE, ..Options::new(&name.parse()?, programs) })
 }
+
+/// How long one of the same name may take to end: it does so after the process that used it.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn binaries() -> Source {
     setting("HEDDLE_CLUSTER_BINARIES").map_or(Source::Release, |folder| {

@@ -25,6 +25,10 @@ struct Capture {
 impl Capture {
     /// Begins; returns once packets are seen. What it prints is read at once: a capture whose output nobody takes
     /// stops writing, and the kernel drops the packets that it does not come for.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends with the capture, whose output it reads"
+    )]
     async fn begin(cluster: &Cluster, node: &str, what: &[&str]) -> Result<Self> {
         let arguments = [&["tcpdump", "-i", "any", "-nn", "-l", "-B", "16384"], what].concat();
         let mut child = cluster
@@ -120,25 +124,16 @@ async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
     for pod in ["pod/database", "pod/clerk"] {
         shop.kubectl(&["wait", "--for=condition=Ready", pod, "--timeout=120s"]).await?;
     }
-    let stranger = shared::namespace(cluster, "stranger").await?;
-    let run = ["-n", &stranger, "run", "stranger", "--image=busybox:1", "--restart=Never"];
-    let node = r#"--overrides={"spec":{"nodeName":"node1","terminationGracePeriodSeconds":0}}"#;
-    let sleep = ["--image-pull-policy=IfNotPresent", node, "--", "sleep", "100000"];
-    cluster.kubectl(&[&run[..], &sleep].concat(), "").await?;
-    let ready = ["-n", &stranger, "wait", "--for=condition=Ready", "pod/stranger", "--timeout=60s"];
-    cluster.kubectl(&ready, "").await?;
-
-    let get = ["-n", &stranger, "get", "pod", "stranger", "-o", "jsonpath={.status.podIP}"];
-    let address = cluster.kubectl(&get, "").await?;
     let mut pods = Vec::new();
     for label in ["app=api", "app=store", "app=client", "app=database", "app=clerk"] {
         pods.extend(shop.addresses(label).await?);
     }
-    let hosts = of_hosts(&[&pods[..], std::slice::from_ref(&address)].concat());
-    let opened = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn and dst net 10.244.0.0/16";
-    let opened = Capture::begin(cluster, "node1", &[&format!("{opened} and {hosts}")]).await?;
-    let talk = format!("tcp and (port 8080 or port 5432) and {hosts}");
-    let bytes = Capture::begin(cluster, "node1", &["-A", "-s0", &talk]).await?;
+    // On each node, since nobody says which pods share one.
+    let stranger = shared::namespace(cluster, "stranger").await?;
+    let mut watches = Vec::new();
+    for node in cluster.nodes() {
+        watches.push(Watch::begin(cluster, &node, &stranger, &pods).await?);
+    }
     for service in ["api-v1", "api-v2"] {
         let url = format!("http://{service}/said-in-secret");
         let load = ["exec", "client", "-c", "client", "--", "/meshctl", "shop", "load"];
@@ -152,21 +147,61 @@ async fn meshed_pods_talk_on_their_own_ports_and_in_secret() -> Result<()> {
     })
     .await?;
     ensure!(rows.trim() == "asked-in-secret", "{rows}");
-    // What shows that the capture would have seen it: a caller without a proxy, who is let in.
-    let url = format!("http://api-v1.{}/said-aloud", shop.namespace);
-    let exec = ["-n", &stranger, "exec", "stranger", "--", "curl", "-sS", "-m", "20", &url];
-    cluster.kubectl(&exec, "").await?;
 
-    let bytes = bytes.until("said-aloud").await?;
-    for secret in ["said-in-secret", "asked-in-secret"] {
-        ensure!(!bytes.contains(secret), "{secret} is on the wire");
+    let mut opened = String::new();
+    for watch in watches {
+        let (lines, bytes) = watch.end(&shop, &stranger).await?;
+        for secret in ["said-in-secret", "asked-in-secret"] {
+            ensure!(!bytes.contains(secret), "{secret} is on the wire");
+        }
+        opened.push_str(&lines);
     }
-    let opened = opened.until(&format!("IP {address}.")).await?;
     let ports = ports_between(&opened, &pods);
     eprintln!("ports between meshed pods: {ports:?}");
     ensure!(ports == ["5432", "8080", "9000"], "{ports:?} in {opened}");
     cluster.kubectl(&["delete", "namespace", &stranger, "--wait=false"], "").await?;
     shop.end().await
+}
+
+/// What is seen on one node: who opens connections to which ports, and what is said; and a pod there without a proxy.
+struct Watch {
+    pod: String,
+    address: String,
+    opened: Capture,
+    bytes: Capture,
+}
+
+impl Watch {
+    async fn begin(cluster: &Cluster, node: &str, stranger: &str, pods: &[String]) -> Result<Self> {
+        let pod = format!("stranger-{node}");
+        let run = ["-n", stranger, "run", &pod, "--image=busybox:1", "--restart=Never"];
+        let spec = format!(
+            r#"--overrides={{"spec":{{"nodeName":"{node}","terminationGracePeriodSeconds":0}}}}"#
+        );
+        let sleep = ["--image-pull-policy=IfNotPresent", &spec, "--", "sleep", "100000"];
+        cluster.kubectl(&[&run[..], &sleep].concat(), "").await?;
+        let of_pod = ["-n", stranger];
+        let ready = ["wait", "--for=condition=Ready", "pod", &pod, "--timeout=60s"];
+        cluster.kubectl(&[&of_pod[..], &ready].concat(), "").await?;
+        let get = ["get", "pod", &pod, "-o", "jsonpath={.status.podIP}"];
+        let address = cluster.kubectl(&[&of_pod[..], &get].concat(), "").await?;
+        let hosts = of_hosts(&[pods, std::slice::from_ref(&address)].concat());
+        let opened = "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn and dst net 10.244.0.0/16";
+        let opened = Capture::begin(cluster, node, &[&format!("{opened} and {hosts}")]).await?;
+        let talk = format!("tcp and (port 8080 or port 5432) and {hosts}");
+        let bytes = Capture::begin(cluster, node, &["-A", "-s0", &talk]).await?;
+        Ok(Self { pod, address, opened, bytes })
+    }
+
+    /// What was seen, until the pod without a proxy was let in: that the capture sees it shows that it would have seen the rest.
+    async fn end(self, shop: &Shop<'_>, stranger: &str) -> Result<(String, String)> {
+        let url = format!("http://api-v1.{}/said-aloud", shop.namespace);
+        let exec = ["-n", stranger, "exec", &self.pod, "--", "curl", "-sS", "-m", "20", &url];
+        shop.cluster.kubectl(&exec, "").await?;
+        let bytes = self.bytes.until("said-aloud").await?;
+        let opened = self.opened.until(&format!("IP {}.", self.address)).await?;
+        Ok((opened, bytes))
+    }
 }
 
 /// The ports to which pods of this list opened connections to each other, in lines such as
