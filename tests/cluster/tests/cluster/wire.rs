@@ -286,13 +286,43 @@ async fn a_node_that_lets_nothing_in_but_the_applications_port_does_not_cut_the_
         cluster.ask_node(node, &["nft", &rules(&pods)]).await?;
     }
     let outcome = enforced(&shop).await;
+    let stopped = stopped(&shop, &pods).await;
+    let mut dropped = 0;
     for node in &nodes {
         let seen = cluster.ask_node(node, &["nft", "list", "table", "ip", "heddle_test"]).await?;
-        eprintln!("{node}: {seen}");
+        dropped += packets(&seen)?;
         cluster.ask_node(node, &["nft", "delete", "table", "ip", "heddle_test"]).await?;
     }
     outcome?;
+    stopped?;
+    ensure!(dropped > 0, "the rules dropped nothing: they show nothing");
     shop.end().await
+}
+
+/// That the rules drop what they say: who asks a pod for another port than its application's gets no answer.
+async fn stopped(shop: &Shop<'_>, pods: &[String]) -> Result<()> {
+    let stranger = shared::namespace(shop.cluster, "stranger").await?;
+    let address = pods.first().context("there are pods")?;
+    let run = ["-n", &stranger, "run", "stranger", "--image=busybox:1", "--restart=Never"];
+    let script = format!("curl -sS -m 3 http://{address}:15190/metrics; echo code $?");
+    let call = ["--image-pull-policy=IfNotPresent", "--", "sh", "-c", &script];
+    shop.cluster.kubectl(&[&run[..], &call].concat(), "").await?;
+    let logs = ["-n", &stranger, "logs", "stranger"];
+    wait::until("the stranger gives up", Duration::from_secs(60), async || {
+        let said = shop.cluster.kubectl(&logs, "").await?;
+        ensure!(said.contains("code 28"), "it says {said:?}");
+        Ok(())
+    })
+    .await?;
+    let delete = ["delete", "namespace", &stranger, "--wait=false"];
+    shop.cluster.kubectl(&delete, "").await.map(drop)
+}
+
+/// The packets that the one counter of a table counted, from `counter packets 3 bytes 180 drop`.
+fn packets(table: &str) -> Result<u64> {
+    let counted = table.split_once("counter packets ").context("it has no counter")?.1;
+    let number = counted.split_whitespace().next().context("and no number")?;
+    number.parse().with_context(|| format!("read {number:?}"))
 }
 
 /// Proxies that begin anew behind the rules get configuration and certificates, since they are who asks.
