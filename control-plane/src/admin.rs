@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
 
 use crate::identity::holdings::Holdings;
-use crate::identity::keeper::{self, Authorities, View};
+use crate::identity::keeper::{self, Asked, Authorities, View};
 use crate::metrics::Metrics;
 use crate::push::held::Answer;
 use crate::push::programmed::{self, Board};
@@ -137,6 +137,15 @@ impl AdminService {
         Some(wire::ProxyConfig { resources: resources.collect() })
     }
 
+    /// What was asked for is kept, or is not.
+    async fn ask_keeper(&self, asked: Asked) -> Result<(), Status> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || Status::unavailable("the control plane is about to end");
+        let sent = self.rotations.send(keeper::Request { asked, answer });
+        sent.await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?.map_err(|error| identity::not_rotated(&error))
+    }
+
     fn authority(&self) -> wire::Authority {
         let authority = self.authorities.current();
         wire::Authority {
@@ -177,14 +186,17 @@ impl Admin for AdminService {
         request: Request<wire::RotateIdentityRequest>,
     ) -> Result<Response<wire::RotateIdentityResponse>, Status> {
         let kind = identity::kind(request.get_ref().kind())?;
-        let (answer, answered) = oneshot::channel();
-        let gone = || Status::unavailable("the control plane is about to end");
-        let asked = self.rotations.send(keeper::Request { kind, answer });
-        asked.await.map_err(|_| gone())?;
-        match answered.await.map_err(|_| gone())? {
-            Ok(()) => Ok(Response::new(wire::RotateIdentityResponse {})),
-            Err(error) => Err(identity::not_rotated(&error)),
-        }
+        self.ask_keeper(Asked::Rotate(kind)).await?;
+        Ok(Response::new(wire::RotateIdentityResponse {}))
+    }
+
+    async fn leave_out(
+        &self,
+        request: Request<wire::LeaveOutRequest>,
+    ) -> Result<Response<wire::LeaveOutResponse>, Status> {
+        let pods = self.meshed_pods(&request.get_ref().pods)?;
+        self.ask_keeper(Asked::LeaveOut(pods)).await?;
+        Ok(Response::new(wire::LeaveOutResponse {}))
     }
 
     async fn get_proxy_config(

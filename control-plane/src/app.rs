@@ -107,7 +107,6 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         attest: origin.attest(&snapshots),
         authorities: authorities.clone(),
         holdings,
-        leaf_lifetime: config.leaf_lifetime,
         metrics: metrics.clone(),
         warnings: Throttle::default(),
         drain: tasks.drain().clone(),

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use heddle_proto::identity as wire;
@@ -47,8 +46,6 @@ pub struct IdentityService {
     pub authorities: Authorities,
     /// What proxies tell of the certificates that they go by.
     pub holdings: Holdings,
-    /// Of the certificates it issues.
-    pub leaf_lifetime: Duration,
     /// What is counted.
     pub metrics: Metrics,
     /// Of refused requests, which anybody can make.
@@ -77,7 +74,7 @@ impl IdentityService {
                 &request.csr_der,
                 &attested.identity,
                 &attested.pod_uid,
-                self.leaf_lifetime,
+                self.authorities.leaf_lifetime(),
                 clock::now(),
             )
             .map_err(|error| not_issued(&error))?;

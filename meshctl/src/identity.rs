@@ -7,7 +7,7 @@ pub mod report;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use heddle_proto::admin::{self, GetIdentityRequest, RotateIdentityRequest};
+use heddle_proto::admin::{self, GetIdentityRequest, LeaveOutRequest, RotateIdentityRequest};
 use heddle_runtime::clock;
 use tokio::time::Instant;
 
@@ -57,15 +57,25 @@ async fn read(target: &Target) -> Result<IdentityReport, Failure> {
 
 async fn rotate(options: RotateArguments) -> Result<Ending, Failure> {
     let target = options.target.find().await?;
-    let kind = if options.root { admin::RotationKind::Root } else { admin::RotationKind::Issuer };
     let began = seconds(clock::now());
-    let asked = target.ask_any(move |mut client| {
-        let request = RotateIdentityRequest { kind: kind.into() };
-        async move { client.rotate_identity(request).await.map(drop) }.boxed()
-    });
-    asked.await?;
+    if options.without.is_empty() {
+        let kind =
+            if options.root { admin::RotationKind::Root } else { admin::RotationKind::Issuer };
+        let asked = target.ask_any(move |mut client| {
+            let request = RotateIdentityRequest { kind: kind.into() };
+            async move { client.rotate_identity(request).await.map(drop) }.boxed()
+        });
+        asked.await?;
+    } else {
+        let pods = options.without;
+        let asked = target.ask_any(move |mut client| {
+            let request = LeaveOutRequest { pods: pods.clone() };
+            async move { client.leave_out(request).await.map(drop) }.boxed()
+        });
+        asked.await?;
+    }
     if !options.wait {
-        output::print("the rotation has begun: `meshctl identity` shows how far it is\n")?;
+        output::print("the rotation goes on: `meshctl identity` shows how far it is\n")?;
         return Ok(Ending::Good);
     }
     follow(&target, began).await
@@ -87,8 +97,8 @@ async fn follow(target: &Target, began: i64) -> Result<Ending, Failure> {
         };
         heard_at = Instant::now();
         let now = seconds(clock::now());
-        match (report.rotation, report.last_rotation) {
-            (Some(rotation), _) => output::print(&news(&rotation, &mut told, now))?,
+        match (&report.rotation, &report.last_rotation) {
+            (Some(rotation), _) => output::print(&news(rotation, &mut told, now))?,
             (None, Some(last)) if last.ended >= began => {
                 output::print(&format!("done after {} s\n", last.ended - last.started))?;
                 return Ok(Ending::Good);
@@ -143,6 +153,7 @@ mod tests {
             started: 100,
             since: 130,
             waiting_for: "9s until certificates of before have run out".to_owned(),
+            without: Vec::new(),
         };
         let mut told = Vec::new();
         let mut all = String::new();

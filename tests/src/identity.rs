@@ -45,6 +45,8 @@ pub struct Rotation {
     pub step: String,
     /// In words.
     pub waiting_for: String,
+    /// Pods whose proxies are not waited for.
+    pub without: Vec<String>,
 }
 
 /// What proxies go by.

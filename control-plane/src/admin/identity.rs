@@ -1,5 +1,6 @@
 //! What the admin service says of trust anchors, issuer and rotation.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use heddle_proto::admin as wire;
@@ -12,7 +13,8 @@ use tonic::Status;
 use crate::admin::AdminService;
 use crate::identity::holdings::Holding;
 use crate::identity::keeper::NotRotated;
-use crate::identity::rotation::{Ended, Kind, Rotation, Step};
+use crate::identity::rotation::{Ended, Kind, LeftOut, Rotation, Step};
+use crate::translate::pod::Pod;
 
 impl AdminService {
     /// Everything about identities, as of now.
@@ -41,6 +43,39 @@ impl AdminService {
             problem: view.problem,
             kept_in: view.kept_in,
             leads: view.leads,
+            lacking_anchors: view.lacking_anchors,
+        }
+    }
+
+    /// The pods of these names, or which of them are none that have a proxy.
+    pub(super) fn meshed_pods(&self, names: &[String]) -> Result<Vec<LeftOut>, Status> {
+        let snapshot = self.snapshots.borrow().clone();
+        let snapshot = snapshot
+            .ok_or_else(|| Status::unavailable("the configuration has not been read yet"))?;
+        if names.is_empty() {
+            return Err(Status::invalid_argument("which pods are to be left out?"));
+        }
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for name in names {
+            let is_it = |pod: &&Arc<Pod>| {
+                let reference = &pod.reference;
+                pod.meshed && name.split_once('/') == Some((&reference.namespace, &reference.name))
+            };
+            match snapshot.contents.pods.values().find(is_it) {
+                Some(pod) => {
+                    found.push(LeftOut { pod_uid: pod.uid.to_string(), name: name.clone() });
+                }
+                None => missing.push(name.as_str()),
+            }
+        }
+        match missing.as_slice() {
+            [] => Ok(found),
+            missing => {
+                let names = missing.join(", ");
+                Err(Status::not_found(format!(
+                    "there is no pod with a proxy of this name: {names}"
+                )))
+            }
         }
     }
 }
@@ -127,6 +162,7 @@ fn rotation(rotation: &Rotation, waiting_for: String) -> wire::Rotation {
         started: signed(rotation.started),
         since: signed(rotation.since),
         waiting_for,
+        without: rotation.without.iter().map(|pod| pod.name.clone()).collect(),
     }
 }
 

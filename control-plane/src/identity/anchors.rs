@@ -1,36 +1,46 @@
-//! Writes the trust anchors to where new proxies find them: a ConfigMap in every namespace that has meshed
-//! pods or may get them. What is written where is decided in `anchors/plan.rs`.
+//! Keeps the trust anchors where new proxies find them: in a ConfigMap in every namespace that has meshed
+//! pods or may get them. What is written where is decided in `anchors/plan.rs`; how, is in
+//! `anchors/write.rs`.
 
 pub mod mirror;
 pub mod plan;
+mod write;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use heddle_runtime::logging::Chain;
 use heddle_runtime::throttle::Throttle;
-use heddle_tls::authority::texts::TRUST_ANCHORS;
-use heddle_tls::digest::Digest;
+use heddle_tls::digest::{self, Digest};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::identity::anchors::mirror::Mirror;
-use crate::identity::anchors::plan::{Found, Plan};
+use crate::identity::anchors::plan::{Found, Lack, Plan, Seen};
+use crate::identity::anchors::write::Outcome;
 use crate::identity::keeper::{Authorities, Leads};
 use crate::push::publisher::Snapshots;
 
 /// The ConfigMap's name.
 pub const NAME: &str = "heddle-trust-anchors";
+
+/// What new proxies are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// The bundle that is everywhere where it can be; `None`: none is, or it is not known.
+    pub everywhere: Option<Digest>,
+    /// Namespaces that cannot have it, each with the reason. No more than [`LACKING_SHOWN`] and their number.
+    pub lacking: Vec<String>,
+}
 
 /// Writes them, for as long as this process leads.
 pub struct Distributor {
@@ -38,23 +48,25 @@ pub struct Distributor {
     authorities: Authorities,
     snapshots: Snapshots,
     leads: Leads,
-    published: watch::Sender<Option<Digest>>,
+    published: watch::Sender<Published>,
     namespaces: Mirror<()>,
     found: Mirror<Found>,
+    /// Namespaces that refused, why, and when to try again.
+    refused: BTreeMap<String, (String, Instant)>,
     warnings: Throttle,
-    told_of: Vec<String>,
+    told_of: BTreeMap<String, Lack>,
 }
 
 type Events<K> = Pin<Box<dyn Stream<Item = watcher::Result<Event<K>>> + Send>>;
 
 impl Distributor {
-    /// `published` is told which bundle has been written everywhere; `None`: none has, or it is not known.
+    /// `published` is told which bundle has been written.
     pub fn new(
         client: Client,
         authorities: Authorities,
         snapshots: Snapshots,
         leads: Leads,
-        published: watch::Sender<Option<Digest>>,
+        published: watch::Sender<Published>,
     ) -> Self {
         Self {
             client,
@@ -64,8 +76,9 @@ impl Distributor {
             published,
             namespaces: Mirror::default(),
             found: Mirror::default(),
+            refused: BTreeMap::new(),
             warnings: Throttle::default(),
-            told_of: Vec::new(),
+            told_of: BTreeMap::new(),
         }
     }
 
@@ -125,9 +138,15 @@ impl Distributor {
 
     fn take_map(&mut self, event: watcher::Result<Event<ConfigMap>>) -> bool {
         match event {
-            Ok(event) => self
-                .found
-                .take(event, |map| (map.namespace().unwrap_or_default(), Some(found(map)))),
+            Ok(event) => {
+                if let Event::Apply(map) | Event::Delete(map) = &event {
+                    // Whatever stood in the way may be gone.
+                    self.refused.remove(&map.namespace().unwrap_or_default());
+                }
+                self.found.take(event, |map| {
+                    (map.namespace().unwrap_or_default(), Some(write::found(map)))
+                })
+            }
             Err(error) => self.not_watched(&error),
         }
     }
@@ -141,30 +160,80 @@ impl Distributor {
 
     async fn look(&mut self) {
         if !(self.leads)() || !self.namespaces.is_known() || !self.found.is_known() {
-            self.published.send_replace(None);
+            self.published.send_replace(Published::default());
             return;
         }
         let Some(of_pods) = self.namespaces_of_pods() else { return };
         let bundle = self.authorities.current().bundle().clone();
         let text = bundle.to_pem();
-        let wanted = self.namespaces.names().chain(of_pods);
-        let Plan { write, foreign } = plan::plan(wanted, self.found.entries(), &text);
-        if foreign != self.told_of {
-            for namespace in &foreign {
+        let wanted: Vec<String> = self.namespaces.names().chain(of_pods).collect();
+        let behind = self.write_all(&wanted, &text).await;
+        // Once more, with what was refused just now: nothing is written by this.
+        let Plan { write: _, lacking } = self.plan(&wanted, &text);
+        self.tell(&lacking);
+        let published =
+            Published { everywhere: (!behind).then(|| bundle.digest()), lacking: shown(&lacking) };
+        self.published.send_if_modified(|told| {
+            let other = *told != published;
+            *told = published;
+            other
+        });
+    }
+
+    fn plan(&self, wanted: &[String], text: &str) -> Plan {
+        let refused = self.refused.iter().map(|(name, (why, _))| (name.clone(), why.clone()));
+        let seen = Seen { found: self.found.entries(), refused: &refused.collect() };
+        plan::plan(wanted.iter().cloned(), seen, digest::of(text.as_bytes()))
+    }
+
+    /// Writes where it is due, several at once; whether some may be written the next time.
+    async fn write_all(&mut self, wanted: &[String], text: &str) -> bool {
+        let now = Instant::now();
+        self.refused.retain(|_, (_, again)| *again > now);
+        let Plan { write, lacking: _ } = self.plan(wanted, text);
+        let writes = write.into_iter().map(|(namespace, exists)| {
+            let client = self.client.clone();
+            async move {
+                let outcome = write::write(client, &namespace, exists, text).await;
+                (namespace, outcome)
+            }
+        });
+        let written: Vec<_> =
+            futures_util::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).collect().await;
+        let mut behind = false;
+        for (namespace, outcome) in written {
+            match outcome {
+                Outcome::Written(found) => {
+                    info!(namespace, "trust anchors written");
+                    self.found.put(namespace, found);
+                }
+                Outcome::Gone => debug!(namespace, "trust anchors are not wanted any more"),
+                Outcome::Refused(why) => {
+                    self.refused.insert(namespace, (why, now + REFUSED_INTERVAL));
+                }
+                Outcome::Failed(why) => {
+                    behind = true;
+                    if self.warnings.is_due() {
+                        warn!(namespace, error = why, "trust anchors cannot be written");
+                    }
+                }
+            }
+        }
+        behind
+    }
+
+    /// Once for each that is new, or for another reason.
+    fn tell(&mut self, lacking: &BTreeMap<String, Lack>) {
+        for (namespace, lack) in lacking {
+            if self.told_of.get(namespace) != Some(lack) {
                 warn!(
                     namespace,
-                    "a ConfigMap heddle-trust-anchors here is not the mesh's (no label \
-                     app.kubernetes.io/part-of: heddle); it is left alone, and proxies here cannot start \
-                     with it"
+                    error = %lack,
+                    "the trust anchors cannot be kept in ConfigMap {NAME} here; proxies here may not start"
                 );
             }
-            self.told_of = foreign;
         }
-        let mut behind = false;
-        for (namespace, exists) in write {
-            behind |= !self.write(&namespace, exists, &text).await;
-        }
-        self.published.send_replace((!behind).then(|| bundle.digest()));
+        self.told_of.clone_from(lacking);
     }
 
     /// The namespaces of meshed pods, which need not have a label; `None`: not known yet.
@@ -174,63 +243,18 @@ impl Distributor {
         let meshed = pods.filter(|pod| pod.meshed && pod.live);
         Some(meshed.map(|pod| pod.reference.namespace.clone()).collect())
     }
-
-    /// False if the namespace lacks them.
-    async fn write(&mut self, namespace: &str, exists: bool, text: &str) -> bool {
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        let map = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": NAME,
-                "labels": {
-                    "app.kubernetes.io/name": "heddle",
-                    "app.kubernetes.io/component": "control-plane",
-                    plan::PART_OF: plan::HEDDLE,
-                    "app.kubernetes.io/managed-by": MANAGER,
-                },
-            },
-            "data": { TRUST_ANCHORS: text },
-        });
-        let parameters = PatchParams::apply(MANAGER);
-        // Whatever somebody else made there meanwhile is not written over.
-        let parameters = if exists { parameters.force() } else { parameters };
-        let map = Patch::Apply(map);
-        let written = timeout(ANSWER_TIMEOUT, maps.patch(NAME, &parameters, &map)).await;
-        let Ok(written) = written else { return false };
-        match written {
-            Ok(map) => {
-                info!(namespace, "trust anchors written");
-                self.found.put(namespace.to_owned(), found(&map));
-                true
-            }
-            // Gone, or about to go: nothing can start there.
-            Err(kube::Error::Api(status)) if is_of_the_past(&status) => {
-                debug!(namespace, "trust anchors are not wanted any more");
-                true
-            }
-            Err(error) => {
-                if self.warnings.is_due() {
-                    warn!(namespace, error = %Chain(&error), "trust anchors cannot be written");
-                }
-                false
-            }
-        }
-    }
 }
 
-fn found(map: &ConfigMap) -> Found {
-    let labels = map.metadata.labels.as_ref();
-    let part_of = labels.and_then(|labels| labels.get(plan::PART_OF)).map(String::as_str);
-    let data = map.data.as_ref();
-    Found {
-        ours: part_of == Some(plan::HEDDLE),
-        text: data.and_then(|data| data.get(TRUST_ANCHORS)).cloned().unwrap_or_default(),
+/// For whoever looks; the log has all of them.
+fn shown(lacking: &BTreeMap<String, Lack>) -> Vec<String> {
+    let first = lacking.iter().take(LACKING_SHOWN);
+    let mut shown: Vec<String> =
+        first.map(|(namespace, lack)| format!("{namespace}: {lack}")).collect();
+    let more = lacking.len().saturating_sub(LACKING_SHOWN);
+    if more > 0 {
+        shown.push(format!("and {more} more namespaces"));
     }
-}
-
-fn is_of_the_past(status: &kube::core::Status) -> bool {
-    status.code == 404 || (status.code == 403 && status.message.contains("being terminated"))
+    shown
 }
 
 impl std::fmt::Debug for Distributor {
@@ -239,13 +263,18 @@ impl std::fmt::Debug for Distributor {
     }
 }
 
-/// What we are called where writers are named.
-const MANAGER: &str = "heddle-control-plane";
-/// Of the API server's, for one namespace.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A rotation waits for the last one, and an API server has others to serve.
+const WRITES_AT_ONCE: usize = 8;
+/// Whatever refuses is not changed by asking.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
+/// Enough to begin with.
+pub const LACKING_SHOWN: usize = 10;
 /// Until the first lists are there, usually.
 const LOOK_FIRST: Duration = Duration::from_millis(500);
 /// What comes together is written together.
 const LOOK_SOON: Duration = Duration::from_millis(100);
 /// When nothing was heard: another bundle, or something that failed before.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use heddle_model::identity::TrustDomain;
-use heddle_tls::digest::Digest;
 use kube::Client;
 use tokio::sync::watch;
 
-use crate::identity::anchors::Distributor;
+use crate::identity::anchors::{Distributor, Published};
 use crate::identity::keeper::{Authorities, Leads, Setup};
 use crate::identity::replicas::{Population, Replicas, Shared};
 use crate::identity::store::Store;
@@ -31,7 +30,7 @@ pub struct InCluster {
 #[derive(Debug)]
 pub struct Beside {
     watched: Watched,
-    published: watch::Sender<Option<Digest>>,
+    published: watch::Sender<Published>,
 }
 
 impl InCluster {
@@ -45,7 +44,7 @@ impl InCluster {
         let Self { client, namespace, pod_name, leads } = self;
         let store = SecretStore::new(client, namespace, pod_name);
         let watched = store.watched();
-        let (published, publishes) = watch::channel(None);
+        let (published, publishes) = watch::channel(Published::default());
         let setup = Setup {
             store: Store::Secret(Box::new(store)),
             trust_domain,

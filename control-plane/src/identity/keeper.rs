@@ -2,9 +2,12 @@
 //! step by step if this process leads, and sees to the control plane's own certificate.
 //!
 //! What is decided is in `rotation.rs` and `kept.rs`; where it is kept, in `store.rs`; how it is there at the
-//! start, in `keeper/load.rs`.
+//! start, in `keeper/load.rs`; how a rotation goes on, in `keeper/steps.rs`; what is done when somebody else
+//! has changed what is kept, in `keeper/follow.rs`.
 
+mod follow;
 pub mod load;
+mod steps;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,38 +16,69 @@ use std::time::Duration;
 use heddle_model::identity::TrustDomain;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
-use heddle_tls::authority::Authority;
+use heddle_tls::authority::{Authority, LEAF_LIFETIME_MINIMUM};
 use heddle_tls::bundle::Bundle;
 use heddle_tls::credentials::CredentialsWriter;
-use heddle_tls::digest::Digest;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::identity::anchors::Published;
+use crate::identity::keeper::follow::Trouble;
 use crate::identity::keeper::load::KeeperError;
-use crate::identity::kept::{Kept, NotBegun, Read};
+use crate::identity::kept::{Kept, NotBegun};
 use crate::identity::own::{Own, OwnError};
 use crate::identity::replicas::{Population, Replicas};
-use crate::identity::rotation::{self, Facts, Kind, Move, Report, Rotations, Waiting};
+use crate::identity::rotation::{Kind, LeftOut, Report, Rotations, Step};
 use crate::identity::store::{News, Revision, Saved, Store, StoreError, Stored};
 
 /// Reads the authority of the moment. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Authorities(watch::Receiver<Arc<Authority>>);
+pub struct Authorities(watch::Receiver<Signing>);
+
+/// What certificates are signed with.
+#[derive(Clone, Debug)]
+struct Signing {
+    authority: Arc<Authority>,
+    leaf_lifetime: Duration,
+}
+
+impl Signing {
+    /// No certificate lives longer than what is kept says: the end of the next rotation relies on it.
+    fn of(kept: &Kept, setting: Duration) -> Self {
+        let kept_longest = kept.rotations.longest_leaf.map_or(setting, Duration::from_secs);
+        Self {
+            authority: Arc::new(kept.authority.clone()),
+            leaf_lifetime: setting.min(kept_longest).max(LEAF_LIFETIME_MINIMUM),
+        }
+    }
+}
 
 impl Authorities {
     /// The authority of the moment.
     pub fn current(&self) -> Arc<Authority> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.0.borrow().authority)
+    }
+
+    /// How long a certificate lives that is issued now.
+    pub fn leaf_lifetime(&self) -> Duration {
+        self.0.borrow().leaf_lifetime
+    }
+
+    /// Completes when something of it is other than at the last call; false when the keeper is gone.
+    ///
+    /// Cancel safe: yes.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
     }
 
     /// The trust bundle as soon as it is another than `told`; `None` when the keeper is gone.
     ///
     /// Cancel safe: yes.
     pub async fn bundle_other_than(&mut self, told: Option<&Bundle>) -> Option<Bundle> {
-        let other = |authority: &Arc<Authority>| Some(authority.bundle()) != told;
-        self.0.wait_for(other).await.ok().map(|authority| authority.bundle().clone())
+        let other = |signing: &Signing| Some(signing.authority.bundle()) != told;
+        self.0.wait_for(other).await.ok().map(|signing| signing.authority.bundle().clone())
     }
 }
 
@@ -62,21 +96,29 @@ pub struct Setup {
     pub replicas: Replicas,
     /// Whether this process leads now.
     pub leads: Leads,
-    /// Tells which bundle new proxies are given everywhere, if it is the same one everywhere. `None`:
-    /// they are given what is kept, where it is kept.
-    pub published: Option<watch::Receiver<Option<Digest>>>,
+    /// Tells which bundle new proxies are given. `None`: they are given what is kept, where it is kept.
+    pub published: Option<watch::Receiver<Published>>,
 }
 
 /// Tells whether this process leads now.
 pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// Asks for a rotation.
+/// Asks for something to be done about a rotation.
 #[derive(Debug)]
 pub struct Request {
-    /// What to replace.
-    pub kind: Kind,
+    /// For what.
+    pub asked: Asked,
     /// Whether that was begun.
     pub answer: oneshot::Sender<Result<(), NotRotated>>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To replace this.
+    Rotate(Kind),
+    /// Not to wait for the proxies of these pods.
+    LeaveOut(Vec<LeftOut>),
 }
 
 /// Why no rotation was begun.
@@ -109,6 +151,8 @@ pub struct View {
     pub kept_in: String,
     /// Whether this process leads.
     pub leads: bool,
+    /// Namespaces in which the trust anchors cannot be kept, each with the reason; told by the one that leads.
+    pub lacking_anchors: Vec<String>,
 }
 
 /// Keeps the authority.
@@ -117,16 +161,20 @@ pub struct Keeper {
     kept: Kept,
     revision: Revision,
     /// What is kept is not in use.
-    problem: Option<String>,
+    trouble: Option<Trouble>,
+    /// When to try again to write what should be kept.
+    next_mending: Instant,
     waiting_for: String,
     /// Since when nothing has been outstanding.
     calm_since: Option<Instant>,
     /// When to look at the rotation again.
     next_step: Instant,
+    /// The step, by its beginning, that was told to take long.
+    told_held_up: Option<u64>,
     /// What the other control planes were told, and when.
     told: Option<(Report, Instant)>,
     own: Own,
-    authority: watch::Sender<Arc<Authority>>,
+    authority: watch::Sender<Signing>,
     view: watch::Sender<View>,
     requests: mpsc::Receiver<Request>,
 }
@@ -143,24 +191,27 @@ pub struct Handles {
 }
 
 impl Keeper {
-    /// Loads the authority or makes one, and issues our own certificate.
+    /// Loads the authority or makes one, and issues our own certificate. An API server is waited for.
     pub async fn start(
         setup: Setup,
         credentials: CredentialsWriter,
     ) -> Result<(Self, Handles), KeeperError> {
-        let (kept, revision) = load::load_or_create(&setup).await?;
-        let own = Own::begin(credentials, setup.leaf_lifetime, &kept.authority)?;
-        let (authority, authorities) = watch::channel(Arc::new(kept.authority.clone()));
+        let (kept, revision) = load::load_patiently(&setup).await?;
+        let signing = Signing::of(&kept, setup.leaf_lifetime);
+        let own = Own::begin(credentials, signing.leaf_lifetime, &kept.authority)?;
+        let (authority, authorities) = watch::channel(signing);
         let (view, viewed) = watch::channel(View::default());
         let (requesting, requests) = mpsc::channel(REQUESTS_QUEUED);
         let keeper = Self {
             setup,
             kept,
             revision,
-            problem: None,
+            trouble: None,
+            next_mending: Instant::now(),
             waiting_for: String::new(),
             calm_since: None,
             next_step: Instant::now(),
+            told_held_up: None,
             told: None,
             own,
             authority,
@@ -181,9 +232,12 @@ impl Keeper {
                 () = drain.cancelled() => return,
                 stored = changed(&mut changes) => self.follow(stored).await,
                 Some(request) = self.requests.recv() => {
-                    let begun = self.begin(request.kind).await;
+                    let done = match request.asked {
+                        Asked::Rotate(kind) => self.begin(kind).await,
+                        Asked::LeaveOut(pods) => self.leave_out(&pods).await,
+                    };
                     // Whoever asked may have gone.
-                    let _ = request.answer.send(begun);
+                    let _ = request.answer.send(done);
                 }
                 () = tokio::time::sleep_until(next_look) => {
                     next_look = Instant::now() + LOOK_INTERVAL;
@@ -196,120 +250,48 @@ impl Keeper {
 
     async fn look(&mut self) {
         if self.own.is_due(clock::now()) {
-            match self.own.renew(&self.kept.authority) {
+            let lifetime = self.authority.borrow().leaf_lifetime;
+            match self.own.renew(&self.kept.authority, lifetime) {
                 Ok(()) => info!("own certificate renewed"),
                 Err(error) => error!(error = %Chain(&error), "own certificate cannot be renewed"),
             }
         }
-        let rotates = self.kept.rotations.current.is_some();
-        if rotates {
+        let step = self.kept.rotations.current.as_ref().map(|current| current.step);
+        if step.is_some() {
             self.tell_others().await;
         }
+        self.mend().await;
         // What is kept is somebody's to mend first.
-        if !(self.setup.leads)() || self.problem.is_some() {
+        if !(self.setup.leads)() || self.trouble.is_some() {
             return;
         }
-        if rotates {
-            if Instant::now() < self.next_step {
-                return;
-            }
-            if let Err(error) = self.go_on().await {
-                warn!(error = %Chain(&error), "the rotation waits; its next step failed");
-                self.waiting_for = format!("another attempt: {}", Chain(&error));
-            }
-        } else if self.kept.authority.issuer_is_due(clock::now())
-            && self.kept.authority.has_root_key()
-        {
-            info!("half of the issuer's life is over");
-            if let Err(error) = self.begin(Kind::Issuer).await {
-                error!(error = %Chain(&error), "issuer cannot be renewed; the present one stays");
-            }
-        }
-    }
-
-    /// The next step of the rotation, if it is time.
-    async fn go_on(&mut self) -> Result<(), NotRotated> {
-        let Some(current) = self.kept.rotations.current.clone() else { return Ok(()) };
-        let report = self.setup.population.report(&self.kept.authority);
-        let replicas = match self.setup.replicas.all(report).await {
-            Ok(replicas) => replicas,
-            Err(error) => {
-                self.waiting_for = format!("the other control planes: {}", Chain(&error));
-                self.calm_since = None;
-                return Ok(());
-            }
-        };
-        let bundle = self.kept.authority.bundle().digest();
-        let mut facts = Facts {
-            bundle,
-            issuer: self.kept.authority.issuer_digest(),
-            anchors_published: self
-                .setup
-                .published
-                .as_ref()
-                .is_none_or(|published| *published.borrow() == Some(bundle)),
-            replicas,
-            leaf_lifetime: self.setup.leaf_lifetime,
-            now: clock::now(),
-            calm_for: Duration::ZERO,
-        };
-        facts.calm_for = match rotation::outstanding(current.step, &facts) {
-            Some(_) => {
-                self.calm_since = None;
-                Duration::ZERO
-            }
-            None => self.calm_since.get_or_insert_with(Instant::now).elapsed(),
-        };
-        let next = rotation::next(&current, &facts);
-        let Some(kept) = self.kept.after(&next, facts.now).map_err(NotBegun::from)? else {
-            if let Move::Wait(waiting) = next {
-                if let Waiting::Expiry(left) = waiting {
-                    self.next_step = Instant::now() + left.min(EXPIRY_INTERVAL);
+        let authority = &self.kept.authority;
+        let is_due = authority.issuer_is_due(clock::now()) && authority.has_root_key();
+        match step {
+            None if is_due => {
+                info!("half of the issuer's life is over");
+                if let Err(error) = self.begin(Kind::Issuer).await {
+                    error!(error = %Chain(&error), "issuer cannot be renewed; the present one stays");
                 }
-                self.waiting_for = waiting.to_string();
             }
-            return Ok(());
-        };
-        self.keep(kept).await?;
-        self.calm_since = None;
-        self.waiting_for = String::new();
-        self.announce(current.kind, &next).await;
-        if next == Move::End
-            && let Err(error) = self.setup.replicas.forget().await
-        {
-            warn!(error = %Chain(&error), "what control planes told each other stays behind");
+            None => {}
+            // What is announced may wait for long, and the issuer must not run out meanwhile.
+            Some(Step::Announced) if is_due => self.renew_issuer().await,
+            Some(_) if Instant::now() < self.next_step => {}
+            Some(_) => {
+                if let Err(error) = self.go_on().await {
+                    warn!(error = %Chain(&error), "the rotation waits; its next step failed");
+                    self.waiting_for = format!("another attempt: {}", Chain(&error));
+                }
+            }
         }
-        Ok(())
-    }
-
-    async fn announce(&self, kind: Kind, next: &Move) {
-        let (reason, message) = match (next, kind) {
-            (Move::Wait(_), _) => return,
-            (Move::Switch, _) => (
-                "IssuerSwitched",
-                "every proxy has acknowledged the new trust anchor; the issuer is below it now",
-            ),
-            (Move::TurnOver, _) => (
-                "IssuerInUse",
-                "every control plane signs with the new issuer; certificates of before run out",
-            ),
-            (Move::End, Kind::Root) => {
-                ("RootRotated", "no certificate is below the trust anchor of before; it is dropped")
-            }
-            (Move::End, Kind::Issuer) => {
-                ("IssuerRotated", "no certificate of the issuer of before is left")
-            }
-        };
-        info!(rotation = %kind, step = reason, "{message}");
-        let message = message.to_owned();
-        self.setup.store.tell(&News { warning: false, reason, message }).await;
     }
 
     /// Begins a rotation. Any replica may; the one that leads goes on with it. Where what is kept cannot
     /// be used, what is in use is kept anew in any case.
     async fn begin(&mut self, kind: Kind) -> Result<(), NotRotated> {
         let kept = match self.kept.begin(kind, clock::now()) {
-            Err(NotBegun::UnderWay(_)) if self.problem.is_some() => {
+            Err(NotBegun::UnderWay(_)) if self.trouble.is_some() => {
                 self.keep(self.kept.clone()).await?;
                 info!("what is in use of the authority is kept anew");
                 return Ok(());
@@ -328,13 +310,25 @@ impl Keeper {
         Ok(())
     }
 
-    /// Keeps a new state, and then goes by it.
+    /// Goes on without the proxies of these pods. Any replica may be asked.
+    async fn leave_out(&mut self, pods: &[LeftOut]) -> Result<(), NotRotated> {
+        let kept = self.kept.leaving_out(pods)?;
+        self.keep(kept).await?;
+        let names: Vec<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
+        let message = format!("not waited for any more: {}", names.join(", "));
+        info!(step = "ProxiesLeftOut", "{message}");
+        self.setup.store.tell(&News { warning: true, reason: "ProxiesLeftOut", message }).await;
+        Ok(())
+    }
+
+    /// Keeps a new state, and then goes by it. Whatever is kept allows for our own certificates.
     async fn keep(&mut self, kept: Kept) -> Result<(), NotRotated> {
+        let kept = kept.allowing(self.setup.leaf_lifetime).unwrap_or(kept);
         match self.setup.store.save(&kept.to_texts(), &self.revision).await? {
             Saved::Conflict => Err(NotRotated::Conflict),
             Saved::As(revision) => {
                 self.revision = revision;
-                self.problem = None;
+                self.trouble = None;
                 Ok(self.adopt(kept)?)
             }
         }
@@ -346,57 +340,19 @@ impl Keeper {
         let other = before.bundle() != kept.authority.bundle()
             || before.issuer_digest() != kept.authority.issuer_digest();
         self.kept = kept;
+        let signing = Signing::of(&self.kept, self.setup.leaf_lifetime);
+        let lifetime = signing.leaf_lifetime;
+        if other || lifetime != self.authority.borrow().leaf_lifetime {
+            self.authority.send_replace(signing);
+        }
         if other {
-            self.authority.send_replace(Arc::new(self.kept.authority.clone()));
-            self.own.follow(&self.kept.authority)?;
+            self.own.follow(&self.kept.authority, lifetime)?;
         }
         Ok(())
     }
 
-    /// What is kept was changed, by another replica or by somebody's hand.
-    async fn follow(&mut self, stored: Stored) {
-        if stored.revision == self.revision || stored.revision.is_before(&self.revision) {
-            return;
-        }
-        let now = clock::now();
-        let read = Kept::read(&stored.texts, &self.setup.trust_domain, now);
-        let problem = match read {
-            Ok(Read::Whole(kept))
-                if self.kept.authority.is_vouched_for_by(kept.authority.bundle()) =>
-            {
-                self.revision = stored.revision;
-                if self.problem.take().is_some() {
-                    info!("what is kept of the authority can be used again");
-                }
-                if let Err(error) = self.adopt(kept) {
-                    error!(error = %Chain(&error), "own certificate cannot be renewed");
-                }
-                return;
-            }
-            Ok(Read::Whole(_) | Read::Amended(_)) => format!(
-                "{} holds another authority, which does not trust the anchor that the certificates in \
-                 use are below",
-                self.setup.store
-            ),
-            Ok(Read::Nothing) => format!("{} holds no authority any more", self.setup.store),
-            Err(error) => format!("{}: {}", self.setup.store, Chain(&error)),
-        };
-        self.revision = stored.revision;
-        let problem = format!(
-            "{problem}; the one of before stays in use. Put it back, or have it written anew by \
-             `meshctl identity rotate --issuer`"
-        );
-        if self.problem.as_ref() != Some(&problem) {
-            error!(error = %problem, "what is kept of the authority cannot be used");
-            let message = problem.clone();
-            let news = News { warning: true, reason: "AuthorityNotUsable", message };
-            self.setup.store.tell(&news).await;
-        }
-        self.problem = Some(problem);
-    }
-
     async fn tell_others(&mut self) {
-        let report = self.setup.population.report(&self.kept.authority);
+        let report = self.setup.population.report(&self.kept);
         let due = self.told.as_ref().is_none_or(|(told, at)| {
             let since = at.elapsed();
             since >= TELL_AGAIN || (*told != report && since >= TELL_INTERVAL)
@@ -413,12 +369,16 @@ impl Keeper {
     fn show(&self) {
         let rotations = self.kept.rotations.clone();
         let rotates = rotations.current.is_some();
+        let published = self.setup.published.as_ref();
         let view = View {
             rotations,
             waiting_for: if rotates { self.waiting_for.clone() } else { String::new() },
-            problem: self.problem.clone().unwrap_or_default(),
+            problem: self.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
             kept_in: self.setup.store.to_string(),
             leads: (self.setup.leads)(),
+            lacking_anchors: published
+                .map(|published| published.borrow().lacking.clone())
+                .unwrap_or_default(),
         };
         self.view.send_if_modified(|shown| {
             let other = *shown != view;
@@ -456,8 +416,6 @@ impl fmt::Debug for Keeper {
 
 /// Sooner than the shortest certificate is due, and often enough to follow a rotation with the eye.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// While nothing but time is waited for, which may be a day.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 /// No more often than that are others told what has changed.
 const TELL_INTERVAL: Duration = Duration::from_secs(2);
 /// Also when nothing has: see `FRESH` in `replicas.rs`.

@@ -1,7 +1,7 @@
 //! What is kept of the authority: its texts, and how far a rotation is. Pure: texts in, texts out; where
 //! they are kept is in `store.rs`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use heddle_model::identity::TrustDomain;
 use heddle_tls::authority::texts::{
@@ -10,7 +10,7 @@ use heddle_tls::authority::texts::{
 use heddle_tls::authority::{Authority, AuthorityError};
 use zeroize::Zeroizing;
 
-use crate::identity::rotation::{Kind, Move, Rotation, Rotations, Step};
+use crate::identity::rotation::{Kind, LeftOut, Move, Rotation, Rotations, Step};
 
 /// How far a rotation is, as JSON.
 pub const ROTATION: &str = "rotation.json";
@@ -66,6 +66,12 @@ pub enum NotBegun {
     /// The keys for it are elsewhere, or cannot be made.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// Proxies are waited for at one step of a root's rotation alone.
+    #[error("no rotation is under way that waits for proxies to acknowledge trust anchors")]
+    NothingToLeaveOut,
+    /// Whoever leaves out so many means something else.
+    #[error("a rotation leaves out no more than {LEFT_OUT_LIMIT} pods")]
+    TooManyLeftOut,
 }
 
 impl KeptTexts {
@@ -132,12 +138,46 @@ impl Kept {
         if let Some(current) = &self.rotations.current {
             return Err(NotBegun::UnderWay(current.kind));
         }
-        let authority = match kind {
-            Kind::Root => self.authority.with_next_root(now)?,
-            Kind::Issuer => self.authority.with_new_issuer(now)?,
+        let (authority, longest_leaf) = match kind {
+            Kind::Root => (self.authority.with_next_root(now)?, self.rotations.longest_leaf),
+            Kind::Issuer => (self.authority.with_new_issuer(now)?, None),
         };
-        let current = Some(Rotation::begun(kind, now));
-        Ok(Self { authority, rotations: Rotations { current, ..self.rotations.clone() } })
+        let current = Some(Rotation::begun(kind, self.rotations.longest_leaf, now));
+        let rotations = Rotations { current, longest_leaf, ..self.rotations.clone() };
+        Ok(Self { authority, rotations })
+    }
+
+    /// A new issuer while a trust anchor is announced, which may take long: below the anchor of before.
+    /// What is kept of lifetimes goes on, since it is of both issuers from now on.
+    pub fn with_issuer_renewed(&self, now: SystemTime) -> Result<Self, AuthorityError> {
+        let authority = self.authority.with_new_issuer(now)?;
+        Ok(Self { authority, rotations: self.rotations.clone() })
+    }
+
+    /// The same, with pods whose proxies are not waited for.
+    pub fn leaving_out(&self, pods: &[LeftOut]) -> Result<Self, NotBegun> {
+        let mut rotations = self.rotations.clone();
+        let current = rotations.current.as_mut().filter(|one| one.step == Step::Announced);
+        let current = current.ok_or(NotBegun::NothingToLeaveOut)?;
+        for pod in pods {
+            if !current.without.contains(pod) {
+                current.without.push(pod.clone());
+            }
+        }
+        if current.without.len() > LEFT_OUT_LIMIT {
+            return Err(NotBegun::TooManyLeftOut);
+        }
+        Ok(Self { authority: self.authority.clone(), rotations })
+    }
+
+    /// The same, with certificates of this lifetime allowed for; `None`: they are already.
+    pub fn allowing(&self, leaf_lifetime: Duration) -> Option<Self> {
+        let seconds = leaf_lifetime.as_secs();
+        if self.rotations.longest_leaf.is_some_and(|longest| longest >= seconds) {
+            return None;
+        }
+        let rotations = Rotations { longest_leaf: Some(seconds), ..self.rotations.clone() };
+        Some(Self { authority: self.authority.clone(), rotations })
     }
 
     /// What follows from a move; `None`: nothing, since it is to wait.
@@ -147,24 +187,35 @@ impl Kept {
             |step| Rotations { current: Some(rotation.at(step, now)), ..self.rotations.clone() };
         let (authority, rotations) = match next {
             Move::Wait(_) => return Ok(None),
-            Move::Switch => (self.authority.with_switched_issuer(now)?, at(Step::Switched)),
+            Move::Switch => {
+                let switched = rotation.at(Step::Switched, now);
+                let current =
+                    Some(Rotation { longest_leaf: self.rotations.longest_leaf, ..switched });
+                let rotations = Rotations { current, longest_leaf: None, ..self.rotations.clone() };
+                (self.authority.with_switched_issuer(now)?, rotations)
+            }
             Move::TurnOver => (self.authority.clone(), at(Step::TurningOver)),
             Move::End => (
                 match rotation.kind {
                     Kind::Root => self.authority.with_current_anchor_only()?,
                     Kind::Issuer => self.authority.clone(),
                 },
-                Rotations { current: None, last: Some(rotation.ended(now)) },
+                Rotations {
+                    current: None,
+                    last: Some(rotation.ended(now)),
+                    longest_leaf: self.rotations.longest_leaf,
+                },
             ),
         };
         Ok(Some(Self { authority, rotations }))
     }
 }
 
+/// Whoever has more that do not acknowledge has another problem.
+const LEFT_OUT_LIMIT: usize = 100;
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn now() -> SystemTime {
@@ -215,6 +266,51 @@ mod tests {
         let ended = ended.after(&Move::End, now() + Duration::from_secs(9)).unwrap().unwrap();
         assert_eq!(ended.authority.bundle(), first.authority.bundle());
         assert!(ended.after(&Move::End, now()).unwrap().is_none());
+    }
+
+    #[test]
+    fn certificates_that_lived_longer_when_they_were_signed_are_waited_for() {
+        let day = Duration::from_secs(86_400);
+        let hour = Duration::from_secs(3_600);
+        let longest = |kept: &Kept| {
+            let of_before =
+                kept.rotations.current.as_ref().and_then(|current| current.longest_leaf);
+            (of_before, kept.rotations.longest_leaf)
+        };
+        let first = kept().allowing(day).unwrap();
+        assert!(first.allowing(hour).is_none(), "those of a day live on");
+        let begun = first.begin(Kind::Issuer, now()).unwrap().allowing(hour).unwrap();
+        assert_eq!(longest(&written_and_read(&begun)), (Some(86_400), Some(3_600)));
+        let announced = first.begin(Kind::Root, now()).unwrap();
+        assert_eq!(longest(&announced), (None, Some(86_400)));
+        // Two issuers have signed before the switch; the longer of the two lifetimes counts.
+        let renewed = announced.with_issuer_renewed(now()).unwrap();
+        assert_ne!(renewed.authority.issuer_digest(), announced.authority.issuer_digest());
+        assert_eq!(renewed.authority.bundle(), announced.authority.bundle());
+        assert!(renewed.authority.has_next_root());
+        let switched = renewed.after(&Move::Switch, now()).unwrap().unwrap();
+        assert_eq!(longest(&switched.allowing(hour).unwrap()), (Some(86_400), Some(3_600)));
+        let ended = switched.after(&Move::TurnOver, now()).unwrap().unwrap();
+        let ended = ended.allowing(hour).unwrap().after(&Move::End, now()).unwrap().unwrap();
+        assert_eq!(longest(&ended), (None, Some(3_600)));
+    }
+
+    #[test]
+    fn a_proxy_is_left_out_only_while_proxies_are_waited_for() {
+        let pod = LeftOut { pod_uid: "u-1".to_owned(), name: "shop/api".to_owned() };
+        let first = kept();
+        let refused = first.leaving_out(std::slice::from_ref(&pod)).unwrap_err();
+        assert!(matches!(refused, NotBegun::NothingToLeaveOut));
+        let announced = first.begin(Kind::Root, now()).unwrap();
+        let left_out = announced.leaving_out(&[pod.clone(), pod.clone()]).unwrap();
+        let current = written_and_read(&left_out).rotations.current.unwrap();
+        assert_eq!(current.without, std::slice::from_ref(&pod));
+        let many: Vec<_> = (0..=LEFT_OUT_LIMIT)
+            .map(|index| LeftOut { pod_uid: format!("u-{index}"), name: String::new() })
+            .collect();
+        assert!(matches!(announced.leaving_out(&many), Err(NotBegun::TooManyLeftOut)));
+        let switched = left_out.after(&Move::Switch, now()).unwrap().unwrap();
+        assert!(matches!(switched.leaving_out(&[pod]), Err(NotBegun::NothingToLeaveOut)));
     }
 
     /// A directory is written one text after the other, and the machine may lose power at any time.

@@ -31,7 +31,6 @@ pub enum OwnError {
 #[derive(Debug)]
 pub struct Own {
     credentials: CredentialsWriter,
-    lifetime: Duration,
     renewal: Renewal,
 }
 
@@ -43,21 +42,21 @@ impl Own {
         authority: &Authority,
     ) -> Result<Self, OwnError> {
         let now = clock::now();
-        let mut own = Self { credentials, lifetime, renewal: Renewal { not_before: now, at: now } };
-        own.follow(authority)?;
+        let mut own = Self { credentials, renewal: Renewal { not_before: now, at: now } };
+        own.follow(authority, lifetime)?;
         Ok(own)
     }
 
     /// Trusts the authority's anchors from now on, and has it issue a new certificate. The anchors go
     /// first: they vouch for the certificate of before, too.
-    pub fn follow(&mut self, authority: &Authority) -> Result<(), OwnError> {
+    pub fn follow(&mut self, authority: &Authority, lifetime: Duration) -> Result<(), OwnError> {
         self.credentials.set_bundle(authority.bundle().clone())?;
-        self.renew(authority)
+        self.renew(authority, lifetime)
     }
 
     /// Has the authority issue a new one. On error the one of before stays.
-    pub fn renew(&mut self, authority: &Authority) -> Result<(), OwnError> {
-        let leaf = issue(authority, self.lifetime)?;
+    pub fn renew(&mut self, authority: &Authority, lifetime: Duration) -> Result<(), OwnError> {
+        let leaf = issue(authority, lifetime)?;
         self.credentials.set_certificate(leaf.clone())?;
         self.renewal = Renewal::of(&leaf, clock::now());
         Ok(())
@@ -129,7 +128,7 @@ mod tests {
         let switched = announced.with_switched_issuer(clock::now()).unwrap();
         let last = switched.with_current_anchor_only().unwrap();
         for authority in [&first, &announced, &switched, &last] {
-            own.follow(authority).unwrap();
+            own.follow(authority, day).unwrap();
             let held = credentials.held().unwrap();
             assert_eq!(held.issuer, Some(authority.issuer_digest()));
             assert_eq!(held.bundle, authority.bundle().digest());

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use heddle_model::identity::PodUid;
 use heddle_runtime::clock;
-use heddle_tls::authority::Authority;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::identity::holdings::Holdings;
+use crate::identity::kept::Kept;
 use crate::identity::rotation::{Replica, Report, Several};
 use crate::push::proxies::Proxies;
 use crate::push::publisher::Snapshots;
@@ -34,8 +35,12 @@ impl Population {
         Self { proxies, holdings: Holdings::default(), snapshots }
     }
 
-    /// What this control plane knows.
-    pub fn report(&self, authority: &Authority) -> Report {
+    /// What this control plane knows. Those that a rotation leaves out count as if they had acknowledged.
+    pub fn report(&self, kept: &Kept) -> Report {
+        let Kept { authority, rotations } = kept;
+        let is_left_out = |uid: &PodUid| {
+            rotations.current.as_ref().is_some_and(|current| current.leaves_out(uid))
+        };
         let (bundle, issuer) = (authority.bundle().digest(), authority.issuer_digest());
         let snapshot = self.snapshots.borrow().clone();
         let (mut unacknowledged, mut earlier_issuer) = (Several::default(), Several::default());
@@ -50,7 +55,7 @@ impl Population {
                 )
             };
             let held = self.holdings.of(&uid);
-            if held.is_none_or(|held| held.bundle != bundle) {
+            if held.is_none_or(|held| held.bundle != bundle) && !is_left_out(&uid) {
                 unacknowledged.add(name);
             }
             if held.is_some_and(|held| held.issuer != Some(issuer)) {

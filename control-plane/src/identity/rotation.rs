@@ -4,10 +4,14 @@
 //! A trust anchor: announced (in the bundle) → every connected proxy has acknowledged the bundle → the issuer
 //! is a new one, below it → every control plane uses it → certificates of the issuer of before have run out →
 //! the anchor of before is dropped. An issuer alone skips what is about the bundle.
+//!
+//! What a proxy says of itself is waited for only while nothing else can tell, and somebody may leave it out:
+//! the end follows from what this mesh has signed, and from the clock.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use heddle_model::identity::PodUid;
 use heddle_runtime::duration::Text;
 use heddle_tls::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -46,6 +50,23 @@ pub struct Rotation {
     pub started: u64,
     /// When this step was done, in seconds since 1970.
     pub since: u64,
+    /// How long the longest certificate lives that the issuer of before may have signed, in seconds; `None`:
+    /// the issuer is that of before, or it was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_leaf: Option<u64>,
+    /// Whose acknowledgement is not waited for, since somebody said so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<LeftOut>,
+}
+
+/// A pod whose proxy is not waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// The pod; another one of its name is waited for.
+    pub pod_uid: String,
+    /// Its namespace and name, for people.
+    pub name: String,
 }
 
 /// A rotation that has ended.
@@ -70,6 +91,10 @@ pub struct Rotations {
     /// The one that ended last.
     #[serde(default)]
     pub last: Option<Ended>,
+    /// How long certificates of the issuer of the moment live at most, in seconds. It is kept before any
+    /// lives as long, so that whoever lowers the setting does not make those of before forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest_leaf: Option<u64>,
 }
 
 /// What one control plane knows.
@@ -153,10 +178,8 @@ pub enum Waiting {
     Acknowledgements(Several, usize),
     /// Proxies that are just now between two connections.
     Calm(Duration),
-    /// Certificates that were issued before.
-    Expiry(Duration),
-    /// Proxies that hold on to one.
-    Renewals(Several, usize),
+    /// Certificates that were issued before; and proxies that have not renewed theirs, of how many.
+    Expiry(Duration, Several, usize),
 }
 
 /// Decides on the next move.
@@ -171,7 +194,10 @@ pub fn next(rotation: &Rotation, facts: &Facts) -> Move {
         },
         Step::Switched => Move::TurnOver,
         Step::TurningOver => match expiry(rotation, facts) {
-            Some(left) => Move::Wait(Waiting::Expiry(left)),
+            Some(left) => {
+                let (late, connected) = gathered(facts, |report| &report.earlier_issuer);
+                Move::Wait(Waiting::Expiry(left, late, connected))
+            }
             None => Move::End,
         },
     }
@@ -179,53 +205,72 @@ pub fn next(rotation: &Rotation, facts: &Facts) -> Move {
 
 /// What is not as it should be for the next step, time apart.
 pub fn outstanding(step: Step, facts: &Facts) -> Option<Waiting> {
-    let mut connected = 0;
-    let mut reports = Vec::new();
-    for replica in &facts.replicas {
-        let Some(report) = &replica.report else {
-            return Some(Waiting::Report(replica.name.clone()));
-        };
-        if report.bundle != facts.bundle.to_string() {
-            return Some(Waiting::Bundle(replica.name.clone()));
-        }
-        if report.issuer != facts.issuer.to_string() {
-            return Some(Waiting::Issuer(replica.name.clone()));
-        }
-        connected += report.connected;
-        reports.push(report);
-    }
-    let all = |pick: fn(&Report) -> &Several| {
-        let count: usize = reports.iter().map(|report| pick(report).count).sum();
-        let names = reports.iter().flat_map(|report| pick(report).names.iter().cloned());
-        (count > 0).then(|| Several { count, names: names.take(NAMES_LIMIT).collect() })
-    };
     match step {
-        Step::Announced if !facts.anchors_published => Some(Waiting::TrustAnchors),
-        Step::Announced => all(|report| &report.unacknowledged)
-            .map(|proxies| Waiting::Acknowledgements(proxies, connected)),
-        Step::Switched => None,
-        // While certificates run out they are renewed; only who holds on is worth a word.
-        Step::TurningOver => all(|report| &report.earlier_issuer)
-            .map(|proxies| Waiting::Renewals(proxies, connected)),
+        Step::Announced => of_replicas(facts).or_else(|| {
+            if !facts.anchors_published {
+                return Some(Waiting::TrustAnchors);
+            }
+            let (proxies, connected) = gathered(facts, |report| &report.unacknowledged);
+            (proxies.count > 0).then_some(Waiting::Acknowledgements(proxies, connected))
+        }),
+        Step::Switched => of_replicas(facts),
+        // Every control plane has taken the new issuer, and one that starts anew finds no other. Whoever
+        // still shows a certificate of the one of before, or says so, cannot when that has run out.
+        Step::TurningOver => None,
     }
+}
+
+/// What is not as it should be with the control planes.
+fn of_replicas(facts: &Facts) -> Option<Waiting> {
+    let (bundle, issuer) = (facts.bundle.to_string(), facts.issuer.to_string());
+    facts.replicas.iter().find_map(|replica| {
+        let name = || replica.name.clone();
+        match &replica.report {
+            None => Some(Waiting::Report(name())),
+            Some(report) if report.bundle != bundle => Some(Waiting::Bundle(name())),
+            Some(report) if report.issuer != issuer => Some(Waiting::Issuer(name())),
+            Some(_) => None,
+        }
+    })
+}
+
+/// Some proxies of all control planes, and how many are connected.
+fn gathered(facts: &Facts, pick: fn(&Report) -> &Several) -> (Several, usize) {
+    let reports = || facts.replicas.iter().filter_map(|replica| replica.report.as_ref());
+    let names = reports().flat_map(|report| pick(report).names.iter().cloned());
+    let names = names.take(NAMES_LIMIT).collect();
+    let count = reports().map(|report| pick(report).count).sum();
+    (Several { count, names }, reports().map(|report| report.connected).sum())
 }
 
 /// What is left until no certificate can be valid that the issuer of before has signed.
 fn expiry(rotation: &Rotation, facts: &Facts) -> Option<Duration> {
+    let longest = rotation.longest_leaf.map_or(facts.leaf_lifetime, Duration::from_secs);
     let since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(rotation.since))?;
-    let end = since.checked_add(facts.leaf_lifetime)?.checked_add(MARGIN)?;
+    let end = since.checked_add(longest)?.checked_add(MARGIN)?;
     end.duration_since(facts.now).ok().filter(|left| !left.is_zero())
 }
 
 impl Rotation {
-    /// One that begins with this step.
-    pub fn begun(kind: Kind, now: SystemTime) -> Self {
+    /// One that begins with its first step; `longest_leaf` is that of the issuer of before.
+    pub fn begun(kind: Kind, longest_leaf: Option<u64>, now: SystemTime) -> Self {
         let now = seconds(now);
-        let step = match kind {
-            Kind::Root => Step::Announced,
-            Kind::Issuer => Step::Switched,
+        let (step, longest_leaf) = match kind {
+            // The issuer of before signs on.
+            Kind::Root => (Step::Announced, None),
+            Kind::Issuer => (Step::Switched, longest_leaf),
         };
-        Self { kind, step, started: now, since: now }
+        Self { kind, step, started: now, since: now, longest_leaf, without: Vec::new() }
+    }
+
+    /// Whether this pod's proxy is not waited for.
+    pub fn leaves_out(&self, pod_uid: &PodUid) -> bool {
+        self.without.iter().any(|left_out| left_out.pod_uid == pod_uid.as_str())
+    }
+
+    /// How long it has been at its step.
+    pub fn lasts(&self, now: SystemTime) -> Duration {
+        Duration::from_secs(seconds(now).saturating_sub(self.since))
     }
 
     /// The same one, a step on.
@@ -275,7 +320,11 @@ impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |time: &Duration| Text(Duration::from_secs(time.as_secs().max(1)));
         match self {
-            Self::Report(name) => write!(f, "control plane {name} to tell what its proxies hold"),
+            Self::Report(name) => write!(
+                f,
+                "control plane {name} to tell what its proxies hold (it has told nothing for a minute, \
+                 or its clock differs)"
+            ),
             Self::Bundle(name) => write!(f, "control plane {name} to hand out the trust anchors"),
             Self::Issuer(name) => write!(f, "control plane {name} to use the issuer"),
             Self::TrustAnchors => f.write_str("the trust anchors to be written to every namespace"),
@@ -286,11 +335,12 @@ impl fmt::Display for Waiting {
             Self::Calm(left) => {
                 write!(f, "{} in which every proxy has them", whole(left))
             }
-            Self::Expiry(left) => {
-                write!(f, "{} until certificates of before have run out", whole(left))
-            }
-            Self::Renewals(proxies, of) => {
-                write!(f, "{} of {of} proxies to renew their certificate: {proxies}", proxies.count)
+            Self::Expiry(left, late, of) => {
+                write!(f, "{} until certificates of before have run out", whole(left))?;
+                match late.count {
+                    0 => Ok(()),
+                    count => write!(f, "; {count} of {of} proxies have not renewed theirs: {late}"),
+                }
             }
         }
     }

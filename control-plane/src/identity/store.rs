@@ -75,24 +75,33 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The API server did not answer in time.
-    #[error("cannot {attempt} {secret}: the API server does not answer")]
+    #[error("cannot {attempt} {object}: the API server does not answer")]
     Timeout {
         /// Read, write.
         attempt: &'static str,
-        /// Which Secret.
-        secret: String,
+        /// What.
+        object: String,
     },
     /// The API server refused, or could not be asked.
-    #[error("cannot {attempt} {secret}")]
-    Secret {
+    #[error("cannot {attempt} {object}")]
+    Api {
         /// Read, write.
         attempt: &'static str,
-        /// Which Secret.
-        secret: String,
+        /// What.
+        object: String,
         /// As the client says.
         #[source]
         source: Box<kube::Error>,
     },
+}
+
+/// Trust anchors that were handed out to a namespace's proxies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandedOut {
+    /// The namespace.
+    pub namespace: String,
+    /// The anchors in PEM, or whatever is there in their place.
+    pub text: String,
 }
 
 /// Something that people should see where they would look for it.
@@ -120,6 +129,15 @@ impl Store {
         match self {
             Self::Directory(store) => store.save(texts).map(Saved::As),
             Self::Secret(store) => store.save(texts, seen).await,
+        }
+    }
+
+    /// Where proxies are given trust anchors in another place than where the authority is kept: some of those
+    /// places, and what is there.
+    pub async fn handed_out(&self) -> Result<Vec<HandedOut>, StoreError> {
+        match self {
+            Self::Directory(_) => Ok(Vec::new()),
+            Self::Secret(store) => store.handed_out().await,
         }
     }
 

@@ -18,8 +18,8 @@ pub struct IdentityArguments {
 }
 
 const AFTER_HELP: &str = "\
-Exit code 3 when a trust anchor or the issuer has less than 30 days left, or when a control plane does
-not use what is kept.";
+Exit code 3 when a trust anchor or the issuer has less than 30 days left, when a control plane does
+not use what is kept, or when a namespace cannot be given the trust anchors.";
 
 /// What to look at, and how.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub enum IdentityCommand {
 /// `meshctl identity rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = TARGET_AFTER_HELP)]
-#[group(id = "what", required = true, multiple = false, args = ["root", "issuer"])]
+#[group(id = "what", required = true, multiple = false, args = ["root", "issuer", "without"])]
 pub struct RotateArguments {
     /// The trust anchor, and the issuer with it
     #[arg(long)]
@@ -50,6 +50,10 @@ pub struct RotateArguments {
     /// The issuer, below the same trust anchor
     #[arg(long)]
     pub issuer: bool,
+    /// Go on with the rotation of the root that is under way without waiting for the proxies of these pods
+    /// to acknowledge the new trust anchor; one that really lacks it is cut off until it has it
+    #[arg(long, value_name = "NAMESPACE/POD", value_delimiter = ',', value_parser = pod)]
+    pub without: Vec<String>,
     /// Print each step as it comes, and return when the old one is gone: after as long as a certificate
     /// lives
     #[arg(long)]
@@ -57,4 +61,15 @@ pub struct RotateArguments {
     /// Whose.
     #[command(flatten)]
     pub target: TargetArguments,
+}
+
+fn pod(text: &str) -> Result<String, String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok(text.to_owned())
+        }
+        Some(_) | None => Err("want NAMESPACE/POD".to_owned()),
+    }
 }

@@ -46,6 +46,15 @@ pub fn text(report: &IdentityReport, now: i64, width: Width, colour: Colour) -> 
         (None, None) => "none so far".to_owned(),
     };
     let _ = writeln!(text, "{}      {rotation}", colour.bold("rotation"));
+    if report.rotation.as_ref().is_some_and(|rotation| is_late(rotation, now)) {
+        text.push_str(
+            "              a proxy that will not acknowledge is left out by `meshctl identity rotate --without \
+             NAMESPACE/POD`\n",
+        );
+    }
+    for lacking in &report.lacking_anchors {
+        let _ = writeln!(text, "{} cannot be kept in {lacking}", colour.bold("trust anchors"));
+    }
     if width == Width::Wide || report.control_planes.iter().any(|one| !one.problem.is_empty()) {
         text.push_str(&control_planes(report, colour));
     }
@@ -59,7 +68,16 @@ pub fn rotation(rotation: &Rotation, now: i64) -> String {
         "" => String::new(),
         waiting => format!("; waits for {waiting}"),
     };
-    format!("{}, since {since}{waiting}", passed(rotation.kind, rotation.step))
+    let without = match rotation.without.as_slice() {
+        [] => String::new(),
+        without => format!("; not waited for: {}", without.join(", ")),
+    };
+    format!("{}, since {since}{waiting}{without}", passed(rotation.kind, rotation.step))
+}
+
+/// Whether somebody may have to do something about it: proxies acknowledge within seconds.
+fn is_late(rotation: &Rotation, now: i64) -> bool {
+    rotation.step == "announced" && now - rotation.since >= LATE_SECONDS
 }
 
 /// One line: a step that was taken.
@@ -148,6 +166,8 @@ fn duration_text(seconds: i64) -> String {
     }
 }
 
+/// Longer than proxies take that are a moment away.
+const LATE_SECONDS: i64 = 120;
 /// Enough to tell a mesh's authorities apart.
 const FINGERPRINT_DIGITS: usize = 12;
 
@@ -193,6 +213,7 @@ mod tests {
                 started: 500,
                 since: 600,
                 waiting_for: "86,000 s to pass".to_owned(),
+                without: Vec::new(),
             }),
             proxies: vec![proxy("a", Some(true)), proxy("b", Some(false)), proxy("c", None)],
             certificates_issued: 7,
@@ -215,6 +236,36 @@ mod tests {
     #[test]
     fn a_rotation_reads_at_a_glance() {
         insta::assert_snapshot!(text(&report(), 1_000, Width::Usual, Colour::Never));
+    }
+
+    #[test]
+    fn a_rotation_that_is_held_up_says_what_can_be_done() {
+        let announced = |without: Vec<String>| {
+            let rotation = admin::Rotation {
+                step: admin::rotation::Step::Announced.into(),
+                waiting_for: "1 of 3 proxies to acknowledge the trust anchors: shop/api".to_owned(),
+                without,
+                ..status().rotation.unwrap()
+            };
+            let lacking_anchors = vec!["bank: the ConfigMap is immutable".to_owned()];
+            let said =
+                admin::IdentityStatus { rotation: Some(rotation), lacking_anchors, ..status() };
+            let report = IdentityReport::new(vec![("cp".to_owned(), said)]);
+            let text = text(&report, 1_000, Width::Usual, Colour::Never);
+            assert!(report.is_troubled(1_000));
+            let from = text.find("rotation ").unwrap();
+            text[from..].to_owned()
+        };
+        insta::assert_snapshot!(announced(Vec::new()), @"
+        rotation      of the root, step 1 of 3: the new trust anchor is announced, since 6 min; waits for 1 of 3 proxies to acknowledge the trust anchors: shop/api
+                      a proxy that will not acknowledge is left out by `meshctl identity rotate --without NAMESPACE/POD`
+        trust anchors cannot be kept in bank: the ConfigMap is immutable
+        ");
+        insta::assert_snapshot!(announced(vec!["shop/api".to_owned()]), @"
+        rotation      of the root, step 1 of 3: the new trust anchor is announced, since 6 min; waits for 1 of 3 proxies to acknowledge the trust anchors: shop/api; not waited for: shop/api
+                      a proxy that will not acknowledge is left out by `meshctl identity rotate --without NAMESPACE/POD`
+        trust anchors cannot be kept in bank: the ConfigMap is immutable
+        ");
     }
 
     #[test]

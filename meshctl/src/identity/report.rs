@@ -29,6 +29,8 @@ pub struct IdentityReport {
     pub certificates_issued: u64,
     /// Requests refused since then.
     pub certificates_refused: u64,
+    /// Namespaces in which the trust anchors cannot be kept, each with the reason.
+    pub lacking_anchors: Vec<String>,
     /// Who was asked.
     pub control_planes: Vec<ControlPlane>,
 }
@@ -74,6 +76,8 @@ pub struct Rotation {
     pub since: i64,
     /// What it waits for, in words.
     pub waiting_for: String,
+    /// Pods whose proxies are not waited for, as `namespace/name`.
+    pub without: Vec<String>,
 }
 
 /// A rotation that has ended.
@@ -149,6 +153,7 @@ impl IdentityReport {
             proxies,
             certificates_issued,
             certificates_refused,
+            lacking_anchors: said.lacking_anchors,
             control_planes,
         }
     }
@@ -157,6 +162,7 @@ impl IdentityReport {
     pub fn is_troubled(&self, now: i64) -> bool {
         let soon = |certificate: &Certificate| certificate.not_after - now < SOON_SECONDS;
         self.control_planes.iter().any(|one| !one.problem.is_empty())
+            || !self.lacking_anchors.is_empty()
             || self
                 .anchors
                 .iter()
@@ -218,8 +224,8 @@ impl From<admin::Rotation> for Rotation {
             Step::Unspecified => "unknown",
         };
         let kind = kind(rotation.kind());
-        let admin::Rotation { started, since, waiting_for, .. } = rotation;
-        Self { kind, step, started, since, waiting_for }
+        let admin::Rotation { started, since, waiting_for, without, .. } = rotation;
+        Self { kind, step, started, since, waiting_for, without }
     }
 }
 

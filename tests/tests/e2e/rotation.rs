@@ -10,6 +10,7 @@ use heddle_tests::identity::{self, Identity};
 use heddle_tests::load::Load;
 use heddle_tests::manifest::{Pod, Service, documents};
 use heddle_tests::metrics::Metrics;
+use heddle_tests::program;
 use heddle_tests::requirements::{self, Tool};
 use heddle_tests::wait;
 use heddle_tests::world::{Plan, World};
@@ -81,6 +82,57 @@ async fn a_proxy_that_stood_still_through_a_rotation_comes_back() -> Result<()> 
     })
     .await?;
     all_proxies_go_by_what_counts(&world).await?;
+    world.finish().await
+}
+
+#[tokio::test]
+async fn a_rotation_goes_on_without_a_proxy_that_stands_still_when_somebody_says_so() -> Result<()>
+{
+    if requirements::skip(&[Tool::Curl, Tool::Python])? {
+        return Ok(());
+    }
+    let server = |name: &str| Pod::new(name).command(&echo_http(8080, name)).port(8080).strict();
+    let world = Plan::new("without")
+        .leaf_lifetime(Duration::from_secs(30))
+        .file("pods.yaml", documents(&[Pod::new("client"), server("sleeper")]))
+        .file("services.yaml", documents(&[Service::new("sleeper").port(8080, 8080)]))
+        .start()
+        .await?;
+    let socket = world.mesh()?.files().admin_socket();
+    let socket = socket.to_string_lossy();
+    let rotate = async |what: &[&str]| {
+        let common = ["identity", "rotate", "--admin-socket", &*socket];
+        program::meshctl(&[&common, what].concat()).await
+    };
+    let said = rotate(&["--without", "default/sleeper"]).await?;
+    ensure!(said.code != Some(0) && said.stderr.contains("no rotation is under way"), "{said:?}");
+
+    let sleeper = || Target::Proxy("sleeper".to_owned());
+    world.mesh()?.stop(sleeper(), Signal::Pause).await?;
+    let said = rotate(&["--root"]).await?;
+    ensure!(said.code == Some(0), "{said:?}");
+    let said = rotate(&["--without", "default/nobody"]).await?;
+    ensure!(said.code != Some(0) && said.stderr.contains("no pod with a proxy"), "{said:?}");
+    let said = rotate(&["--without", "default/sleeper"]).await?;
+    ensure!(said.code == Some(0), "{said:?}");
+    let rotation = Identity::read(&world).await?.rotation.context("none is under way")?;
+    ensure!(rotation.without == ["default/sleeper"], "{rotation:?}");
+    wait::until("the issuer is switched", Duration::from_secs(60), async || {
+        let rotation = Identity::read(&world).await?.rotation;
+        let step = rotation.as_ref().map(|rotation| rotation.step.as_str());
+        ensure!(step != Some("announced"), "{rotation:?}");
+        Ok(())
+    })
+    .await?;
+    world.mesh()?.stop(sleeper(), Signal::Continue).await?;
+    wait::until("the sleeper serves again", Duration::from_secs(60), async || {
+        let url = "http://sleeper:8080/";
+        let code = ["--output", "/dev/null", "--write-out", "%{http_code}", url];
+        let code = world.curl("client", &code).await?;
+        ensure!(code == "200", "{code}");
+        Ok(())
+    })
+    .await?;
     world.finish().await
 }
 

@@ -4,9 +4,9 @@ use heddle_tls::credentials::{self, Credentials};
 
 use super::*;
 use crate::identity::holdings::Holdings;
-use crate::identity::kept::KeptTexts;
+use crate::identity::kept::{KeptTexts, Read};
 use crate::identity::store::directory::DirectoryStore;
-use crate::push::proxies::Proxies;
+use crate::push::proxies::{Proxies, SharedLedger};
 
 fn trust_domain() -> TrustDomain {
     "cluster.local".parse().unwrap()
@@ -61,20 +61,24 @@ async fn a_restart_goes_on_with_the_same_authority_and_the_same_rotation() {
 async fn a_root_waits_for_what_new_proxies_are_given() {
     let place = tempfile::tempdir().unwrap();
     let (mut keeper, handles, _) = keeper(&place).await;
-    keeper.setup.published = Some(watch::channel(None).1);
+    keeper.setup.published = Some(watch::channel(Published::default()).1);
     keeper.begin(Kind::Root).await.unwrap();
     keeper.look().await;
     keeper.show();
     let view = handles.view.borrow().clone();
     assert_eq!(view.waiting_for, "the trust anchors to be written to every namespace");
     let bundle = handles.authorities.current().bundle().digest();
-    keeper.setup.published = Some(watch::channel(Some(bundle)).1);
+    let lacking = vec!["shop: immutable".to_owned()];
+    let published = Published { everywhere: Some(bundle), lacking: lacking.clone() };
+    keeper.setup.published = Some(watch::channel(published).1);
     keeper.look().await;
     assert!(
         keeper.waiting_for.ends_with("in which every proxy has them"),
         "{}",
         keeper.waiting_for
     );
+    keeper.show();
+    assert_eq!(handles.view.borrow().lacking_anchors, lacking);
     // Nothing goes on where another leads.
     keeper.calm_since = Some(Instant::now() - Duration::from_secs(60));
     keeper.setup.leads = Arc::new(|| false);
@@ -90,6 +94,7 @@ async fn a_root_waits_for_what_new_proxies_are_given() {
 async fn what_cannot_be_used_leaves_the_last_good_authority_in_place_and_is_told() {
     let place = tempfile::tempdir().unwrap();
     let (mut keeper, handles, credentials) = keeper(&place).await;
+    keeper.setup.leads = Arc::new(|| false);
     let good = handles.authorities.current();
     let stored = |texts: KeptTexts, revision: &str| Stored {
         texts,
@@ -98,9 +103,8 @@ async fn what_cannot_be_used_leaves_the_last_good_authority_in_place_and_is_told
     let other = Kept::create(&trust_domain(), clock::now()).unwrap();
     let foreign = Kept::create(&"other.local".parse().unwrap(), clock::now()).unwrap();
     let broken = KeptTexts::read(|name| (name == "root.pem").then(|| "x".to_owned().into()));
-    let gone = Stored { texts: KeptTexts::default(), revision: Revision::Absent };
     for (case, seen, expected) in [
-        ("deleted", gone, "holds no authority any more"),
+        ("deleted", gone(), "holds no authority any more"),
         ("another authority", stored(other.to_texts(), "2"), "does not trust the anchor"),
         ("of another mesh", stored(foreign.to_texts(), "3"), "is of trust domain other.local"),
         (
@@ -127,15 +131,43 @@ async fn what_cannot_be_used_leaves_the_last_good_authority_in_place_and_is_told
     assert_eq!(kept_now(&mended.to_texts()).rotations, keeper.kept.rotations);
 }
 
+fn gone() -> Stored {
+    Stored { texts: KeptTexts::default(), revision: Revision::Absent }
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_kept_anew_at_once_by_the_one_that_leads() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut keeper, handles, _) = keeper(&place).await;
+    keeper.begin(Kind::Root).await.unwrap();
+    std::fs::remove_dir_all(place.path()).unwrap();
+    keeper.setup.leads = Arc::new(|| false);
+    keeper.follow(gone()).await;
+    keeper.look().await;
+    keeper.show();
+    assert!(handles.view.borrow().problem.contains("holds no authority any more"));
+    assert_eq!(keeper.setup.store.load().await.unwrap(), gone(), "another one leads");
+
+    keeper.setup.leads = Arc::new(|| true);
+    keeper.follow(gone()).await;
+    keeper.next_mending = Instant::now();
+    keeper.look().await;
+    keeper.show();
+    assert_eq!(handles.view.borrow().problem, "");
+    let kept = kept_now(&keeper.setup.store.load().await.unwrap().texts);
+    assert_eq!(kept.rotations, keeper.kept.rotations, "the rotation goes on");
+    assert_eq!(kept.authority.bundle(), handles.authorities.current().bundle());
+    assert!(kept.authority.has_next_root());
+}
+
 #[tokio::test]
 async fn what_was_deleted_in_the_middle_of_a_rotation_is_kept_anew_on_demand() {
     let place = tempfile::tempdir().unwrap();
     let (mut keeper, handles, _) = keeper(&place).await;
     keeper.begin(Kind::Root).await.unwrap();
-    let gone = Stored { texts: KeptTexts::default(), revision: Revision::Absent };
-    keeper.follow(gone).await;
+    keeper.setup.leads = Arc::new(|| false);
+    keeper.follow(gone()).await;
     std::fs::remove_dir_all(place.path()).unwrap();
-    // Nobody rotates while what is kept is not what is in use.
     keeper.calm_since = Some(Instant::now() - Duration::from_secs(60));
     keeper.look().await;
     assert!(handles.authorities.current().has_next_root());
@@ -149,6 +181,81 @@ async fn what_was_deleted_in_the_middle_of_a_rotation_is_kept_anew_on_demand() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_never_acknowledges_is_left_out_when_somebody_says_so() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut keeper, _, _) = keeper(&place).await;
+    let silent: heddle_model::identity::PodUid = "u-1".parse().unwrap();
+    let proxies = keeper.setup.population.proxies.clone();
+    let ledger = SharedLedger::new(silent.clone(), heddle_model::resource::Version(0));
+    let _connected = proxies.connect(&silent, String::new(), ledger);
+    let pod = LeftOut { pod_uid: "u-1".to_owned(), name: "shop/api".to_owned() };
+    let refused = keeper.leave_out(std::slice::from_ref(&pod)).await.unwrap_err().to_string();
+    assert!(refused.starts_with("no rotation is under way that waits"), "{refused}");
+    keeper.begin(Kind::Root).await.unwrap();
+    keeper.look().await;
+    let waits = &keeper.waiting_for;
+    assert_eq!(waits, "1 of 1 proxies to acknowledge the trust anchors: u-1");
+    keeper.leave_out(&[pod]).await.unwrap();
+    keeper.look().await;
+    let waits = &keeper.waiting_for;
+    assert!(waits.ends_with("in which every proxy has them"), "{waits}");
+    let stored = kept_now(&keeper.setup.store.load().await.unwrap().texts);
+    assert!(stored.rotations.current.unwrap().leaves_out(&silent), "whoever leads next knows");
+    // What it says of its certificate is no reason to wait at the end.
+    keeper.calm_since = Some(Instant::now() - Duration::from_secs(60));
+    keeper.look().await;
+    keeper.look().await;
+    let said = keeper.kept.rotations.current.as_ref().map(|current| current.step);
+    assert_eq!(said, Some(Step::TurningOver));
+    let bundle = heddle_tls::digest::of(b"no bundle");
+    let lie = crate::identity::holdings::Holding { bundle, issuer: None, not_after: i64::MAX };
+    keeper.setup.population.holdings.record(silent, lie);
+    keeper.kept.rotations.current.as_mut().unwrap().since -= 41;
+    keeper.next_step = Instant::now();
+    keeper.look().await;
+    assert_eq!(keeper.kept.rotations.current, None);
+    assert_eq!(keeper.kept.authority.bundle().anchors_der().count(), 1);
+}
+
+#[tokio::test]
+async fn the_issuer_does_not_run_out_while_an_anchor_is_announced() {
+    let place = tempfile::tempdir().unwrap();
+    let long_ago = clock::now() - Duration::from_hours(200 * 24);
+    let old = Kept::create(&trust_domain(), long_ago).unwrap();
+    let announced = old.begin(Kind::Root, clock::now()).unwrap();
+    let setup = setup(&place);
+    setup.store.save(&announced.to_texts(), &Revision::Absent).await.unwrap();
+    let (writer, credentials) = credentials::channel(trust_domain());
+    let (mut keeper, handles) = Keeper::start(setup, writer).await.unwrap();
+    let before = handles.authorities.current();
+    assert!(before.issuer_is_due(clock::now()));
+    keeper.look().await;
+    let now = handles.authorities.current();
+    assert!(!now.issuer_is_due(clock::now()) && now.has_next_root());
+    assert_eq!(now.bundle(), before.bundle());
+    assert_eq!(credentials.held().unwrap().issuer, Some(now.issuer_digest()));
+    let current = keeper.kept.rotations.current.clone().unwrap();
+    assert_eq!((current.kind, current.step), (Kind::Root, Step::Announced));
+}
+
+#[tokio::test]
+async fn no_certificate_lives_longer_than_what_is_kept_says() {
+    let place = tempfile::tempdir().unwrap();
+    let (mut keeper, mut handles, _) = keeper(&place).await;
+    assert_eq!(handles.authorities.leaf_lifetime(), Duration::from_secs(30));
+    // As after a switch by a replica whose certificates live shorter.
+    keeper.setup.leaf_lifetime = Duration::from_secs(3_600);
+    let kept = keeper.kept.clone();
+    keeper.adopt(kept).unwrap();
+    assert_eq!(handles.authorities.leaf_lifetime(), Duration::from_secs(30));
+    keeper.look().await;
+    assert!(handles.authorities.changed().await);
+    assert_eq!(handles.authorities.leaf_lifetime(), Duration::from_secs(3_600));
+    let stored = kept_now(&keeper.setup.store.load().await.unwrap().texts);
+    assert_eq!(stored.rotations.longest_leaf, Some(3_600));
+}
+
+#[tokio::test]
 async fn our_own_certificate_is_renewed_also_when_the_issuer_cannot_be() {
     let place = tempfile::tempdir().unwrap();
     let (mut keeper, handles, mut credentials) = keeper(&place).await;
@@ -157,7 +264,7 @@ async fn our_own_certificate_is_renewed_also_when_the_issuer_cannot_be() {
     std::fs::remove_dir_all(place.path()).unwrap();
     std::fs::write(place.path(), "in the way").unwrap();
     assert!(matches!(keeper.begin(Kind::Issuer).await, Err(NotRotated::Store(_))));
-    keeper.own.renew(&keeper.kept.authority).unwrap();
+    keeper.own.renew(&keeper.kept.authority, Duration::from_secs(30)).unwrap();
     credentials.changed().await;
     assert_eq!(handles.authorities.current().issuer_digest(), issuer);
     std::fs::remove_file(place.path()).unwrap();

@@ -40,7 +40,8 @@ fn facts(reports: Vec<Option<Report>>) -> Facts {
 }
 
 fn rotation(step: Step) -> Rotation {
-    Rotation { kind: Kind::Root, step, started: 900, since: 950 }
+    let (longest_leaf, without) = (None, Vec::new());
+    Rotation { kind: Kind::Root, step, started: 900, since: 950, longest_leaf, without }
 }
 
 #[test]
@@ -65,7 +66,10 @@ fn the_issuer_is_switched_once_every_proxy_has_the_new_anchor() {
         (
             "a replica is silent",
             facts(vec![good(), None]),
-            Some("control plane cp-1 to tell what its proxies hold"),
+            Some(
+                "control plane cp-1 to tell what its proxies hold (it has told nothing for a minute, or \
+                 its clock differs)",
+            ),
         ),
         (
             "a replica hands out the old ones",
@@ -100,7 +104,10 @@ fn certificates_run_out_once_every_control_plane_uses_the_new_issuer() {
         (
             "one is silent",
             facts(vec![None]),
-            Some("control plane cp-0 to tell what its proxies hold"),
+            Some(
+                "control plane cp-0 to tell what its proxies hold (it has told nothing for a minute, or \
+                 its clock differs)",
+            ),
         ),
     ] {
         check(case, &next(&rotation(Step::Switched), &facts), Move::TurnOver, expected);
@@ -108,29 +115,52 @@ fn certificates_run_out_once_every_control_plane_uses_the_new_issuer() {
 }
 
 #[test]
-fn the_old_anchor_is_dropped_when_nothing_can_be_below_it() {
+fn the_old_anchor_is_dropped_when_nothing_can_be_below_it_whatever_anybody_says() {
     let good = || Some(report("new", "issuer"));
     let holds_on =
         || Some(Report { earlier_issuer: several(&["shop/db"]), ..report("new", "issuer") });
-    for (case, now, report, expected) in [
-        ("its time is over", 990, good(), None),
-        ("just before", 989, good(), Some("1s until certificates of before have run out")),
+    let lags = || Some(report("old", "before"));
+    for (case, now, longest_leaf, report, expected) in [
+        ("its time is over", 990, None, good(), None),
+        ("just before", 989, None, good(), Some("1s until certificates of before have run out")),
         (
             "the clock was set back",
             10,
+            None,
             good(),
             Some("16m20s until certificates of before have run out"),
         ),
         (
-            "somebody holds on",
-            2_000,
+            "a proxy has not renewed",
+            980,
+            None,
             holds_on(),
-            Some("1 of 20 proxies to renew their certificate: shop/db"),
+            Some(
+                "10s until certificates of before have run out; 1 of 20 proxies have not renewed theirs: \
+                 shop/db",
+            ),
         ),
+        ("a proxy says that it holds on", 990, None, holds_on(), None),
+        ("a control plane says so", 990, None, lags(), None),
+        ("a control plane is silent", 990, None, self::silent(), None),
+        (
+            "certificates lived longer when they were signed",
+            990,
+            Some(60),
+            good(),
+            Some("30s until certificates of before have run out"),
+        ),
+        ("those have run out", 1_020, Some(60), good(), None),
+        ("certificates lived shorter", 965, Some(5), good(), None),
     ] {
         let facts = Facts { now: at(now), ..facts(vec![report]) };
-        check(case, &next(&rotation(Step::TurningOver), &facts), Move::End, expected);
+        let rotation = Rotation { longest_leaf, ..rotation(Step::TurningOver) };
+        check(case, &next(&rotation, &facts), Move::End, expected);
     }
+}
+
+fn silent() -> Option<Report> {
+    None
 }
 
 fn check(case: &str, found: &Move, done: Move, waiting: Option<&str>) {
@@ -145,12 +175,24 @@ fn check(case: &str, found: &Move, done: Move, waiting: Option<&str>) {
 
 #[test]
 fn what_is_kept_of_rotations_reads_as_it_was_written() {
+    let left_out = LeftOut { pod_uid: "u-1".to_owned(), name: "shop/api".to_owned() };
+    let current = Rotation {
+        longest_leaf: Some(86_400),
+        without: vec![left_out],
+        ..rotation(Step::TurningOver)
+    };
+    assert!(current.leaves_out(&"u-1".parse().unwrap()));
+    assert!(!current.leaves_out(&"u-2".parse().unwrap()));
     let rotations = Rotations {
-        current: Some(rotation(Step::TurningOver)),
+        current: Some(current),
         last: Some(rotation(Step::TurningOver).ended(at(1_000))),
+        longest_leaf: Some(60),
     };
     let text = serde_json::to_string(&rotations).unwrap();
     assert!(text.contains(r#""step":"turning-over""#), "{text}");
     assert_eq!(serde_json::from_str::<Rotations>(&text).unwrap(), rotations);
     assert_eq!(serde_json::from_str::<Rotations>("{}").unwrap(), Rotations::default());
+    let earlier = r#"{"current":{"kind":"root","step":"turning-over","started":900,"since":950}}"#;
+    let read = serde_json::from_str::<Rotations>(earlier).unwrap();
+    assert_eq!(read.current, Some(rotation(Step::TurningOver)));
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use heddle_runtime::logging::Chain;
 use heddle_runtime::throttle::Throttle;
+use heddle_tls::authority::texts::TRUST_ANCHORS;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ObjectReference, Secret};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret};
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -23,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use crate::identity::anchors;
 use crate::identity::kept::{KeptTexts, NAMES};
-use crate::identity::store::{News, Revision, Saved, StoreError, Stored};
+use crate::identity::store::{HandedOut, News, Revision, Saved, StoreError, Stored};
 
 /// The Secret's name.
 pub const NAME: &str = "heddle-authority";
@@ -32,6 +34,7 @@ pub const NAME: &str = "heddle-authority";
 /// A Secret.
 pub struct SecretStore {
     secrets: Api<Secret>,
+    maps: Api<ConfigMap>,
     namespace: String,
     replica: String,
     recorder: Recorder,
@@ -45,6 +48,7 @@ impl SecretStore {
             Reporter { controller: CONTROLLER.to_owned(), instance: Some(replica.to_owned()) };
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
+            maps: Api::all(client.clone()),
             namespace: namespace.to_owned(),
             replica: replica.to_owned(),
             recorder: Recorder::new(client.clone(), reporter),
@@ -155,12 +159,34 @@ impl SecretStore {
         }
     }
 
+    /// Our ConfigMaps of trust anchors, as far as one answer goes.
+    pub(super) async fn handed_out(&self) -> Result<Vec<HandedOut>, StoreError> {
+        let object = || format!("the ConfigMaps {}", anchors::NAME);
+        let only = ListParams::default()
+            .labels(anchors::plan::SELECTOR)
+            .fields(&format!("metadata.name={}", anchors::NAME))
+            .limit(HANDED_OUT_LIMIT);
+        let listed = timeout(ANSWER_TIMEOUT, self.maps.list(&only)).await;
+        let listed =
+            listed.map_err(|_| StoreError::Timeout { attempt: "list", object: object() })?;
+        let listed = listed.map_err(|error| StoreError::Api {
+            attempt: "list",
+            object: object(),
+            source: Box::new(error),
+        })?;
+        let read = |map: ConfigMap| HandedOut {
+            namespace: map.namespace().unwrap_or_default(),
+            text: map.data.and_then(|mut data| data.remove(TRUST_ANCHORS)).unwrap_or_default(),
+        };
+        Ok(listed.items.into_iter().map(read).collect())
+    }
+
     fn timed_out(&self, attempt: &'static str) -> StoreError {
-        StoreError::Timeout { attempt, secret: self.to_string() }
+        StoreError::Timeout { attempt, object: self.to_string() }
     }
 
     fn failed(&self, attempt: &'static str, source: kube::Error) -> StoreError {
-        StoreError::Secret { attempt, secret: self.to_string(), source: Box::new(source) }
+        StoreError::Api { attempt, object: self.to_string(), source: Box::new(source) }
     }
 }
 
@@ -236,6 +262,8 @@ fn onto(texts: &KeptTexts, version: &str) -> Value {
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What we are called where writers are named.
 const CONTROLLER: &str = "heddle-control-plane";
+/// One is enough not to go on.
+const HANDED_OUT_LIMIT: u32 = 500;
 /// Of the API server.
 const MANAGER_LIMIT: usize = 128;
 /// Of the API server: a kilobyte.
