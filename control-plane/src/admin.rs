@@ -151,7 +151,7 @@ impl AdminService {
         wire::Authority {
             trust_domain: authority.trust_domain().to_string(),
             certificates_issued: self.metrics.certificates_issued.get(),
-            certificates_refused: self.metrics.certificates_refused.get(),
+            certificates_refused: self.metrics.certificates_refused(),
             anchor_not_after: authority
                 .bundle()
                 .anchors_der()

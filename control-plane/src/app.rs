@@ -22,6 +22,7 @@ use crate::admin::listen as admin;
 use crate::config::Config;
 use crate::discovery::DiscoveryService;
 use crate::identity::IdentityService;
+use crate::identity::gauges;
 use crate::identity::keeper::Keeper;
 use crate::identity::keeper::load::KeeperError;
 use crate::identity::replicas::Population;
@@ -75,10 +76,13 @@ pub enum StartError {
     },
 }
 
-/// Starts everything; it ends with `tasks`.
+/// Starts everything; it ends with `tasks`. What the authority is kept in may be out of reach for a while: that
+/// is waited for, alive and not ready.
+///
+/// Cancel safe: what was started ends with `tasks`.
 pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError> {
     info!(%config, "starting");
-    let readiness = Readiness::new(&[CONFIGURATION]);
+    let readiness = Readiness::new(&[AUTHORITY, CONFIGURATION]);
     let metrics = Metrics::default();
     let proxies = Proxies::default();
 
@@ -87,16 +91,17 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let (writer, credentials) = credentials::channel(config.trust_domain.clone());
     let population = Population::new(proxies.clone(), snapshots.clone());
     let holdings = population.holdings.clone();
-    let (keeper, handles) = Keeper::start(origin.keeping(&config, population), writer).await?;
-    let authorities = handles.authorities;
     let (listener, address) = listen(config.listen).await?;
     let metrics_address = serve_metrics(&config, &readiness, &metrics, tasks).await?;
+    let (keeper, handles) = Keeper::start(origin.keeping(&config, population), writer).await?;
+    readiness.set_ready(AUTHORITY);
+    let authorities = handles.authorities;
 
     let admin = AdminService {
         snapshots: snapshots.clone(),
         proxies: proxies.clone(),
         authorities: authorities.clone(),
-        identity: handles.view,
+        identity: handles.view.clone(),
         rotations: handles.requests,
         holdings: holdings.clone(),
         leaf_lifetime: config.leaf_lifetime,
@@ -130,6 +135,13 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         credentials: credentials.clone(),
         authorities,
     };
+    let gauges = gauges::keep(
+        known.authorities.clone(),
+        handles.view,
+        metrics.clone(),
+        tasks.drain().clone(),
+    );
+    tasks.spawn("identity.gauges", gauges);
     let (events, receiver) = mpsc::channel(EVENTS_QUEUED);
     let drain = tasks.drain().clone();
     let broken = CancellationToken::new();
@@ -226,7 +238,9 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, bound))
 }
 
-/// What has to be there before proxies can be answered.
+/// What has to be there before proxies can be answered: keys,
+const AUTHORITY: &str = "authority";
+/// and objects.
 const CONFIGURATION: &str = "configuration";
 /// A source that is faster than the index waits for it.
 const EVENTS_QUEUED: usize = 1024;

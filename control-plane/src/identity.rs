@@ -21,11 +21,12 @@ use tracing::{error, info, warn};
 use crate::identity::attest::{Attest, Attested, NotAttested};
 use crate::identity::holdings::{Holding, Holdings};
 use crate::identity::keeper::Authorities;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refusal};
 use crate::server::Caller;
 
 pub mod anchors;
 pub mod attest;
+pub mod gauges;
 pub mod holdings;
 pub mod in_cluster;
 pub mod join_tokens;
@@ -64,7 +65,7 @@ impl IdentityService {
         &self,
         request: wire::CertifyRequest,
         from: IpAddr,
-    ) -> Result<wire::CertifyResponse, Status> {
+    ) -> Result<wire::CertifyResponse, Refused> {
         let attested = self.attest.attest(&request.token, from).await;
         let attested = attested.map_err(|error| self.not_attested(&error))?;
         let authority = self.authorities.current();
@@ -83,30 +84,44 @@ impl IdentityService {
         Ok(wire::CertifyResponse { chain_der, trust_bundle })
     }
 
-    fn not_attested(&self, error: &NotAttested) -> Status {
-        match error {
-            NotAttested::UnknownToken
-            | NotAttested::RefusedToken { .. }
-            | NotAttested::NoLivePod { .. }
-            | NotAttested::OtherAddress { .. } => Status::unauthenticated(error.to_string()),
+    fn not_attested(&self, error: &NotAttested) -> Refused {
+        let text = || error.to_string();
+        let (reason, status) = match error {
+            NotAttested::UnknownToken => (Refusal::UnknownToken, Status::unauthenticated(text())),
+            NotAttested::RefusedToken { .. } => {
+                (Refusal::RefusedToken, Status::unauthenticated(text()))
+            }
+            NotAttested::NoLivePod { .. } => (Refusal::NoLivePod, Status::unauthenticated(text())),
+            NotAttested::OtherAddress { .. } => {
+                (Refusal::OtherAddress, Status::unauthenticated(text()))
+            }
+            NotAttested::TooMany { .. } => (Refusal::TooMany, Status::resource_exhausted(text())),
             NotAttested::Unavailable { .. } => {
                 if self.warnings.is_due() {
                     warn!(error = %Chain(error), "workloads cannot be attested");
                 }
-                Status::unavailable(error.to_string())
+                (Refusal::Unavailable, Status::unavailable(text()))
             }
-        }
+        };
+        Refused { reason, status }
     }
 }
 
+/// Why a request was refused: for whoever counts, and for whoever asked.
+struct Refused {
+    reason: Refusal,
+    status: Status,
+}
+
 /// Whoever had a certificate of the control plane's could tell every proxy anything.
-fn refuse_our_own(attested: &Attested) -> Result<(), Status> {
+fn refuse_our_own(attested: &Attested) -> Result<(), Refused> {
     let own = PeerIdentity::control_plane(attested.identity.trust_domain());
     match own {
         Ok(own) if own.identity != attested.identity && own.pod_uid != attested.pod_uid => Ok(()),
-        Ok(_) | Err(_) => {
-            Err(Status::permission_denied("this is the name of the control plane itself"))
-        }
+        Ok(_) | Err(_) => Err(Refused {
+            reason: Refusal::OwnName,
+            status: Status::permission_denied("this is the name of the control plane itself"),
+        }),
     }
 }
 
@@ -123,18 +138,19 @@ impl Identity for IdentityService {
         let from = caller.map(|caller| caller.address);
         let from = from.ok_or_else(|| Status::internal("it is not known who calls"))?;
         let result = self.certify(request.into_inner(), from).await;
-        match &result {
-            Ok(_) => {
+        match result {
+            Ok(response) => {
                 self.metrics.certificates_issued.inc();
+                Ok(Response::new(response))
             }
-            Err(status) => {
-                self.metrics.certificates_refused.inc();
+            Err(Refused { reason, status }) => {
+                self.metrics.certificate_refused(reason);
                 if self.warnings.is_due() {
                     warn!(src = %from, error = status.message(), "certificate refused");
                 }
+                Err(status)
             }
         }
-        result.map(Response::new)
     }
 
     async fn watch_trust_bundle(
@@ -184,17 +200,21 @@ fn to_wire(bundle: &Bundle) -> wire::TrustBundle {
     }
 }
 
-fn not_issued(error: &IssueError) -> Status {
-    match error {
-        IssueError::Request(_) => Status::invalid_argument(Chain(error).to_string()),
+fn not_issued(error: &IssueError) -> Refused {
+    let (reason, status) = match error {
+        IssueError::Request(_) => {
+            (Refusal::BadRequest, Status::invalid_argument(Chain(error).to_string()))
+        }
         IssueError::WrongTrustDomain { .. }
         | IssueError::ShortLifetime { .. }
         | IssueError::IssuerExpired
         | IssueError::Authority(_) => {
             error!(error = %Chain(error), "certificate cannot be issued");
-            Status::internal("the certificate cannot be issued; the control plane's log says why")
+            let said = "the certificate cannot be issued; the control plane's log says why";
+            (Refusal::NotIssued, Status::internal(said))
         }
-    }
+    };
+    Refused { reason, status }
 }
 
 /// A token and a request with one key.

@@ -1,5 +1,6 @@
 //! `heddle-control-plane`: reads the settings, runs, drains on SIGTERM.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -55,13 +56,24 @@ fn allow_descriptors() -> nix::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     let grace = config.drain_grace;
-    let running = app::start(config, &tasks).await?;
-    let broken = tokio::select! {
-        signal = signals::terminated() => {
+    let mut terminated = pin!(signals::terminated());
+    let running = tokio::select! {
+        running = app::start(config, &tasks) => Some(running?),
+        signal = &mut terminated => {
             signal.context("cannot wait for signals")?;
-            false
+            None
         }
-        () = running.broken.cancelled() => true,
+    };
+    let broken = match running {
+        // Asked to end before it had begun.
+        None => false,
+        Some(running) => tokio::select! {
+            signal = &mut terminated => {
+                signal.context("cannot wait for signals")?;
+                false
+            }
+            () = running.broken.cancelled() => true,
+        },
     };
     info!("draining");
     match tasks.shutdown(grace).await {

@@ -1,6 +1,10 @@
 //! What the control plane counts of itself.
 
+use std::time::SystemTime;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -9,8 +13,7 @@ use prometheus_client::registry::Registry;
 pub struct Metrics {
     /// Certificates issued to workloads.
     pub certificates_issued: Counter,
-    /// Requests for certificates that were refused.
-    pub certificates_refused: Counter,
+    certificates_refused: Family<RefusalLabels, Counter>,
     /// Handshakes that failed.
     pub handshakes_failed: Counter,
     /// Connections that were turned away because there were too many.
@@ -22,6 +25,92 @@ pub struct Metrics {
     /// Updates that proxies refused.
     pub updates_refused: Counter,
     sessions: Gauge,
+    leader: Gauge,
+    authority_usable: Gauge,
+    certificate_expiry: Family<CertificateLabels, Gauge>,
+}
+
+/// Why a request for a certificate was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// Nobody was given its token.
+    UnknownToken,
+    /// Its token is not good.
+    RefusedToken,
+    /// Its token's pod does not live.
+    NoLivePod,
+    /// It came from elsewhere than from that pod.
+    OtherAddress,
+    /// Too many came from there at once.
+    TooMany,
+    /// It could not be told now whose the token is.
+    Unavailable,
+    /// It was for the control plane's own name.
+    OwnName,
+    /// The request itself is bad.
+    BadRequest,
+    /// The certificate could not be issued.
+    NotIssued,
+}
+
+impl Refusal {
+    const ALL: [Self; 9] = [
+        Self::UnknownToken,
+        Self::RefusedToken,
+        Self::NoLivePod,
+        Self::OtherAddress,
+        Self::TooMany,
+        Self::Unavailable,
+        Self::OwnName,
+        Self::BadRequest,
+        Self::NotIssued,
+    ];
+}
+
+impl EncodeLabelValue for Refusal {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let text = match self {
+            Self::UnknownToken => "unknown_token",
+            Self::RefusedToken => "refused_token",
+            Self::NoLivePod => "no_live_pod",
+            Self::OtherAddress => "other_address",
+            Self::TooMany => "too_many",
+            Self::Unavailable => "unavailable",
+            Self::OwnName => "own_name",
+            Self::BadRequest => "bad_request",
+            Self::NotIssued => "not_issued",
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
+}
+
+/// A certificate of the authority's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Certificate {
+    /// The trust anchor that the issuer is below.
+    Root,
+    /// The issuer.
+    Issuer,
+}
+
+impl EncodeLabelValue for Certificate {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let text = match self {
+            Self::Root => "root",
+            Self::Issuer => "issuer",
+        };
+        EncodeLabelValue::encode(&text, encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    reason: Refusal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: Certificate,
 }
 
 /// Counts an open discovery stream until it is dropped.
@@ -34,11 +123,6 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("heddle_control_plane");
         let counters = [
             ("certificates_issued", "Certificates issued to workloads", &self.certificates_issued),
-            (
-                "certificates_refused",
-                "Requests for certificates that were refused",
-                &self.certificates_refused,
-            ),
             ("handshakes_failed", "TLS handshakes that failed", &self.handshakes_failed),
             (
                 "connections_refused",
@@ -61,6 +145,51 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         registry.register("sessions", "Open discovery streams", self.sessions.clone());
+        for reason in Refusal::ALL {
+            drop(self.certificates_refused.get_or_create(&RefusalLabels { reason }));
+        }
+        registry.register(
+            "certificates_refused",
+            "Requests for certificates that were refused, by the reason",
+            self.certificates_refused.clone(),
+        );
+        let leader = self.leader.clone();
+        registry.register("leader", "1 while this control plane is the one that writes", leader);
+        registry.register(
+            "authority_usable",
+            "1 while the authority that is kept is the one in use",
+            self.authority_usable.clone(),
+        );
+        registry.register(
+            "certificate_expiry_seconds",
+            "When the authority's certificates expire, in seconds since 1970",
+            self.certificate_expiry.clone(),
+        );
+    }
+
+    /// A request for a certificate was refused.
+    pub fn certificate_refused(&self, reason: Refusal) {
+        self.certificates_refused.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
+    /// How many were, for any reason.
+    pub fn certificates_refused(&self) -> u64 {
+        let counts = Refusal::ALL
+            .map(|reason| self.certificates_refused.get_or_create(&RefusalLabels { reason }).get());
+        counts.iter().sum()
+    }
+
+    /// Whether this control plane leads, and whether what is kept of the authority is what is in use.
+    pub fn set_keeping(&self, leads: bool, usable: bool) {
+        self.leader.set(i64::from(leads));
+        self.authority_usable.set(i64::from(usable));
+    }
+
+    /// A certificate of the authority's expires then.
+    pub fn set_expiry(&self, certificate: Certificate, not_after: SystemTime) {
+        let since_1970 = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
+        self.certificate_expiry.get_or_create(&CertificateLabels { certificate }).set(seconds);
     }
 
     /// Counts a discovery stream for as long as the answer lives.

@@ -39,7 +39,7 @@ impl AdminService {
                 .map(|(uid, record)| self.proxy(&uid, &record, snapshot.as_ref()))
                 .collect(),
             certificates_issued: self.metrics.certificates_issued.get(),
-            certificates_refused: self.metrics.certificates_refused.get(),
+            certificates_refused: self.metrics.certificates_refused(),
             problem: view.problem,
             kept_in: view.kept_in,
             leads: view.leads,

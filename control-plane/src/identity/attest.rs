@@ -10,7 +10,7 @@ use heddle_model::identity::{PodUid, SpiffeId};
 #[tonic::async_trait]
 pub trait Attest: Send + Sync + 'static {
     /// Which workload asks, if that is proven, its pod is live, and the pod has the address that the
-    /// request comes `from`; a pod whose addresses are not known may ask from anywhere.
+    /// request comes `from`; a pod whose addresses are not known yet has to ask again.
     async fn attest(&self, token: &str, from: IpAddr) -> Result<Attested, NotAttested>;
 }
 
@@ -53,6 +53,12 @@ pub enum NotAttested {
         /// As the token says.
         pod_uid: PodUid,
         /// Where the request came from.
+        from: IpAddr,
+    },
+    /// One caller asks too much at once.
+    #[error("too many requests for certificates come from {from} at once")]
+    TooMany {
+        /// Where they come from.
         from: IpAddr,
     },
     /// It cannot be told now.

@@ -23,8 +23,8 @@ pub struct Claim {
     pub pod_name: Option<String>,
 }
 
-/// Holds a claim against what is known of the pod. A workload may ask before the source has told of it:
-/// that is waited for, but no longer than `patience`.
+/// Holds a claim against what is known of the pod. A workload may ask before the source has told of it, or of
+/// its address: that is waited for, but no longer than `patience`.
 pub async fn prove(
     snapshots: &Snapshots,
     claim: &Claim,
@@ -60,11 +60,14 @@ fn judge(
         service_account: service_account.clone(),
         pod_uid: pod_uid.clone(),
     })?;
-    if pod.addresses.is_empty() || pod.addresses.contains(&from) {
-        Ok(Attested { identity: pod.identity.clone(), pod_uid: pod_uid.clone() })
-    } else {
-        Err(NotAttested::OtherAddress { pod_uid: pod_uid.clone(), from })
+    if pod.calls_from.contains(&from) {
+        return Ok(Attested { identity: pod.identity.clone(), pod_uid: pod_uid.clone() });
     }
+    if pod.calls_from.is_empty() {
+        let what = "the address of the token's pod is not known yet";
+        return Err(NotAttested::Unavailable { what, source: None });
+    }
+    Err(NotAttested::OtherAddress { pod_uid: pod_uid.clone(), from })
 }
 
 #[cfg(test)]
@@ -105,12 +108,34 @@ status: {phase: Running, podIP: 10.0.0.1}
         assert_eq!(check(POD, &claim, "10.0.0.1").unwrap(), identity);
         let unnamed = Claim { pod_name: None, ..claim.clone() };
         assert_eq!(check(POD, &unnamed, "10.0.0.1").unwrap(), identity);
+        let on_host = POD.replace("containers", "hostNetwork: true, containers");
+        assert_eq!(check(&on_host, &claim, "10.0.0.1").unwrap(), identity, "its node's address");
         let young = POD.replace(", podIP: 10.0.0.1", "");
-        assert_eq!(check(&young, &claim, "10.9.9.9").unwrap(), identity, "no address is known yet");
         for (case, pod, claim, from, expected) in [
             (
                 "another address",
                 POD.to_owned(),
+                claim.clone(),
+                "10.0.0.2",
+                "does not have the address",
+            ),
+            (
+                "no address yet",
+                young.clone(),
+                claim.clone(),
+                "10.9.9.9",
+                "at present: the address of the token's pod is not known yet",
+            ),
+            (
+                "on the host's network, no address yet",
+                young.replace("containers", "hostNetwork: true, containers"),
+                claim.clone(),
+                "10.9.9.9",
+                "is not known yet",
+            ),
+            (
+                "on another node's network",
+                on_host,
                 claim.clone(),
                 "10.0.0.2",
                 "does not have the address",
@@ -148,5 +173,35 @@ status: {phase: Running, podIP: 10.0.0.1}
             let error = check(&pod, &claim, from).unwrap_err();
             assert!(error.contains(expected), "case: {case}: {error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_comes_late_is_waited_for() {
+        let contents = |pod: &str| {
+            let mut index = Index::new("cluster.local".parse().unwrap());
+            for object in read_file("pod.yaml", pod).objects {
+                index.apply(Event::Applied(Box::new(object)));
+            }
+            let contents = std::sync::Arc::new(index.contents(&Contents::default()));
+            Some(Snapshot { version: heddle_model::resource::Version(1), contents })
+        };
+        let young = POD.replace(", podIP: 10.0.0.1", "");
+        let (sender, snapshots) = tokio::sync::watch::channel(contents(&young));
+        let claim = Claim {
+            namespace: "shop".to_owned(),
+            service_account: "api".to_owned(),
+            pod_uid: "u-1".parse().unwrap(),
+            pod_name: None,
+        };
+        let from = "10.0.0.1".parse().unwrap();
+        let patience = Duration::from_secs(3);
+        let late = prove(&snapshots, &claim, from, patience).await;
+        assert!(matches!(late, Err(NotAttested::Unavailable { .. })), "{late:?}");
+        let told = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            sender.send_replace(contents(POD));
+        };
+        let (proven, ()) = tokio::join!(prove(&snapshots, &claim, from, patience), told);
+        assert!(proven.is_ok(), "{proven:?}");
     }
 }

@@ -1,11 +1,16 @@
 //! Service account tokens of Kubernetes, projected into a pod for the audience `heddle` alone. The API
 //! server tells whose a token is (TokenReview); the pod must be the one that is known here, and live.
+//!
+//! Anybody may show anything, and every question costs the API server some work. So it is asked only about a
+//! token whose own words (`token_review/said.rs`) would do if they were true, and for few callers of one
+//! address at once.
+
+mod said;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use heddle_runtime::clock;
 use k8s_openapi::api::authentication::v1::{
     TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo,
 };
@@ -17,18 +22,21 @@ use tokio::time::timeout;
 use crate::identity::attest::{Attest, Attested, NotAttested};
 use crate::identity::live_pod::{self, Claim};
 use crate::push::publisher::Snapshots;
+use crate::server::strangers::Sources;
 
 /// Attests by the API server's word.
 pub struct TokenReviews {
     client: Client,
     snapshots: Snapshots,
     slots: Semaphore,
+    sources: Sources,
 }
 
 impl TokenReviews {
     /// `snapshots` tell which pods are live.
     pub fn new(client: Client, snapshots: Snapshots) -> Self {
-        Self { client, snapshots, slots: Semaphore::new(REVIEWS_LIMIT) }
+        let sources = Sources::new(REVIEWS_OF_SOURCE_LIMIT);
+        Self { client, snapshots, slots: Semaphore::new(REVIEWS_LIMIT), sources }
     }
 
     async fn review(&self, token: &str) -> Result<TokenReviewStatus, NotAttested> {
@@ -56,10 +64,15 @@ impl TokenReviews {
 #[tonic::async_trait]
 impl Attest for TokenReviews {
     async fn attest(&self, token: &str, from: IpAddr) -> Result<Attested, NotAttested> {
-        check(token)?;
-        let status = self.review(token).await?;
-        let claim = claim(&status)?;
-        live_pod::prove(&self.snapshots, &claim, from, POD_PATIENCE).await
+        let said = said::read(token, clock::now())?;
+        let _place = self.sources.enter(from).ok_or(NotAttested::TooMany { from })?;
+        // Nothing is proven by this, but that it is worth a question.
+        live_pod::prove(&self.snapshots, &said, from, POD_PATIENCE).await?;
+        let claim = claim(&self.review(token).await?)?;
+        if claim != said {
+            return Err(refused("the API server takes it for that of another pod"));
+        }
+        live_pod::prove(&self.snapshots, &claim, from, Duration::ZERO).await
     }
 }
 
@@ -67,47 +80,6 @@ impl std::fmt::Debug for TokenReviews {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenReviews").finish_non_exhaustive()
     }
-}
-
-/// What cannot be a token for the control plane is not worth a question. The API server answers for one
-/// audience of several; a token for several could be shown here by whoever else it was meant for.
-fn check(token: &str) -> Result<(), NotAttested> {
-    check_form(token)?;
-    let audiences = audiences(token).ok_or_else(|| refused("it does not say what it is for"))?;
-    if audiences == [AUDIENCE] {
-        return Ok(());
-    }
-    let audiences: String = audiences.join(", ").chars().take(SAID_LIMIT_CHARS).collect();
-    Err(refused(format!("it is for [{audiences}], and not for {AUDIENCE} alone")))
-}
-
-/// What a token says that it is for. Source: RFC 7519, sections 3 and 4.1.3.
-fn audiences(token: &str) -> Option<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Claims {
-        aud: Audiences,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Audiences {
-        One(String),
-        Several(Vec<String>),
-    }
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: Claims = serde_json::from_slice(&payload).ok()?;
-    Some(match claims.aud {
-        Audiences::One(audience) => vec![audience],
-        Audiences::Several(audiences) => audiences,
-    })
-}
-
-fn check_form(token: &str) -> Result<(), NotAttested> {
-    let of_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let parts = token.split('.').filter(|part| !part.is_empty()).count();
-    if parts == 3 && token.len() <= TOKEN_LIMIT_BYTES && token.bytes().all(of_token) {
-        return Ok(());
-    }
-    Err(refused("it is no token of a service account (want a signed JSON web token)"))
 }
 
 /// What the API server says that a token says. Nothing is taken for granted that it does not say.
@@ -153,6 +125,8 @@ fn refused(why: impl Into<String>) -> NotAttested {
     NotAttested::RefusedToken { why: why.into() }
 }
 
+/// Who has no more than one token at a time.
+const REVIEWS_OF_SOURCE_LIMIT: usize = 2;
 /// What tokens are for that are shown to the control plane, and nothing else.
 pub const AUDIENCE: &str = "heddle";
 /// What service accounts are called as users. Source: Kubernetes, "Authenticating".
@@ -165,18 +139,25 @@ const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const REVIEWS_LIMIT: usize = 32;
 /// How long a proxy waits for the API server, and for those before it.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a token's pod may lag behind the token: its events travel on another connection.
-const POD_PATIENCE: Duration = Duration::from_secs(2);
-/// Longer than any token: some have a thousand bytes.
-const TOKEN_LIMIT_BYTES: usize = 16 << 10;
+/// How long a token's pod, and its address, may lag behind the token: a kubelet tells of it when its containers
+/// have started, and that travels on another connection.
+const POD_PATIENCE: Duration = Duration::from_secs(3);
 /// What is passed on of the API server's reason.
 const SAID_LIMIT_CHARS: usize = 300;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::index::Index;
+    use crate::snapshot::{Contents, Snapshot};
+    use crate::source::Event;
+    use crate::source::document::read_file;
+    use crate::test_client;
 
     fn good() -> Value {
         json!({
@@ -260,44 +241,130 @@ mod tests {
         assert!(told(unbound).unwrap_err().contains("bound to no pod"));
     }
 
-    #[test]
-    fn a_token_must_be_for_the_control_plane_alone() {
-        let token = |claims: &str| format!("aGVh.{}.bGU", URL_SAFE_NO_PAD.encode(claims));
-        for (case, claims, expected) in [
-            ("alone", r#"{"aud": ["heddle"], "exp": 1}"#, ""),
-            ("as a text", r#"{"aud": "heddle"}"#, ""),
-            ("another", r#"{"aud": ["api"]}"#, "it is for [api], and not for heddle alone"),
-            ("both", r#"{"aud": ["heddle", "api"]}"#, "it is for [heddle, api]"),
-            ("none", r#"{"aud": []}"#, "it is for []"),
-            ("no word of it", r#"{"exp": 1}"#, "it does not say what it is for"),
-            ("no claims", "heddle", "it does not say what it is for"),
+    const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: api-1, namespace: shop, uid: u-1}
+spec: {serviceAccountName: api, containers: []}
+status: {phase: Running, podIP: 10.0.0.1}
+";
+
+    /// What is known of the pod, and what the API server answers, counting its answers.
+    fn reviews(
+        answer: impl Fn() -> test_client::Answer + Clone + Send + Sync + 'static,
+    ) -> (TokenReviews, Arc<AtomicUsize>) {
+        let mut index = Index::new("cluster.local".parse().unwrap());
+        for object in read_file("pod.yaml", POD).objects {
+            index.apply(Event::Applied(Box::new(object)));
+        }
+        let contents = Arc::new(index.contents(&Contents::default()));
+        let version = heddle_model::resource::Version(1);
+        let (_, snapshots) = tokio::sync::watch::channel(Some(Snapshot { version, contents }));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let client = test_client::answering(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            answer()
+        });
+        (TokenReviews::new(client, snapshots), asked)
+    }
+
+    fn reviewed(status: &Value) -> test_client::Answer {
+        test_client::json(
+            201,
+            json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1",
+            "spec": {}, "status": status}),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_api_server_is_asked_only_about_what_would_do_if_it_were_true() {
+        let own: IpAddr = "10.0.0.1".parse().unwrap();
+        let elsewhere: IpAddr = "10.0.0.2".parse().unwrap();
+        let with = |pointer: &str, value: Value| {
+            let mut claims = said::tests::claims();
+            *claims.pointer_mut(pointer).unwrap() = value;
+            said::tests::token(&claims)
+        };
+        let good = said::tests::token(&said::tests::claims());
+        for (case, token, from, asked, expected) in [
+            ("good", good.clone(), own, 1, ""),
+            ("garbage", "a.b.c".to_owned(), own, 0, "does not say"),
+            ("from elsewhere", good.clone(), elsewhere, 0, "does not have the address"),
+            ("expired", with("/exp", json!(1)), own, 0, "it has expired"),
+            ("for others", with("/aud", json!(["api"])), own, 0, "it is for [api]"),
+            ("no such pod", with("/kubernetes.io/pod/uid", json!("u-2")), own, 0, "no live pod"),
+            (
+                "another name",
+                with("/kubernetes.io/pod/name", json!("api-2")),
+                own,
+                0,
+                "no live pod",
+            ),
+            (
+                "another account",
+                with("/kubernetes.io/serviceaccount/name", json!("web")),
+                own,
+                0,
+                "no live pod",
+            ),
         ] {
-            let error = check(&token(claims)).err().map(|error| error.to_string());
-            match error {
-                Some(error) => {
-                    assert!(
-                        !expected.is_empty() && error.contains(expected),
-                        "case: {case}: {error}"
-                    );
-                }
-                None => assert!(expected.is_empty(), "case: {case}"),
-            }
+            let (reviews, counted) = reviews(|| reviewed(&self::good()));
+            let outcome = reviews.attest(&token, from).await;
+            assert_eq!(counted.load(Ordering::Relaxed), asked, "case: {case}");
+            let error = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(error.is_empty(), expected.is_empty(), "case: {case}: {error}");
+            assert!(error.contains(expected), "case: {case}: {error}");
+        }
+        // What a token says of itself is worth nothing by itself.
+        for (case, status, expected) in [
+            (
+                "forged",
+                json!({"error": "invalid signature"}),
+                "does not know it: invalid signature",
+            ),
+            (
+                "another pod",
+                {
+                    let mut status = self::good();
+                    status["user"]["extra"]["authentication.kubernetes.io/pod-uid"] =
+                        json!(["u-9"]);
+                    status
+                },
+                "that of another pod",
+            ),
+        ] {
+            let (reviews, counted) = reviews(move || reviewed(&status));
+            let error = reviews.attest(&good, own).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "case: {case}: {error}");
+            assert_eq!(counted.load(Ordering::Relaxed), 1, "case: {case}");
         }
     }
 
-    #[test]
-    fn what_cannot_be_a_token_is_not_asked_about() {
-        for (case, token, good) in [
-            ("a token", "aGVh.ZGR_-.bGU".to_owned(), true),
-            ("nothing", String::new(), false),
-            ("a word", "secret".to_owned(), false),
-            ("two parts", "a.b".to_owned(), false),
-            ("an empty part", "a..b".to_owned(), false),
-            ("four parts", "a.b.c.d".to_owned(), false),
-            ("a new line", "a.b.c\n".to_owned(), false),
-            ("too long", format!("a.b.{}", "c".repeat(TOKEN_LIMIT_BYTES)), false),
-        ] {
-            assert_eq!(check_form(&token).is_ok(), good, "case: {case}");
+    #[tokio::test(start_paused = true)]
+    async fn one_address_has_few_questions_under_way() {
+        let own: IpAddr = "10.0.0.1".parse().unwrap();
+        let token = said::tests::token(&said::tests::claims());
+        let (reviews, asked) = reviews(test_client::never);
+        let reviews = Arc::new(reviews);
+        let mut under_way = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let (reviews, token) = (Arc::clone(&reviews), token.clone());
+            under_way.spawn(async move { reviews.attest(&token, own).await.unwrap_err() });
         }
+        let mut refused = 0;
+        while let Some(error) = under_way.join_next().await {
+            match error.unwrap() {
+                NotAttested::TooMany { from } => {
+                    assert_eq!(from, own);
+                    refused += 1;
+                }
+                error => assert!(error.to_string().contains("does not answer in time"), "{error}"),
+            }
+        }
+        assert_eq!((refused, asked.load(Ordering::Relaxed)), (8, REVIEWS_OF_SOURCE_LIMIT));
+        // They have a place again when those are over.
+        let error = reviews.attest(&token, own).await.unwrap_err().to_string();
+        assert!(error.contains("does not answer in time"), "{error}");
     }
 }

@@ -14,23 +14,38 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
-/// Counts strangers' connections by address. Clones share the counts.
-#[derive(Clone, Debug, Default)]
-pub struct Sources(Arc<Mutex<HashMap<IpAddr, usize>>>);
+/// Counts what each address has under way. Clones share the counts.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    limit: usize,
+}
 
-/// A place among the strangers of one address, until it is dropped.
+/// A place among those of one address, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     sources: Sources,
     address: IpAddr,
 }
 
+/// Of strangers' connections.
+impl Default for Sources {
+    fn default() -> Self {
+        Self::new(SOURCE_LIMIT)
+    }
+}
+
 impl Sources {
+    /// With so many places for each address; at least one.
+    pub fn new(limit: usize) -> Self {
+        Self { counts: Arc::default(), limit: limit.max(1) }
+    }
+
     /// A place for one more, unless the address has too many.
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_insert(0);
-        if *count >= SOURCE_LIMIT {
+        if *count >= self.limit {
             return None;
         }
         *count += 1;
@@ -40,7 +55,7 @@ impl Sources {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.sources.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -133,7 +148,7 @@ mod tests {
         places.pop();
         assert!(sources.enter(first).is_some());
         drop(places);
-        assert!(sources.0.lock().unwrap().is_empty());
+        assert!(sources.counts.lock().unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,9 @@ pub struct Pod {
     pub identity: SpiffeId,
     /// Its own addresses; none while it has none, after it finished, and on the host's network.
     pub addresses: Vec<IpAddr>,
+    /// Where it calls from: its own addresses, or on the host's network those of its node; none while they are
+    /// not known, and after it finished.
+    pub calls_from: Vec<IpAddr>,
     /// It runs, or will.
     pub live: bool,
     /// A proxy is beside it.
@@ -79,13 +82,14 @@ pub fn translate(
     let status = pod.status.clone().unwrap_or_default();
     let finished = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     let on_host = spec.host_network == Some(true);
-    let addresses = if finished || on_host { Vec::new() } else { addresses(&status)? };
+    let calls_from = if finished { Vec::new() } else { addresses(&status)? };
     Ok(Pod {
         reference: reference.clone(),
         seniority: Seniority::new(metadata, reference),
         uid,
         identity,
-        addresses,
+        addresses: if on_host { Vec::new() } else { calls_from.clone() },
+        calls_from,
         live: !finished,
         meshed: annotations::injected(&metadata.annotations)? && !on_host,
         inbound_mode: annotations::inbound_mode(&metadata.annotations)?,
@@ -171,7 +175,7 @@ status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1
     #[test]
     fn a_pod_that_finished_has_no_address_any_more() {
         let pod = check(&POD.replace("Running", "Succeeded")).unwrap();
-        assert!(pod.addresses.is_empty() && !pod.live);
+        assert!(pod.addresses.is_empty() && pod.calls_from.is_empty() && !pod.live);
     }
 
     #[test]
@@ -179,6 +183,7 @@ status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1
         let pod =
             check(&POD.replace("  containers:", "  hostNetwork: true\n  containers:")).unwrap();
         assert!(pod.addresses.is_empty() && !pod.meshed);
+        assert_eq!(pod.calls_from.len(), 2);
     }
 
     #[test]

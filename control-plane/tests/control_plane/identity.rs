@@ -60,7 +60,8 @@ async fn nobody_gets_the_name_of_the_control_plane() {
     world.write(
         "impostor.yaml",
         "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: heddle-system, uid: impostor-1}\n\
-         spec: {serviceAccountName: heddle-control-plane, containers: [{name: a}]}\n",
+         spec: {serviceAccountName: heddle-control-plane, containers: [{name: a}]}\n\
+         status: {podIP: 127.0.0.1}\n",
     );
     world.status_where(|status| status.objects.iter().any(|object| object.name == "a")).await;
     let client = Client::new(&world);
@@ -68,6 +69,58 @@ async fn nobody_gets_the_name_of_the_control_plane() {
     let der = request.der().to_vec();
     let refused = client.certify(&world, "for the control plane", der).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_pod_without_an_address_has_to_ask_again() {
+    let world = World::start().await;
+    world.write(
+        "store.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: store, namespace: shop, uid: store-1}\n\
+         spec: {serviceAccountName: store, containers: [{name: a}]}\n",
+    );
+    world.status_where(|status| status.objects.iter().any(|object| object.name == "store")).await;
+    let client = Client::new(&world);
+    let request = CertificateRequest::generate().unwrap();
+    let der = request.der().to_vec();
+    let refused = client.certify(&world, "secret of store", der).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(refused.message().contains("is not known yet"), "{refused}");
+}
+
+#[tokio::test]
+async fn metrics_tell_of_the_authority_and_why_certificates_were_refused() {
+    let world = World::start().await;
+    let client = Client::certified(&world).await;
+    let request = || CertificateRequest::generate().unwrap().der().to_vec();
+    client.certify(&world, "guessed", request()).await.unwrap_err();
+    client.certify(&world, "stolen", request()).await.unwrap_err();
+    client.certify(&world, "secret", vec![1]).await.unwrap_err();
+    let metrics = world.metrics().await;
+    let authority = world.status().await.authority.unwrap();
+    for expected in [
+        "heddle_control_plane_leader 1".to_owned(),
+        "heddle_control_plane_authority_usable 1".to_owned(),
+        format!(
+            "heddle_control_plane_certificate_expiry_seconds{{certificate=\"root\"}} {}",
+            authority.anchor_not_after
+        ),
+        format!(
+            "heddle_control_plane_certificate_expiry_seconds{{certificate=\"issuer\"}} {}",
+            authority.issuer_not_after
+        ),
+        refused("unknown_token", 1),
+        refused("no_live_pod", 1),
+        refused("bad_request", 1),
+        refused("too_many", 0),
+    ] {
+        assert!(metrics.lines().any(|line| line == expected), "{expected}: {metrics}");
+    }
+    assert_eq!(authority.certificates_refused, 3);
+}
+
+fn refused(reason: &str, count: u32) -> String {
+    format!("heddle_control_plane_certificates_refused_total{{reason=\"{reason}\"}} {count}")
 }
 
 #[tokio::test]

@@ -9,5 +9,7 @@
 
 mod client;
 mod discovery;
+mod http;
 mod identity;
+mod start;
 mod world;

@@ -59,6 +59,12 @@ impl World {
         std::fs::rename(partial, directory.join(file)).unwrap();
     }
 
+    /// What `/metrics` says.
+    pub(crate) async fn metrics(&self) -> String {
+        let address = self.running.metrics_address.unwrap();
+        crate::http::get(address, "/metrics").await.unwrap().1
+    }
+
     pub(crate) async fn status(&self) -> admin::Status {
         let path = self.root.path().join("admin.sock");
         let connect = tower::service_fn(move |_| {
@@ -110,6 +116,7 @@ async fn start_in(root: PathBuf) -> (Running, Tasks) {
         state_directory: path("state"),
         join_tokens: path("tokens.json"),
         listen: Some("127.0.0.1:0".into()),
+        metrics_listen: Some("127.0.0.1:0".into()),
         admin_socket: path("admin.sock"),
         ..Typed::default()
     });

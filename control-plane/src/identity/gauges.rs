@@ -1,0 +1,42 @@
+//! Keeps the metrics of the authority current: who leads, whether what is kept is in use, and until when it is
+//! good. What they are called is in `metrics.rs`.
+
+use heddle_tls::authority::description;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::keeper::{Authorities, View};
+use crate::metrics::{Certificate, Metrics};
+
+/// Until the drain, or until the keeper is gone.
+pub async fn keep(
+    mut authorities: Authorities,
+    mut view: watch::Receiver<View>,
+    metrics: Metrics,
+    drain: CancellationToken,
+) {
+    loop {
+        show(&authorities, &view, &metrics);
+        let goes_on = tokio::select! {
+            () = drain.cancelled() => false,
+            goes_on = authorities.changed() => goes_on,
+            changed = view.changed() => changed.is_ok(),
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+fn show(authorities: &Authorities, view: &watch::Receiver<View>, metrics: &Metrics) {
+    let authority = authorities.current();
+    {
+        let view = view.borrow();
+        metrics.set_keeping(view.leads, view.problem.is_empty());
+    }
+    metrics.set_expiry(Certificate::Issuer, authority.issuer_not_after());
+    // The one that the issuer is below comes first.
+    if let Some(root) = authority.bundle().anchors_der().next().and_then(description::describe) {
+        metrics.set_expiry(Certificate::Root, root.not_after);
+    }
+}
