@@ -17,6 +17,7 @@ mod cluster {
     mod rotation;
     mod shared;
     mod shop;
+    mod tokens;
     mod traffic;
     mod wire;
 }

@@ -1,8 +1,8 @@
-//! The control plane on a real API server: who gets a certificate, and what is said of objects.
+//! The control plane on a real API server: what is said of objects, and by whom.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use heddle_cluster::cluster::Cluster;
 use heddle_cluster::wait;
 
@@ -37,7 +37,7 @@ spec:
 "#;
 
 /// A namespace whose pods get a proxy, with [`API`] in it.
-async fn meshed_api(mesh: &Mesh<'_>, theme: &str) -> Result<String> {
+pub(super) async fn meshed_api(mesh: &Mesh<'_>, theme: &str) -> Result<String> {
     let namespace = mesh.namespace(theme).await?;
     apply(mesh.cluster, &namespace, API).await?;
     let wait = ["-n", &namespace, "rollout", "status", "daemonset/api", "--timeout=120s"];
@@ -45,12 +45,12 @@ async fn meshed_api(mesh: &Mesh<'_>, theme: &str) -> Result<String> {
     Ok(namespace)
 }
 
-async fn apply(cluster: &Cluster, namespace: &str, text: &str) -> Result<()> {
+pub(super) async fn apply(cluster: &Cluster, namespace: &str, text: &str) -> Result<()> {
     cluster.kubectl(&["-n", namespace, "apply", "-f", "-"], text).await.map(drop)
 }
 
 /// The names of the pods behind the service.
-async fn pods(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
+pub(super) async fn pods(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
     let names = "jsonpath={.items[*].metadata.name}";
     let get = ["-n", namespace, "get", "pods", "-l", "app=api", "-o", names];
     let printed = cluster.kubectl(&get, "").await?;
@@ -163,92 +163,6 @@ async fn leader(cluster: &Cluster) -> Result<String> {
     cluster.kubectl(&get, "").await
 }
 
-/// A proxy beside nothing, which shows the control plane a token from a Secret.
-fn stranger(name: &str, uid: &str) -> String {
-    format!(
-        r#"
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{heddle.dev/inject: disabled}}}}
-spec:
-  terminationGracePeriodSeconds: 0
-  serviceAccountName: api
-  containers:
-  - name: proxy
-    image: heddle/proxy:0.1.0
-    imagePullPolicy: IfNotPresent
-    args: [run]
-    securityContext: {{runAsUser: 15100}}
-    env:
-    - {{name: HEDDLE_CONTROL_PLANE, value: "heddle-control-plane.{NAMESPACE}.svc.cluster.local:15210"}}
-    - {{name: HEDDLE_TRUST_ANCHORS, value: /anchors/trust-anchors.pem}}
-    - {{name: HEDDLE_TOKEN_FILE, value: /stolen/token}}
-    - {{name: HEDDLE_POD_UID, value: "{uid}"}}
-    volumeMounts: [{{name: anchors, mountPath: /anchors}}, {{name: stolen, mountPath: /stolen}}]
-  volumes:
-  - {{name: anchors, configMap: {{name: heddle-trust-anchors}}}}
-  - {{name: stolen, secret: {{secretName: {name}}}}}
-"#
-    )
-}
-
-/// Shows a token from another pod than the one that it was made for, and returns what comes of it.
-async fn shown(
-    cluster: &Cluster,
-    namespace: &str,
-    (name, token, uid): (&str, &str, &str),
-) -> Result<String> {
-    let from = format!("--from-literal=token={}", token.trim());
-    let create = ["-n", namespace, "create", "secret", "generic", name, &from];
-    cluster.kubectl(&create, "").await?;
-    apply(cluster, namespace, &stranger(name, uid)).await?;
-    wait::until("the proxy is answered", Duration::from_secs(60), async || {
-        let logs = cluster.kubectl(&["-n", namespace, "logs", name], "").await?;
-        let answer = logs.lines().find(|line| {
-            line.contains("no new certificate") || line.contains("certificate received")
-        });
-        answer.map(str::to_owned).with_context(|| format!("there is no answer in {logs}"))
-    })
-    .await
-}
-
-#[tokio::test]
-async fn a_token_is_honoured_for_its_live_pod_alone() -> Result<()> {
-    let mesh = mesh::installed().await?;
-    let cluster = mesh.cluster;
-    let namespace = meshed_api(mesh, "tokens").await?;
-    let victim = pods(cluster, &namespace).await?.first().cloned().context("there is a pod")?;
-    let get = ["-n", &namespace, "get", "pod", &victim, "-o", "jsonpath={.metadata.uid}"];
-    let uid = cluster.kubectl(&get, "").await?;
-    let create = ["-n", &namespace, "create", "token", "api"];
-    let bound = ["--bound-object-kind=Pod", "--bound-object-name", &victim];
-    let token = async |more: &[&str]| cluster.kubectl(&[&create, more].concat(), "").await;
-
-    let own = token(&[&["--audience=heddle"], &bound[..]].concat()).await?;
-    let other_audience = token(&[&["--audience=other"], &bound[..]].concat()).await?;
-    let two = ["--audience=heddle", "--audience=other"];
-    let two_audiences = token(&[&two[..], &bound[..]].concat()).await?;
-    let unbound = token(&["--audience=heddle"]).await?;
-    let forged = own.trim().rsplit_once('.').map(|(signed, _)| format!("{signed}.AAAA"));
-    let forged = forged.context("a token has three parts")?;
-    for (case, token, expected) in [
-        ("another-pods", own.as_str(), "does not have the address"),
-        ("another-audience", &other_audience, "not for heddle alone"),
-        ("two-audiences", &two_audiences, "not for heddle alone"),
-        ("unbound", &unbound, "it is bound to no pod"),
-        ("forged", &forged, "the API server does not know it"),
-    ] {
-        let answer = shown(cluster, &namespace, (case, token, &uid)).await?;
-        ensure!(answer.contains(expected), "case: {case}: {answer}");
-    }
-    cluster.kubectl(&["-n", &namespace, "delete", "pod", &victim], "").await?;
-    let answer = shown(cluster, &namespace, ("deleted-pods", &own, &uid)).await?;
-    // Whichever of the two hears of it first.
-    let refused = ["the API server does not know it", "there is no live pod"];
-    ensure!(refused.iter().any(|refused| answer.contains(refused)), "deleted: {answer}");
-    end(cluster, &namespace).await
-}
-
-async fn end(cluster: &Cluster, namespace: &str) -> Result<()> {
+pub(super) async fn end(cluster: &Cluster, namespace: &str) -> Result<()> {
     cluster.kubectl(&["delete", "namespace", namespace, "--wait=false"], "").await.map(drop)
 }

@@ -1,7 +1,7 @@
 //! The mesh, installed once in the cluster that the tests share, as a user would: `meshctl install --apply`.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -39,15 +39,7 @@ impl<'a> Mesh<'a> {
 
     /// What meshctl prints; it must end well.
     pub(crate) async fn ask(&self, arguments: &[&str]) -> Result<String> {
-        let running = Command::new(&self.meshctl)
-            .args(arguments)
-            .env("KUBECONFIG", self.cluster.kubeconfig())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(LIMIT, running)
-            .await
-            .with_context(|| format!("meshctl {arguments:?} takes more than {LIMIT:?}"))??;
+        let output = self.run(arguments).await?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
         ensure!(
@@ -56,6 +48,23 @@ impl<'a> Mesh<'a> {
             output.status
         );
         Ok(said)
+    }
+
+    /// How meshctl ends, and what it prints.
+    pub(crate) async fn hear(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+        let output = self.run(arguments).await?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<Output> {
+        let running = Command::new(&self.meshctl)
+            .args(arguments)
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let ended = tokio::time::timeout(LIMIT, running).await;
+        Ok(ended.with_context(|| format!("meshctl {arguments:?} takes more than {LIMIT:?}"))??)
     }
 
     /// A namespace of the test's own, whose pods get a proxy.

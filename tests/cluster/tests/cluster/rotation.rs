@@ -75,12 +75,18 @@ spec:
            --wait-for-target, 60s, --stats-listen, "9999", -o, json]
 "#;
 
+/// The exit code of `meshctl identity` when somebody should look.
+const TROUBLED: i32 = 3;
+
 #[tokio::test]
 async fn root_and_issuer_are_rotated_under_load_and_nothing_is_lost() -> Result<()> {
     let mesh = mesh::installed().await?;
     let namespace = mesh.namespace("rotation").await?;
     let first = identity(mesh).await?;
     begin(mesh, &namespace).await?;
+    a_deleted_secret_is_written_anew(mesh).await?;
+    ensure!(anchors(&identity(mesh).await?)? == anchors(&first)?, "a new authority was made");
+    let tenant = tenant_in_the_way(mesh).await?;
 
     let said = mesh.ask(&["identity", "rotate", "--root", "--wait"]).await?;
     for step in ["is announced", "is switched to the new trust anchor", "run out", "done after"] {
@@ -96,6 +102,8 @@ async fn root_and_issuer_are_rotated_under_load_and_nothing_is_lost() -> Result<
         Ok(())
     })
     .await?;
+
+    tenant_is_told(mesh, &tenant).await?;
 
     // Whoever leads next goes on with what was begun.
     mesh.ask(&["identity", "rotate", "--issuer"]).await?;
@@ -118,6 +126,61 @@ async fn root_and_issuer_are_rotated_under_load_and_nothing_is_lost() -> Result<
     steps_are_events(mesh).await?;
     mesh.cluster.kubectl(&["delete", "namespace", &namespace, "--wait=false"], "").await?;
     Ok(())
+}
+
+/// The keys are in the processes, too, and the one that leads puts them back.
+async fn a_deleted_secret_is_written_anew(mesh: &Mesh<'_>) -> Result<()> {
+    let of_secret = ["-n", NAMESPACE, "get", "secret", "heddle-authority", "-o"];
+    let field =
+        async |field: &str| mesh.cluster.kubectl(&[&of_secret[..], &[field]].concat(), "").await;
+    let anchors = "jsonpath={.data.trust-anchors\\.pem}";
+    let (uid, before) = (field("jsonpath={.metadata.uid}").await?, field(anchors).await?);
+    let delete = ["-n", NAMESPACE, "delete", "secret", "heddle-authority"];
+    mesh.cluster.kubectl(&delete, "").await?;
+    wait::until("the Secret is there again", Duration::from_secs(60), async || {
+        let now = field("jsonpath={.metadata.uid}").await?;
+        ensure!(now != uid, "it was not deleted");
+        ensure!(field(anchors).await? == before, "other trust anchors are in it");
+        Ok(())
+    })
+    .await?;
+    wait::until("every control plane uses it", Duration::from_secs(60), async || {
+        let identity = identity(mesh).await?;
+        let all = identity["control_planes"].as_array().context("no control planes")?;
+        ensure!(all.iter().all(|one| one["problem"] == ""), "{identity}");
+        Ok(())
+    })
+    .await
+}
+
+/// A namespace whose trust anchors nobody can change any more: somebody of it has made them so.
+async fn tenant_in_the_way(mesh: &Mesh<'_>) -> Result<String> {
+    let tenant = mesh.namespace("tenant").await?;
+    wait::until("it has trust anchors", Duration::from_secs(60), async || {
+        trust_anchors(mesh, &tenant).await.map(drop)
+    })
+    .await?;
+    let patch = ["-n", &tenant, "patch", "configmap", "heddle-trust-anchors", "-p"];
+    mesh.cluster.kubectl(&[&patch[..], &["{\"immutable\": true}"]].concat(), "").await?;
+    Ok(tenant)
+}
+
+/// It held up nobody, and is named until it is mended.
+async fn tenant_is_told(mesh: &Mesh<'_>, tenant: &str) -> Result<()> {
+    let (code, said) = mesh.hear(&["identity"]).await?;
+    ensure!(code == Some(TROUBLED), "{code:?}: {said}");
+    ensure!(said.contains(tenant) && said.contains("is immutable"), "{said}");
+    let delete = ["-n", tenant, "delete", "configmap", "heddle-trust-anchors"];
+    mesh.cluster.kubectl(&delete, "").await?;
+    wait::until("it is given the new ones", Duration::from_secs(60), async || {
+        let kept = trust_anchors(mesh, tenant).await?;
+        ensure!(kept.matches("BEGIN CERTIFICATE").count() == 1, "{kept}");
+        let said: Value = serde_json::from_str(&mesh.ask(&["identity", "-o", "json"]).await?)?;
+        ensure!(said["lacking_anchors"] == serde_json::json!([]), "{said}");
+        Ok(())
+    })
+    .await?;
+    mesh.cluster.kubectl(&["delete", "namespace", tenant, "--wait=false"], "").await.map(drop)
 }
 
 /// Starts the shop and the load on it, and waits until that is answered.
@@ -161,8 +224,9 @@ async fn stats(mesh: &Mesh<'_>, namespace: &str) -> Result<Value> {
     Ok(serde_json::from_str(&said)?)
 }
 
+/// Whatever its exit code says of it.
 async fn identity(mesh: &Mesh<'_>) -> Result<Value> {
-    Ok(serde_json::from_str(&mesh.ask(&["identity", "-o", "json"]).await?)?)
+    Ok(serde_json::from_str(&mesh.hear(&["identity", "-o", "json"]).await?.1)?)
 }
 
 fn anchors(identity: &Value) -> Result<Vec<&str>> {
