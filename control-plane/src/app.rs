@@ -134,6 +134,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         proxies,
         credentials: credentials.clone(),
         authorities,
+        metrics: metrics.clone(),
     };
     let gauges = gauges::keep(
         known.authorities.clone(),

@@ -28,6 +28,7 @@ pub struct Metrics {
     leader: Gauge,
     authority_usable: Gauge,
     certificate_expiry: Family<CertificateLabels, Gauge>,
+    watch_failing: Family<KindLabels, Gauge>,
 }
 
 /// Why a request for a certificate was refused.
@@ -113,6 +114,11 @@ struct CertificateLabels {
     certificate: Certificate,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
 /// Counts an open discovery stream until it is dropped.
 #[derive(Debug)]
 pub struct OpenSession(Gauge);
@@ -165,6 +171,11 @@ impl Metrics {
             "When the authority's certificates expire, in seconds since 1970",
             self.certificate_expiry.clone(),
         );
+        registry.register(
+            "watch_failing",
+            "1 while the API server does not tell of a kind",
+            self.watch_failing.clone(),
+        );
     }
 
     /// A request for a certificate was refused.
@@ -190,6 +201,11 @@ impl Metrics {
         let since_1970 = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
         self.certificate_expiry.get_or_create(&CertificateLabels { certificate }).set(seconds);
+    }
+
+    /// Whether the watch of a kind fails: 1 or 0.
+    pub fn watch_failing(&self, kind: &'static str) -> Gauge {
+        self.watch_failing.get_or_create_owned(&KindLabels { kind })
     }
 
     /// Counts a discovery stream for as long as the answer lives.

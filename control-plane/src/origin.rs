@@ -23,6 +23,7 @@ use crate::identity::store::directory::DirectoryStore;
 use crate::identity::store::secret::SecretStore;
 use crate::identity::token_review::TokenReviews;
 use crate::leader::{Candidate, Leadership};
+use crate::metrics::Metrics;
 use crate::peers::others::Surroundings;
 use crate::push::proxies::Proxies;
 use crate::push::publisher::Snapshots;
@@ -165,6 +166,8 @@ pub struct Known {
     pub credentials: Credentials,
     /// Whose trust anchors new proxies are given.
     pub authorities: Authorities,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Cluster {
@@ -186,9 +189,9 @@ impl Cluster {
     ) -> Vec<Task> {
         let identity = self.identity();
         let Self { client, leadership, candidate, namespace, pod_name, beside } = *self;
-        let Known { snapshots, proxies, credentials, authorities } = known;
+        let Known { snapshots, proxies, credentials, authorities, metrics } = known;
         let of_pods = snapshots.clone();
-        let source = Kubernetes::new(client.clone());
+        let source = Kubernetes::new(client.clone(), metrics);
         let recorder = status_events::recorder(client.clone(), &pod_name);
         let replicas = Surroundings { namespace, pod_name, credentials };
         let writer = Writer { client, snapshots, proxies, leadership, recorder, replicas };

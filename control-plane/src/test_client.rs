@@ -2,12 +2,19 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use kube::Client;
 use kube::client::Body;
 
 /// What the function answers, in its own time.
-pub(crate) type Answer = Pin<Box<dyn Future<Output = http::Response<Body>> + Send>>;
+pub(crate) type Answer = Pin<Box<dyn Future<Output = http::Response<AnswerBody>> + Send>>;
+type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A client whose every request is answered by the function.
 pub(crate) fn answering(
@@ -27,7 +34,21 @@ pub(crate) fn never() -> Answer {
 
 /// An answer in JSON.
 pub(crate) fn json(code: u16, body: serde_json::Value) -> Answer {
-    let body = Body::from(body.to_string().into_bytes());
+    let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
     let response = http::Response::builder().status(code).body(body).unwrap();
+    Box::pin(std::future::ready(response))
+}
+
+/// A watch that tells these lines, and ends after a while.
+pub(crate) fn watch(lines: &[serde_json::Value], lasting: Duration) -> Answer {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let first = futures_util::stream::iter([Some(text)]);
+    let last = futures_util::stream::once(async move {
+        tokio::time::sleep(lasting).await;
+        None
+    });
+    let texts = first.chain(last).filter_map(std::future::ready);
+    let frames = texts.map(|text| Ok(Frame::data(Bytes::from(text))));
+    let response = http::Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
     Box::pin(std::future::ready(response))
 }

@@ -1,23 +1,28 @@
 //! One watch of one kind: lists, follows, lists again when the API server has forgotten where it was.
+//!
+//! What a list holds is told when the list is complete: halfway, what moved from one object to another, such as
+//! an endpoint between slices, would be in neither. Only the very first list is told as it comes, because
+//! nothing is published before everything was told.
 
-use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, Stream, StreamExt};
-use heddle_runtime::backoff::Backoff;
-use kube::core::DynamicObject;
-use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client};
-use tokio::sync::{Notify, mpsc, watch};
-use tracing::{debug, info, warn};
+use futures_util::{FutureExt, StreamExt};
+use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
 
 use crate::source::Event;
 use crate::source::kubernetes::Unlisted;
 use crate::source::kubernetes::catalog::{Catalog, Served};
+use crate::source::kubernetes::kept::{Change, Item, Page};
 use crate::source::kubernetes::kind::Kind;
-use crate::source::kubernetes::known::{self, Known, Seen};
+use crate::source::kubernetes::known::{self, Known, Nameless, Seen};
+use crate::source::kubernetes::requests::{Requests, WatchError};
+use crate::source::kubernetes::trouble::Trouble;
 
 /// A watch of one kind.
 pub struct Watch {
@@ -31,6 +36,10 @@ pub struct Watch {
     pub events: mpsc::Sender<Vec<Event>>,
     /// To say that the kind may be gone.
     pub look_again: Arc<Notify>,
+    /// How many parts of lists may be read at once, of all kinds.
+    pub pages: Arc<Semaphore>,
+    /// Whether it fails.
+    pub failing: Gauge,
 }
 
 /// What a watch knows.
@@ -38,37 +47,61 @@ struct State {
     known: Known,
     /// Taken when the kind was listed for the first time.
     unlisted: Option<Unlisted>,
+    /// What is to be told next.
+    untold: Vec<Event>,
+    /// From where to follow; `None`: a list comes first.
+    position: Option<String>,
+    trouble: Trouble,
 }
 
-/// Why a stream of a watch ended.
-enum Ended {
-    /// The kind is served elsewhere, or not at all.
-    Moved,
-    /// The API server has forgotten where the stream was; a new one begins with a list.
-    Forgotten,
+/// Why a watch does not go on.
+enum Stop {
     /// Nobody listens.
     Unheard,
+    /// The API server does not tell.
+    Failed(WatchError),
+}
+
+impl From<WatchError> for Stop {
+    fn from(error: WatchError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Nameless> for Stop {
+    fn from(error: Nameless) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl Watch {
     /// Watches until nobody listens, or there is no catalog any more.
     pub async fn run(mut self, unlisted: Unlisted) {
-        let mut state = State { known: Known::default(), unlisted: Some(unlisted) };
+        let mut state = State {
+            known: Known::default(),
+            unlisted: Some(unlisted),
+            untold: Vec::new(),
+            position: None,
+            trouble: Trouble::new(self.kind, self.failing.clone()),
+        };
         loop {
             let Some(served) = self.decided().await else { return };
-            let going_on = match served {
-                Served::At(version) => match self.follow(version, &mut state).await {
-                    Ended::Moved | Ended::Forgotten => true,
-                    Ended::Unheard => false,
-                },
-                Served::Absent => {
-                    let events = state.known.clear();
-                    self.tell(events, &mut state, Listing::Complete).await
-                        && self.moved(served).await
+            match served {
+                Served::At(version) => {
+                    let mut moved = pin!(self.moved(served));
+                    tokio::select! {
+                        going_on = &mut moved => if !going_on { return },
+                        // Nobody listens.
+                        () = Box::pin(self.follow(version, &mut state)) => return,
+                    }
                 }
-            };
-            if !going_on {
-                return;
+                Served::Absent => {
+                    state.trouble.over();
+                    state.untold.extend(state.known.clear());
+                    if self.tell_list(&mut state).await.is_err() || !self.moved(served).await {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -91,102 +124,145 @@ impl Watch {
             .is_ok()
     }
 
-    async fn follow(&self, version: &'static str, state: &mut State) -> Ended {
-        let api = Api::all_with(self.client.clone(), &self.kind.resource(version));
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let config = match self.kind.labels {
-            "" => config,
-            labels => config.labels(labels),
+    /// Lists and follows until nobody listens.
+    ///
+    /// Cancel safe: yes; what is known and was not told yet is told later.
+    async fn follow(&self, api_version: &'static str, state: &mut State) {
+        let requests = Requests {
+            client: self.client.clone(),
+            kind: self.kind,
+            api_version,
+            pages: Arc::clone(&self.pages),
         };
-        let mut stream = pin!(watcher(api, config));
-        let mut moved = pin!(self.moved(Served::At(version)));
-        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
-        let mut failing = false;
+        state.position = None;
         loop {
-            let next = tokio::select! {
-                going_on = &mut moved => {
-                    return if going_on { Ended::Moved } else { Ended::Unheard };
-                }
-                next = stream.next() => next,
+            let step = match state.position.clone() {
+                None => self.list(&requests, state).await,
+                Some(position) => self.watch(&requests, &position, state).await,
             };
-            match next {
-                Some(Ok(first)) => {
-                    if std::mem::take(&mut failing) {
-                        info!(kind = self.kind.kind, "watch goes on");
-                    }
-                    backoff.reset();
-                    if !self.take(version, first, (stream.as_mut(), state)).await {
-                        return Ended::Unheard;
-                    }
+            match step {
+                Ok(()) => {}
+                Err(Stop::Unheard) => return,
+                Err(Stop::Failed(error)) => {
+                    let pause = self.consider(&error, state);
+                    tokio::time::sleep(pause).await;
                 }
-                Some(Err(error)) => {
-                    self.complain(&error, std::mem::replace(&mut failing, true));
-                    if let ControlFlow::Break(ended) = self.consider(&error) {
-                        return ended;
-                    }
-                    tokio::time::sleep(backoff.next_delay()).await;
-                }
-                // The stream has no end.
-                None => return Ended::Forgotten,
             }
         }
     }
 
-    /// Takes an event in, with those that have come already; false if nobody listens. An error that comes
-    /// after them will come again, when the stream is asked next.
-    async fn take<S>(
-        &self,
-        version: &str,
-        first: watcher::Event<DynamicObject>,
-        (mut stream, state): (std::pin::Pin<&mut S>, &mut State),
-    ) -> bool
-    where
-        S: Stream<Item = watcher::Result<watcher::Event<DynamicObject>>>,
-    {
-        let mut events = Vec::new();
-        let mut listing = Listing::UnderWay;
-        let mut next = Some(first);
-        let mut count = 0;
-        while let Some(event) = next.take() {
-            if matches!(event, watcher::Event::InitDone) {
-                listing = Listing::Complete;
+    /// How long to wait after a failure, and where to go on.
+    fn consider(&self, error: &WatchError, state: &mut State) -> Duration {
+        let code = error.status().map(|status| status.code);
+        if code == Some(NOT_FOUND) {
+            self.look_again.notify_one();
+        }
+        if code == Some(GONE) {
+            state.position = None;
+            return state.trouble.forgotten(error, Instant::now());
+        }
+        state.trouble.failed(error, Instant::now())
+    }
+
+    async fn list(&self, requests: &Requests, state: &mut State) -> Result<(), Stop> {
+        state.known.begin();
+        let mut from = String::new();
+        let mut objects = PAGE_OBJECTS;
+        loop {
+            let token = Some(from.as_str()).filter(|token| !token.is_empty());
+            let Page { items, next, version } = match requests.page(token, objects).await {
+                Err(WatchError::TooLarge { .. }) if objects > 1 => {
+                    objects = (objects / PAGE_SHRINK).max(1);
+                    debug!(kind = self.kind.kind, objects, "objects are large; asking for fewer");
+                    continue;
+                }
+                answered => answered?,
+            };
+            for item in items {
+                self.take(item, requests.api_version, state)?;
             }
-            events.extend(self.events_of(version, event, &mut state.known));
-            count += 1;
-            if count < BATCH_LIMIT && matches!(listing, Listing::UnderWay) {
-                match stream.next().now_or_never().flatten() {
-                    Some(Ok(event)) => next = Some(event),
-                    Some(Err(error)) => debug!(%error, kind = self.kind.kind, "watch failed"),
-                    None => {}
+            if state.unlisted.is_some() {
+                self.tell(state).await?;
+            }
+            if next.is_empty() {
+                state.untold.extend(state.known.end());
+                self.tell_list(state).await?;
+                state.position = Some(version);
+                return Ok(());
+            }
+            from = next;
+            // A few large ones do not make the rest slow.
+            objects = objects.saturating_mul(2).min(PAGE_OBJECTS);
+        }
+    }
+
+    /// Follows one watch until it ends.
+    async fn watch(&self, requests: &Requests, since: &str, state: &mut State) -> Result<(), Stop> {
+        let mut changes = pin!(requests.watch(since).await?);
+        // The API server may refuse what it just took.
+        let mut next = match timeout(SHORTEST_WATCH, changes.next()).await {
+            Ok(None) => return Err(WatchError::Short.into()),
+            Ok(Some(Err(error))) => return Err(error.into()),
+            Ok(Some(Ok(Change::Refused(status)))) => return Err(WatchError::Ended(status).into()),
+            Ok(Some(Ok(change))) => Some(Ok(change)),
+            Err(_) => None,
+        };
+        state.trouble.over();
+        loop {
+            if next.is_none() {
+                next = changes.next().await;
+            }
+            let mut ended = next.is_none();
+            let mut refused = None;
+            let mut count = 0;
+            while let Some(change) = next.take() {
+                match change {
+                    Ok(Change::Applied(item)) => {
+                        state.advance(&item.version);
+                        self.take(item, requests.api_version, state)?;
+                    }
+                    Ok(Change::Deleted(item)) => {
+                        state.advance(&item.version);
+                        let gone = known::reference(self.kind, &item.metadata).ok_or(Nameless)?;
+                        state.untold.extend(state.known.remove(&gone));
+                    }
+                    Ok(Change::Bookmark(version)) => state.advance(&version),
+                    Ok(Change::Refused(status)) => refused = Some(WatchError::Ended(status)),
+                    // The next watch goes on from here; if there is none, that is told.
+                    Err(error) => {
+                        debug!(%error, kind = self.kind.kind, "watch broke off");
+                        ended = true;
+                    }
+                }
+                count += 1;
+                if count < BATCH_LIMIT && refused.is_none() && !ended {
+                    next = changes.next().now_or_never().flatten();
                 }
             }
-        }
-        self.tell(events, state, listing).await
-    }
-
-    fn events_of(
-        &self,
-        version: &str,
-        event: watcher::Event<DynamicObject>,
-        known: &mut Known,
-    ) -> Vec<Event> {
-        match event {
-            watcher::Event::Init => {
-                known.begin();
-                Vec::new()
-            }
-            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
-                known.take(Seen::new(self.kind, version, object))
-            }
-            watcher::Event::InitDone => known.end(),
-            watcher::Event::Delete(object) => {
-                known.remove(&known::reference(self.kind, &object.metadata))
+            self.tell(state).await?;
+            match refused {
+                Some(error) => return Err(error.into()),
+                None if ended => return Ok(()),
+                None => {}
             }
         }
     }
 
-    /// False if nobody listens.
-    async fn tell(&self, mut events: Vec<Event>, state: &mut State, listing: Listing) -> bool {
+    fn take(&self, item: Item, api_version: &str, state: &mut State) -> Result<(), Nameless> {
+        let seen = Seen::new(self.kind, api_version, item)?;
+        state.untold.extend(state.known.take(seen));
+        Ok(())
+    }
+
+    /// Tells what was not told yet.
+    ///
+    /// Cancel safe: yes.
+    async fn tell(&self, state: &mut State) -> Result<(), Stop> {
+        if state.untold.is_empty() {
+            return Ok(());
+        }
+        let room = self.events.reserve().await.map_err(|_| Stop::Unheard)?;
+        let events = std::mem::take(&mut state.untold);
         for event in &events {
             if let Event::Failed { failures, .. } = event {
                 for failure in failures {
@@ -194,43 +270,27 @@ impl Watch {
                 }
             }
         }
-        if matches!(listing, Listing::Complete)
-            && let Some(unlisted) = state.unlisted.take()
-        {
-            // What was listed is told before that everything was.
-            if !events.is_empty() && self.events.send(std::mem::take(&mut events)).await.is_err() {
-                return false;
-            }
+        room.send(events);
+        Ok(())
+    }
+
+    /// Tells what a list held, and if it was the last of the first ones, that everything was told.
+    async fn tell_list(&self, state: &mut State) -> Result<(), Stop> {
+        self.tell(state).await?;
+        if let Some(unlisted) = state.unlisted.take() {
             debug!(kind = self.kind.kind, "kind listed");
-            events.extend(unlisted.one_less());
+            state.untold.extend(unlisted.one_less());
         }
-        events.is_empty() || self.events.send(events).await.is_ok()
+        self.tell(state).await
     }
+}
 
-    fn complain(&self, error: &watcher::Error, again: bool) {
-        let kind = self.kind.kind;
-        if again {
-            debug!(%error, kind, "watch failed again");
-        } else {
-            warn!(%error, kind, "watch failed; what is known stays, and it is tried again");
+impl State {
+    /// Where the next watch begins.
+    fn advance(&mut self, version: &str) {
+        if !version.is_empty() {
+            self.position = Some(version.to_owned());
         }
-    }
-
-    fn consider(&self, error: &watcher::Error) -> ControlFlow<Ended> {
-        let (watcher::Error::InitialListFailed(cause)
-        | watcher::Error::WatchStartFailed(cause)
-        | watcher::Error::WatchFailed(cause)) = error
-        else {
-            return ControlFlow::Continue(());
-        };
-        let kube::Error::Api(status) = cause else { return ControlFlow::Continue(()) };
-        if status.code == GONE {
-            return ControlFlow::Break(Ended::Forgotten);
-        }
-        if status.is_not_found() {
-            self.look_again.notify_one();
-        }
-        ControlFlow::Continue(())
     }
 }
 
@@ -240,21 +300,15 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// How far a list has come.
-#[derive(Clone, Copy)]
-enum Listing {
-    UnderWay,
-    Complete,
-}
-
-/// How long one watch lasts before the next begins where it ended: a connection that died without a word
-/// is noticed within this and a few seconds.
-const WATCH_SECONDS: u32 = 60;
-/// After a failure.
-const RETRY_FIRST: Duration = Duration::from_millis(500);
-/// An API server that comes back is found within this.
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
+/// How many objects of a list are asked for at once.
+pub const PAGE_OBJECTS: u32 = 50;
+/// What is divided by if they are too large together.
+const PAGE_SHRINK: u32 = 4;
+/// A watch that ends sooner is a failure: watches last for a minute.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 /// Events that are told at once.
 const BATCH_LIMIT: usize = 1000;
 /// "Too old resource version."
 const GONE: u16 = 410;
+/// The kind is not served.
+const NOT_FOUND: u16 = 404;

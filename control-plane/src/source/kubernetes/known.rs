@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_model::names::ObjectReference;
-use kube::core::DynamicObject;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::source::kubernetes::kept::{Excess, Item};
 use crate::source::kubernetes::kind::Kind;
-use crate::source::kubernetes::pruning;
 use crate::source::node::Node;
-use crate::source::{Event, Place, Revision, Unit, document};
+use crate::source::{Event, Failure, Object, Place, Revision, Unit, document};
 
 /// What was told of the objects of one kind.
 #[derive(Debug, Default)]
@@ -26,8 +25,8 @@ pub struct Known {
 /// What was told of one object.
 #[derive(Debug)]
 struct Told {
-    /// Of what was kept of it.
-    hash: u64,
+    /// What was kept of it, or why nothing was.
+    state: State,
     uid: String,
     /// Something good was told.
     applied: bool,
@@ -35,48 +34,74 @@ struct Told {
     failed: bool,
 }
 
+/// What was kept of an object: its hash.
+type State = Result<u64, Excess>;
+
 /// One look at one object.
 #[derive(Debug)]
 pub struct Seen {
     reference: ObjectReference,
-    node: Node,
+    node: Result<Node, Excess>,
     revision: Revision,
 }
 
+/// An object without a name: whatever sent it is not the API server.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("an object has no name")]
+pub struct Nameless;
+
 impl Seen {
     /// An object as the API server sent it; it came as `api_version`, and items of lists do not say so.
-    pub fn new(kind: &Kind, api_version: &str, object: DynamicObject) -> Self {
-        let DynamicObject { metadata, data, .. } = object;
-        let reference = reference(kind, &metadata);
+    pub fn new(kind: &Kind, api_version: &str, item: Item) -> Result<Self, Nameless> {
+        let Item { metadata, version: _, fields } = item;
+        let reference = reference(kind, &metadata).ok_or(Nameless)?;
         let revision = Revision {
             api_version: api_version.to_owned(),
-            uid: metadata.uid.clone().unwrap_or_default(),
-            generation: metadata.generation,
+            uid: text(&metadata, "uid").unwrap_or_default().to_owned(),
+            generation: metadata.get("generation").and_then(Value::as_i64),
         };
-        let mut kept = match kind.keep.of(data) {
-            Value::Object(fields) => fields,
-            Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_) => serde_json::Map::new(),
+        let node = fields.map(|mut fields| {
+            fields.insert("apiVersion".to_owned(), Value::String(api_version.to_owned()));
+            fields.insert("kind".to_owned(), Value::String(kind.kind.to_owned()));
+            fields.insert("metadata".to_owned(), Value::Object(metadata));
+            Node::from_json(&Value::Object(fields))
+        });
+        Ok(Self { reference, node, revision })
+    }
+
+    fn read(&self) -> Result<Object, Box<Failure>> {
+        let Self { reference, node, revision } = self;
+        let place = Place::Cluster(revision.clone());
+        let kind = (reference.kind.as_str(), revision.api_version.as_str());
+        let read = match node {
+            Ok(node) => document::object(node, place, Some(kind)),
+            Err(excess) => Err(Box::new(Failure {
+                place,
+                object: None,
+                field: String::new(),
+                message: excess.to_string(),
+            })),
         };
-        kept.insert("apiVersion".to_owned(), Value::String(api_version.to_owned()));
-        kept.insert("kind".to_owned(), Value::String(kind.kind.to_owned()));
-        kept.insert("metadata".to_owned(), pruning::metadata(&metadata));
-        let node = Node::from_json(&Value::Object(kept));
-        Self { reference, node, revision }
+        read.map_err(|mut failure| {
+            // Whatever is wrong with it, its name is known.
+            failure.object = Some(reference.clone());
+            failure
+        })
     }
 }
 
-/// The name by which an object is known.
-pub fn reference(kind: &Kind, metadata: &kube::core::ObjectMeta) -> ObjectReference {
-    let namespace = metadata.namespace.as_deref().unwrap_or(document::DEFAULT_NAMESPACE);
-    ObjectReference {
+/// The name by which an object is known, if it has one.
+pub fn reference(kind: &Kind, metadata: &Map<String, Value>) -> Option<ObjectReference> {
+    let namespace = text(metadata, "namespace").unwrap_or(document::DEFAULT_NAMESPACE);
+    Some(ObjectReference {
         kind: kind.kind.to_owned(),
         namespace: namespace.to_owned(),
-        name: metadata.name.clone().unwrap_or_default(),
-    }
+        name: text(metadata, "name")?.to_owned(),
+    })
+}
+
+fn text<'a>(metadata: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
+    metadata.get(field).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 impl Known {
@@ -87,17 +112,16 @@ impl Known {
 
     /// An object is there, or is there still.
     pub fn take(&mut self, seen: Seen) -> Vec<Event> {
-        let Seen { reference, node, revision } = seen;
+        let reference = seen.reference.clone();
         if let Some(listed) = &mut self.listed {
             listed.insert(reference.clone());
         }
-        let hash = node.content_hash();
+        let state: State = seen.node.as_ref().map(Node::content_hash).map_err(|excess| *excess);
+        let uid = seen.revision.uid.clone();
         let before = self.told.get(&reference);
-        if before.is_some_and(|told| told.hash == hash) {
+        if before.is_some_and(|told| told.state == state && told.uid == uid) {
             return Vec::new();
         }
-        let Revision { api_version, uid, .. } = revision.clone();
-        let place = Place::Cluster(revision);
         let mut events = Vec::new();
         // Another object of the same name inherits nothing.
         if before.is_some_and(|told| told.uid != uid) {
@@ -107,20 +131,17 @@ impl Known {
         let was_applied = before.is_some_and(|told| told.applied);
         let had_failed = before.is_some_and(|told| told.failed);
         let unit = || Unit::Object(reference.clone());
-        let read = document::object(&node, place, Some((&reference.kind, &api_version)));
-        let told = match read {
+        let told = match seen.read() {
             Ok(object) => {
                 events.push(Event::Applied(Box::new(object)));
                 if had_failed {
                     events.push(Event::Failed { unit: unit(), failures: Vec::new() });
                 }
-                Told { hash, uid, applied: true, failed: false }
+                Told { state, uid, applied: true, failed: false }
             }
-            Err(mut failure) => {
-                // Whatever is wrong with it, its name is known.
-                failure.object = Some(reference.clone());
+            Err(failure) => {
                 events.push(Event::Failed { unit: unit(), failures: vec![*failure] });
-                Told { hash, uid, applied: was_applied, failed: true }
+                Told { state, uid, applied: was_applied, failed: true }
             }
         };
         self.told.insert(reference, told);
@@ -162,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::source::kubernetes::kind;
+    use crate::source::kubernetes::{kept, kind};
 
     const VERSION: &str = "gateway.networking.k8s.io/v1";
 
@@ -173,8 +194,14 @@ mod tests {
             "spec": spec,
             "status": {"parents": [{"looks": generation}]},
         });
-        let object = serde_json::from_value(object).unwrap();
-        Seen::new(kind::find("HTTPRoute").unwrap(), VERSION, object)
+        seen(&object)
+    }
+
+    fn seen(object: &Value) -> Seen {
+        let kind = kind::find("HTTPRoute").unwrap();
+        let page = json!({"metadata": {}, "items": [object]}).to_string();
+        let item = kept::page(page.as_bytes(), kind.keep).unwrap().items.remove(0);
+        Seen::new(kind, VERSION, item).unwrap()
     }
 
     fn good(name: &str, generation: i64) -> Seen {
@@ -244,9 +271,7 @@ mod tests {
             "spec": {"hostnames": ["h1"]},
         });
         object["status"] = json!({"parents": []});
-        let object = serde_json::from_value(object).unwrap();
-        let seen = Seen::new(kind::find("HTTPRoute").unwrap(), VERSION, object);
-        assert_eq!(shown(known.take(seen)), [""; 0]);
+        assert_eq!(shown(known.take(seen(&object))), [""; 0]);
     }
 
     #[test]
@@ -255,9 +280,6 @@ mod tests {
         listed(&mut known, vec![good("a", 1)]);
         let mut other = bad("a", 1);
         other.revision.uid = "other".to_owned();
-        if let crate::source::node::Value::Mapping(fields) = &mut other.node.value {
-            fields.retain(|(key, _)| key.name != "metadata");
-        }
         let events = shown(known.take(other));
         assert_eq!(events[0], "deleted HTTPRoute shop/a");
         assert!(events[1].starts_with("failed HTTPRoute shop/a [generation 1"), "{events:?}");
@@ -284,5 +306,27 @@ mod tests {
         known.take(bad("b", 1));
         let reference = bad("b", 1).reference;
         assert_eq!(shown(known.remove(&reference)), ["failed HTTPRoute shop/b []"]);
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_keeps_its_last_good_state_and_says_why() {
+        let mut known = Known::default();
+        assert_eq!(listed(&mut known, vec![good("a", 1)]).len(), 1);
+        let large = || route("a", 2, json!({"hostnames": ["x".repeat(kept::OBJECT_LIMIT_BYTES)]}));
+        let failed = "failed HTTPRoute shop/a [generation 2: HTTPRoute shop/a: is larger than the 1048576 \
+                      bytes that the mesh keeps of one object; make several of it]";
+        assert_eq!(shown(known.take(large())), [failed]);
+        assert_eq!(listed(&mut known, vec![large()]), [""; 0], "neither told again nor gone");
+        assert_eq!(
+            shown(known.take(good("a", 3))),
+            ["applied HTTPRoute shop/a generation 3", "failed HTTPRoute shop/a []"]
+        );
+    }
+
+    #[test]
+    fn what_has_no_name_is_no_object() {
+        let item =
+            kept::Item { metadata: Map::new(), version: String::new(), fields: Ok(Map::new()) };
+        assert!(Seen::new(kind::find("Pod").unwrap(), "v1", item).is_err());
     }
 }

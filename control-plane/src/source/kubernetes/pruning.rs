@@ -2,75 +2,52 @@
 //! An object whose kept part is the same is not told again, and fields of a newer Kubernetes that the mesh
 //! does not know are not mistaken for mistakes.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Map, Value};
-
-/// What of a value is kept.
+/// What of a value is kept. Of a list it is said of every item; what is neither a mapping nor a list is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// All of it.
     All,
-    /// These fields, if it is a mapping; of a list, these fields of every item.
+    /// These fields.
     Only(&'static [(&'static str, Keep)]),
-    /// All of its fields but these.
+    /// All fields but these.
     AllBut(&'static [&'static str]),
+    /// The fields whose names begin so.
+    Prefixed(&'static [&'static str]),
 }
 
 impl Keep {
-    /// The part of a value that is kept.
-    pub fn of(self, value: Value) -> Value {
-        match (self, value) {
-            (Self::All, value) => value,
-            (Self::Only(_) | Self::AllBut(_), Value::Array(items)) => {
-                items.into_iter().map(|item| self.of(item)).collect()
+    /// What is kept of a field; `None`: nothing.
+    pub fn field(self, name: &str) -> Option<Self> {
+        match self {
+            Self::All => Some(Self::All),
+            Self::Only(kept) => kept.iter().find(|(known, _)| *known == name).map(|(_, of)| *of),
+            Self::AllBut(dropped) => (!dropped.contains(&name)).then_some(Self::All),
+            Self::Prefixed(prefixes) => {
+                prefixes.iter().any(|prefix| name.starts_with(prefix)).then_some(Self::All)
             }
-            (Self::Only(kept), Value::Object(mut fields)) => {
-                let part = |(name, keep): &(&str, Self)| {
-                    fields.remove(*name).map(|value| ((*name).to_owned(), keep.of(value)))
-                };
-                Value::Object(kept.iter().filter_map(part).collect())
-            }
-            (Self::AllBut(dropped), Value::Object(mut fields)) => {
-                fields.retain(|name, _| !dropped.contains(&name.as_str()));
-                Value::Object(fields)
-            }
-            (
-                Self::Only(_) | Self::AllBut(_),
-                value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)),
-            ) => value,
         }
     }
 }
 
-/// The metadata that decide something.
-pub fn metadata(metadata: &ObjectMeta) -> Value {
-    let mut kept = Map::new();
-    let mut put = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            kept.insert(name.to_owned(), value);
-        }
-    };
-    put("name", metadata.name.clone().map(Value::String));
-    put("namespace", metadata.namespace.clone().map(Value::String));
-    put("uid", metadata.uid.clone().map(Value::String));
-    put("generation", metadata.generation.map(Value::from));
-    let time = |time: &Option<_>| time.as_ref().and_then(|time| serde_json::to_value(time).ok());
-    put("creationTimestamp", time(&metadata.creation_timestamp));
-    put("deletionTimestamp", time(&metadata.deletion_timestamp));
-    let texts = |texts: &std::collections::BTreeMap<String, String>| {
-        let texts = texts.iter().filter(|(name, _)| !NOISE.contains(&name.as_str()));
-        texts.map(|(name, text)| (name.clone(), Value::String(text.clone()))).collect()
-    };
-    put("labels", metadata.labels.as_ref().map(texts));
-    put("annotations", metadata.annotations.as_ref().map(texts));
-    Value::Object(kept)
-}
-
-/// Annotations that are long, or change all the time, and say nothing to the mesh.
-const NOISE: [&str; 2] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    "endpoints.kubernetes.io/last-change-trigger-time",
-];
+/// The metadata that decide something, and where a watch goes on.
+pub const METADATA: Keep = Keep::Only(&[
+    ("name", Keep::All),
+    ("namespace", Keep::All),
+    ("uid", Keep::All),
+    ("generation", Keep::All),
+    ("resourceVersion", Keep::All),
+    ("creationTimestamp", Keep::All),
+    ("deletionTimestamp", Keep::All),
+    ("labels", NAMED),
+    ("annotations", NAMED),
+]);
+/// Labels and annotations that are read, by their prefixes; those of others can be long, and change all the time.
+const NAMED: Keep = Keep::Prefixed(&[
+    "heddle.dev/",
+    "kubernetes.io/service-name",
+    "service.kubernetes.io/",
+    "topology.kubernetes.io/",
+]);
 /// A node says its zone in its labels; the rest is what `translate/node.rs` reads of its addresses.
 pub const NODE: Keep = Keep::Only(&[
     ("spec", Keep::Only(&[("podCIDR", Keep::All), ("podCIDRs", Keep::All)])),
@@ -166,9 +143,15 @@ pub const CUSTOM: Keep = Keep::AllBut(&["status"]);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::source::kubernetes::kept;
+
+    fn read(keep: Keep, object: &Value) -> kept::Item {
+        let page = json!({"metadata": {}, "items": [object]}).to_string();
+        kept::page(page.as_bytes(), keep).unwrap().items.remove(0)
+    }
 
     #[test]
     fn what_decides_nothing_is_dropped() {
@@ -205,13 +188,14 @@ mod tests {
                 json!({"spec": {"rules": []}, "other": 1}),
             ),
         ] {
-            assert_eq!(keep.of(value), expected, "case: {case}");
+            let fields = read(keep, &value).fields.unwrap();
+            assert_eq!(Value::Object(fields), expected, "case: {case}");
         }
     }
 
     #[test]
     fn metadata_lose_what_changes_without_meaning() {
-        let metadata: ObjectMeta = serde_json::from_value(json!({
+        let metadata = json!({
             "name": "a", "namespace": "n", "uid": "u", "generation": 3, "resourceVersion": "9",
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "managedFields": [{"manager": "kubectl"}],
@@ -221,14 +205,14 @@ mod tests {
                 "kubectl.kubernetes.io/last-applied-configuration": "{}",
                 "endpoints.kubernetes.io/last-change-trigger-time": "now",
             },
-        }))
-        .unwrap();
+        });
+        let item = read(CUSTOM, &json!({"metadata": metadata, "spec": {}}));
         assert_eq!(
-            super::metadata(&metadata),
+            Value::Object(item.metadata),
             json!({
                 "name": "a", "namespace": "n", "uid": "u", "generation": 3,
                 "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": {"app": "a"},
+                "labels": {},
                 "annotations": {"heddle.dev/injected": "true"},
             })
         );

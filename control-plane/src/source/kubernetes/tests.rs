@@ -18,10 +18,13 @@ use crate::test_client::{self, Answer};
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     /// Port by name.
     services: BTreeMap<String, u16>,
+    /// How many services are in a part of a list at most.
+    page: usize,
+    /// How much each service says that nobody reads.
+    junk_bytes: usize,
     routes: Option<BTreeMap<String, String>>,
     version: u64,
     /// The next watches of services that end with 410.
@@ -30,8 +33,33 @@ struct State {
     broken: usize,
     /// How many lists of services were begun.
     lists: usize,
+    /// How many services each list asked for at most.
+    limits: Vec<usize>,
+    /// The next requests for services that are not answered at all.
+    hanging: usize,
+    /// Services may not be read.
+    forbidden: bool,
     /// The definition of routes is there, but not served yet.
     starting: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            page: 1,
+            junk_bytes: 0,
+            routes: None,
+            version: 0,
+            forgotten: 0,
+            broken: 0,
+            lists: 0,
+            limits: Vec::new(),
+            hanging: 0,
+            forbidden: false,
+            starting: false,
+        }
+    }
 }
 
 impl Server {
@@ -45,6 +73,10 @@ impl Server {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let watch = query.contains("watch=true");
         match request.uri().path() {
+            "/api/v1/services" if self.hangs() => test_client::never(),
+            "/api/v1/services" if self.with(|state| state.forbidden) => {
+                test_client::json(403, status(403, "Forbidden"))
+            }
             "/api/v1/services" if watch => self.watch_services(),
             "/api/v1/services" => self.list_services(&query),
             "/apis" => self.groups(),
@@ -56,32 +88,45 @@ impl Server {
         }
     }
 
+    fn hangs(&self) -> bool {
+        self.with(|state| {
+            let hangs = state.hanging > 0;
+            state.hanging -= usize::from(hangs);
+            hangs
+        })
+    }
+
     fn list_services(&self, query: &str) -> Answer {
-        let second = query.contains("continue=");
-        let (items, broken, version) = self.with(|state| {
-            state.lists += usize::from(!second);
-            let broken = second && state.broken > 0;
-            state.broken -= usize::from(broken);
-            let items: Vec<Value> = state
-                .services
-                .iter()
+        let asked = |name: &str| {
+            let found =
+                query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            found.and_then(|value| value.parse::<usize>().ok())
+        };
+        let (from, limit) = (asked("continue"), asked("limit").unwrap());
+        self.with(|state| {
+            state.lists += usize::from(from.is_none());
+            state.limits.push(limit);
+            let from = from.unwrap_or_default();
+            if from > 0 && state.broken > 0 {
+                state.broken -= 1;
+                return test_client::json(500, status(500, "InternalError"));
+            }
+            let page = limit.min(state.page);
+            let junk = "x".repeat(state.junk_bytes);
+            let services = state.services.iter().skip(from).take(page);
+            let items: Vec<Value> = services
                 .map(|(name, port)| {
                     json!({
                         "metadata": {"name": name, "namespace": "shop", "uid": name,
-                            "resourceVersion": "1"},
+                            "resourceVersion": "1", "annotations": {"junk": junk}},
                         "spec": {"ports": [{"port": port}]},
                     })
                 })
                 .collect();
-            (items, broken, state.version)
-        });
-        let (first, rest) = items.split_at(items.len().min(1));
-        match (second, broken) {
-            (true, true) => test_client::json(500, status(500, "InternalError")),
-            (true, false) => test_client::json(200, list(version, rest, "")),
-            (false, _) if rest.is_empty() => test_client::json(200, list(version, first, "")),
-            (false, _) => test_client::json(200, list(version, first, "more")),
-        }
+            let next = from + items.len();
+            let more = if next < state.services.len() { next.to_string() } else { String::new() };
+            test_client::json(200, list(state.version, &items, &more))
+        })
     }
 
     fn watch_services(&self) -> Answer {
@@ -93,7 +138,8 @@ impl Server {
         if !forgotten {
             return quiet();
         }
-        test_client::json(200, json!({"type": "ERROR", "object": status(410, "Expired")}))
+        let line = json!({"type": "ERROR", "object": status(410, "Expired")});
+        test_client::watch(&[line], Duration::from_secs(60))
     }
 
     fn groups(&self) -> Answer {
@@ -146,10 +192,7 @@ impl Server {
 
 /// A watch that tells nothing, and ends as they all do.
 fn quiet() -> Answer {
-    Box::pin(async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        http::Response::new(Body::empty())
-    })
+    test_client::watch(&[], Duration::from_secs(60))
 }
 
 fn list(version: u64, items: &[Value], more: &str) -> Value {
@@ -168,6 +211,7 @@ fn status(code: u16, reason: &str) -> Value {
 struct Source {
     events: mpsc::Receiver<Vec<Event>>,
     tasks: Tasks,
+    metrics: Metrics,
 }
 
 impl Source {
@@ -176,9 +220,14 @@ impl Source {
         let client = test_client::answering(move |request| answering.answer(&request));
         let tasks = Tasks::new();
         let (sender, events) = mpsc::channel(16);
-        let source = Kubernetes::new(client);
+        let metrics = Metrics::default();
+        let source = Kubernetes::new(client, metrics.clone());
         tasks.spawn("source.kubernetes", source.run(sender, tasks.drain().clone()));
-        Self { events, tasks }
+        Self { events, tasks, metrics }
+    }
+
+    fn is_failing(&self, kind: &'static str) -> bool {
+        self.metrics.watch_failing(kind).get() == 1
     }
 
     /// What is told until something is told that contains `last`.
@@ -277,6 +326,90 @@ async fn a_list_that_breaks_off_takes_nothing_away() {
         assert_eq!((state.broken, state.forgotten), (0, 0), "they broke off");
         assert_eq!(state.lists, 8, "three of four, and again");
     });
+    assert!(!source.is_failing("Service"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_list_holds_is_told_when_it_is_complete() {
+    let server = Server::default();
+    server.with(|state| {
+        state.services = BTreeMap::from([("a".to_owned(), 80), ("b".to_owned(), 80)]);
+    });
+    let mut source = Source::of(&server);
+    source.told_until("synced").await;
+    server.with(|state| {
+        state.services = BTreeMap::from([("a".to_owned(), 81), ("c".to_owned(), 80)]);
+        (state.broken, state.forgotten) = (1000, 1);
+    });
+    assert_eq!(source.told_within(AWHILE * 2).await, [""; 0], "only a half was read");
+    assert!(source.is_failing("Service"));
+    server.with(|state| state.broken = 0);
+    let told = source.events.recv().await.unwrap();
+    let told: Vec<String> = told.iter().map(shown).collect();
+    let expected = ["applied Service shop/a", "applied Service shop/c", "deleted Service shop/b"];
+    assert_eq!(told, expected, "at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_objects_are_asked_for_in_smaller_parts() {
+    let server = Server::default();
+    server.with(|state| {
+        state.services = (0..40).map(|index| (format!("s{index:02}"), 80)).collect();
+        (state.page, state.junk_bytes) = (usize::MAX, 1 << 20);
+    });
+    let mut source = Source::of(&server);
+    let told = source.told_until("synced").await;
+    assert_eq!(told.iter().filter(|event| event.starts_with("applied")).count(), 40);
+    server.with(|state| {
+        let page = usize::try_from(follow::PAGE_OBJECTS).unwrap();
+        assert_eq!(state.limits.first(), Some(&page));
+        assert!(state.limits.contains(&(page / 4)), "{:?}", state.limits);
+        assert_eq!(state.lists, 2, "one was too large: {:?}", state.limits);
+    });
+    assert!(!source.is_failing("Service"), "large objects are no failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_always_forgotten_does_not_list_without_pause() {
+    let server = Server::default();
+    server.with(|state| state.forgotten = usize::MAX);
+    let mut source = Source::of(&server);
+    source.told_until("synced").await;
+    let told = source.told_within(Duration::from_secs(1800)).await;
+    assert_eq!(told, [""; 0]);
+    assert!(source.is_failing("Service"), "an operator must know");
+    let lists = server.with(|state| {
+        state.forgotten = 0;
+        state.lists
+    });
+    assert!((10..350).contains(&lists), "{lists} lists in half an hour");
+    source.told_within(AWHILE * 3).await;
+    assert!(!source.is_failing("Service"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_not_answered_is_asked_for_again() {
+    let server = Server::default();
+    server.with(|state| state.hanging = 2);
+    let mut source = Source::of(&server);
+    let told = timeout(AWHILE * 4, source.events.recv()).await.expect("it goes on").unwrap();
+    assert_eq!(told.iter().map(shown).collect::<Vec<_>>(), ["synced"]);
+    assert_eq!(server.with(|state| state.hanging), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_may_not_be_read_is_told_in_the_metrics() {
+    let server = Server::default();
+    server.with(|state| state.services = BTreeMap::from([("a".to_owned(), 80)]));
+    let mut source = Source::of(&server);
+    source.told_until("synced").await;
+    assert!(!source.is_failing("Service"));
+    server.with(|state| state.forbidden = true);
+    assert_eq!(source.told_within(AWHILE * 2).await, [""; 0], "what is known stays");
+    assert!(source.is_failing("Service") && !source.is_failing("Pod"));
+    server.with(|state| state.forbidden = false);
+    assert_eq!(source.told_within(AWHILE).await, [""; 0], "nothing is new");
+    assert!(!source.is_failing("Service"));
 }
 
 #[tokio::test(start_paused = true)]
