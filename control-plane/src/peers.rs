@@ -10,7 +10,7 @@ use heddle_proto::peers::peers_server::{Peers, PeersServer};
 use heddle_tls::peer::PeerIdentity;
 use tonic::{Request, Response, Status};
 
-use crate::push::programmed::{Board, Gathered, OfProxy, Progress, Share, Texts};
+use crate::push::programmed::{Board, Elsewhere, Gathered, OfProxy, Progress, Share, Texts};
 use crate::push::proxies::Proxies;
 use crate::push::publisher::Snapshots;
 use crate::server::Caller;
@@ -78,13 +78,15 @@ fn to_wire(gathered: Gathered, revisions: &Revisions) -> wire::Progress {
         revisions.get(reference).map(|revision| object_to_wire(reference, revision))
     };
     let objects = board.0.into_iter().filter_map(|(reference, progress)| {
-        let Progress { proxies, done, refusals, away: _, waits } = progress;
+        let Progress { proxies, done, refusals, elsewhere, away: _, waits } = progress;
         Some(wire::ObjectProgress {
             object: Some(object(&reference)?),
             proxies: number(proxies),
             done: number(done),
             refusals: Some(texts_to_wire(&refusals)),
             waits: Some(texts_to_wire(&waits)),
+            refused_elsewhere: number(elsewhere.count()),
+            refusing_namespaces: elsewhere.namespaces().iter().cloned().collect(),
         })
     });
     let away = away.into_iter().map(|share| {
@@ -101,6 +103,7 @@ fn to_wire(gathered: Gathered, revisions: &Revisions) -> wire::Progress {
             pod_uid: share.uid.to_string(),
             name: share.name,
             objects: objects.collect(),
+            namespace: share.namespace.unwrap_or_default(),
         }
     });
     wire::Progress {
@@ -125,6 +128,10 @@ fn from_wire(progress: wire::Progress, revisions: &Revisions) -> Gathered {
                 proxies,
                 done,
                 refusals: texts(one.refusals),
+                elsewhere: Elsewhere::new(
+                    usize::try_from(one.refused_elsewhere).unwrap_or(usize::MAX),
+                    one.refusing_namespaces,
+                ),
                 waits: texts(one.waits),
                 away: Texts::default(),
             },
@@ -142,6 +149,7 @@ fn from_wire(progress: wire::Progress, revisions: &Revisions) -> Gathered {
         Some(Share {
             uid: share.pod_uid.parse().ok()?,
             name: share.name,
+            namespace: Some(share.namespace).filter(|namespace| !namespace.is_empty()),
             objects: objects.collect(),
         })
     });
@@ -201,13 +209,17 @@ mod tests {
         let share = |uid: &str, done: bool, refusal: Option<&str>| Share {
             uid: uid.parse().unwrap(),
             name: format!("shop/{uid}"),
+            namespace: Some(if uid == "d" { "web" } else { "shop" }.to_owned()),
             objects: BTreeMap::from([(
                 reference(),
                 OfProxy { done, refusal: refusal.map(str::to_owned), wait: None },
             )]),
         };
         let mut found = Gathered::default();
-        for (uid, done, refusal) in [("a", true, None), ("b", false, Some("b refused it"))] {
+        let refused = Some("refused it");
+        for (uid, done, refusal) in
+            [("a", true, None), ("b", false, refused), ("d", false, refused)]
+        {
             found.connected.insert(uid.parse().unwrap());
             let link = crate::push::programmed::Link::Connected;
             found.board.add(share(uid, done, refusal), link);
@@ -227,7 +239,7 @@ mod tests {
         let told = to_wire(gathered(), &revisions(1));
         let read = from_wire(told.clone(), &revisions(2));
         let condition = Gathered::together(vec![read]).condition(&reference());
-        assert_eq!(condition.message, "0 of 3 proxies; not connected: shop/c");
+        assert_eq!(condition.message, "0 of 4 proxies; not connected: shop/c");
         let unknown = from_wire(told, &Revisions::new());
         assert!(unknown.board.0.is_empty());
     }

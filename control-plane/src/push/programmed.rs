@@ -1,5 +1,9 @@
 //! How far proxies have come with an object: the condition Programmed. Pure. With several replicas each
 //! knows its own proxies; what they tell each other is in `peers.rs`.
+//!
+//! Every workload has a proxy that can say what it likes. Whose proxies are of the object's own namespace may
+//! say what is wrong with it; of others it only counts that they refused, unless they are of several
+//! namespaces, and what they say is on no object of strangers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +23,21 @@ pub struct Progress {
     pub proxies: usize,
     /// Those of them that act on its newest state.
     pub done: usize,
-    /// What those say that refused it.
+    /// What those of its own namespace say that refused it.
     pub refusals: Texts,
+    /// Those of other namespaces that refused it.
+    pub elsewhere: Elsewhere,
     /// Those that act on an older state and are not connected.
     pub away: Texts,
-    /// Who refused another object, without which its newest state cannot come.
+    /// Who, of its own namespace, refused another object, without which its newest state cannot come.
     pub waits: Texts,
+}
+
+/// Refusals by proxies of other namespaces than the object's: how many, and whether of several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    count: usize,
+    namespaces: BTreeSet<String>,
 }
 
 /// Texts, of which the first few are kept and all are counted: one bad rule in a large mesh does not fill a
@@ -53,6 +66,8 @@ pub struct Share {
     pub uid: PodUid,
     /// As people know it.
     pub name: String,
+    /// Whose proxy it is; `None` if that is not known, and then it is nobody's.
+    pub namespace: Option<String>,
     /// By object.
     pub objects: BTreeMap<ObjectReference, OfProxy>,
 }
@@ -118,6 +133,48 @@ impl Texts {
     }
 }
 
+impl Elsewhere {
+    /// So many, by proxies of at least these namespaces.
+    pub fn new(count: usize, namespaces: impl IntoIterator<Item = String>) -> Self {
+        let mut found = Self { count, namespaces: BTreeSet::new() };
+        namespaces.into_iter().for_each(|namespace| found.note(namespace));
+        found
+    }
+
+    /// Of all of them.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Some of them: as many as decide.
+    pub fn namespaces(&self) -> &BTreeSet<String> {
+        &self.namespaces
+    }
+
+    fn is_by_several(&self) -> bool {
+        self.namespaces.len() >= NAMESPACES_BELIEVED
+    }
+
+    fn note(&mut self, namespace: String) {
+        if !self.is_by_several() {
+            self.namespaces.insert(namespace);
+        }
+    }
+
+    fn extend(&mut self, more: Self) {
+        self.count += more.count;
+        more.namespaces.into_iter().for_each(|namespace| self.note(namespace));
+    }
+
+    fn shown(&self) -> String {
+        match (self.count, self.is_by_several()) {
+            (0, _) => String::new(),
+            (count, false) => format!(" ({count} of another namespace refused it)"),
+            (count, true) => format!(" ({count} of other namespaces refused it)"),
+        }
+    }
+}
+
 impl Gathered {
     /// What this replica knows of those that matter: who is connected, or whose pod still lives. A proxy that
     /// went with its pod is no news.
@@ -162,23 +219,30 @@ impl Board {
     /// Adds what one proxy holds.
     pub fn add(&mut self, share: Share, link: Link) {
         for (object, OfProxy { done, refusal, wait }) in share.objects {
+            let is_own = share.namespace.as_ref() == Some(&object.namespace);
             let progress = self.0.entry(object).or_default();
             progress.proxies += 1;
             progress.done += usize::from(done);
             if !done && link == Link::Disconnected && refusal.is_none() {
                 progress.away.push(share.name.clone());
             }
-            wait.into_iter().for_each(|wait| progress.waits.push(wait));
-            refusal.into_iter().for_each(|refusal| progress.refusals.push(refusal));
+            if is_own {
+                wait.into_iter().for_each(|wait| progress.waits.push(wait));
+                refusal.into_iter().for_each(|refusal| progress.refusals.push(refusal));
+            } else if refusal.is_some() {
+                progress.elsewhere.extend(Elsewhere::new(1, share.namespace.clone()));
+            }
         }
     }
 
     fn merge(&mut self, other: Self) {
-        for (object, Progress { proxies, done, refusals, away, waits }) in other.0 {
+        for (object, of_other) in other.0 {
+            let Progress { proxies, done, refusals, elsewhere, away, waits } = of_other;
             let progress = self.0.entry(object).or_default();
             progress.proxies += proxies;
             progress.done += done;
             progress.refusals.extend(refusals);
+            progress.elsewhere.extend(elsewhere);
             progress.away.extend(away);
             progress.waits.extend(waits);
         }
@@ -187,8 +251,10 @@ impl Board {
     /// How far proxies have come with one object.
     pub fn condition(&self, object: &ObjectReference) -> Condition {
         let none = Progress::default();
-        let Progress { proxies, done, refusals, away, waits } = self.0.get(object).unwrap_or(&none);
-        let counts = format!("{done} of {proxies} proxies");
+        let progress = self.0.get(object).unwrap_or(&none);
+        let Progress { proxies, done, refusals, elsewhere, away, waits } = progress;
+        // Before the first semicolon is what may change without being news.
+        let counts = format!("{done} of {proxies} proxies{}", elsewhere.shown());
         let (state, reason, message) = if refusals.count > 0 {
             let message = format!("{counts}; {}", refusals.joined("; "));
             (ConditionState::False, "Refused", message)
@@ -196,6 +262,10 @@ impl Board {
             (ConditionState::Unknown, NO_PROXIES, "no proxy has asked for it".to_owned())
         } else if done == proxies {
             (ConditionState::True, "Programmed", counts)
+        } else if elsewhere.is_by_several() {
+            (ConditionState::False, REFUSED_ELSEWHERE, counts)
+        } else if done + elsewhere.count == *proxies {
+            (ConditionState::Unknown, REFUSED_ELSEWHERE, counts)
         } else {
             let mut message = counts;
             for (word, texts, separator) in [("not connected", away, ", "), ("waits", waits, "; ")]
@@ -225,7 +295,8 @@ pub fn share((uid, name): (&PodUid, &str), ledger: &Ledger, snapshot: &Snapshot)
             let entry = objects.entry(origin.clone()).or_insert_with(unknown);
             entry.done &= newest && held.answer == Answer::Acknowledged;
             let Some(refusal) = refusal else { continue };
-            match &refusal.object {
+            // A proxy can only blame what it was sent.
+            match refusal.object.as_ref().filter(|object| current.origins.contains(object)) {
                 Some(object) if object != origin => {
                     entry.wait.get_or_insert_with(|| waits(name, object, refusal));
                 }
@@ -243,7 +314,8 @@ pub fn share((uid, name): (&PodUid, &str), ledger: &Ledger, snapshot: &Snapshot)
             objects.entry(origin.clone()).or_insert_with(unknown).done = false;
         }
     }
-    Share { uid: uid.clone(), name: name.to_owned(), objects }
+    let namespace = snapshot.contents.namespace(uid).map(str::to_owned);
+    Share { uid: uid.clone(), name: name.to_owned(), namespace, objects }
 }
 
 /// What a proxy is called, if it matters: as its pod, `namespace/name`.
@@ -289,6 +361,11 @@ fn waits(proxy: &str, object: &ObjectReference, refusal: &Refusal) -> String {
 
 /// The reason why it is not known whether proxies act on what none of them has.
 pub const NO_PROXIES: &str = "NoProxies";
+/// The reason why it is not known whether an object is at fault, or said to be by several: proxies of other
+/// namespaces refused it.
+pub const REFUSED_ELSEWHERE: &str = "RefusedElsewhere";
+/// Proxies of as many other namespaces do not refuse what is good.
+const NAMESPACES_BELIEVED: usize = 2;
 /// How many texts are kept of any number.
 const TEXTS_SHOWN: usize = 3;
 
@@ -306,7 +383,81 @@ mod tests {
         Share {
             uid: uid.parse().unwrap(),
             name: format!("shop/{uid}"),
+            namespace: Some("shop".to_owned()),
             objects: BTreeMap::from([(object(), of_proxy)]),
+        }
+    }
+
+    /// `namespace answer`: `+` acts on it, `-` refused it, `?` has not answered, `~` waits for another object.
+    fn answered(uid: usize, answer: &str) -> Share {
+        let (namespace, answer) = answer.split_once(' ').unwrap();
+        let text = |mark: &str, text: &str| (answer == mark).then(|| format!("{namespace} {text}"));
+        let of_proxy = OfProxy {
+            done: answer == "+",
+            refusal: text("-", "says no"),
+            wait: text("~", "waits"),
+        };
+        Share {
+            uid: format!("u{uid}").parse().unwrap(),
+            name: format!("{namespace}/u{uid}"),
+            namespace: Some(namespace.to_owned()).filter(|namespace| namespace != "nobody"),
+            objects: BTreeMap::from([(object(), of_proxy)]),
+        }
+    }
+
+    #[test]
+    fn proxies_of_others_are_counted_and_their_words_are_not_repeated() {
+        for (case, answers, expected) in [
+            ("all act on it", vec!["shop +", "web +"], "True Programmed: 2 of 2 proxies"),
+            (
+                "one of its own namespace refuses",
+                vec!["shop +", "shop -", "web +"],
+                "False Refused: 2 of 3 proxies; shop says no",
+            ),
+            (
+                "one of another namespace refuses",
+                vec!["shop +", "web -"],
+                "Unknown RefusedElsewhere: 1 of 2 proxies (1 of another namespace refused it)",
+            ),
+            (
+                "all of another namespace refuse",
+                vec!["web -", "web -", "web -"],
+                "Unknown RefusedElsewhere: 0 of 3 proxies (3 of another namespace refused it)",
+            ),
+            (
+                "two other namespaces refuse",
+                vec!["shop +", "web -", "app -", "far -"],
+                "False RefusedElsewhere: 1 of 4 proxies (3 of other namespaces refused it)",
+            ),
+            (
+                "own and others",
+                vec!["shop -", "web -"],
+                "False Refused: 0 of 2 proxies (1 of another namespace refused it); shop says no",
+            ),
+            (
+                "of unknown namespaces, however many",
+                vec!["shop +", "nobody -", "nobody -", "web -"],
+                "Unknown RefusedElsewhere: 1 of 4 proxies (3 of another namespace refused it)",
+            ),
+            (
+                "one of another namespace refuses, and one has not answered",
+                vec!["shop ?", "web -"],
+                "Unknown Pending: 0 of 2 proxies (1 of another namespace refused it)",
+            ),
+            ("its own wait", vec!["shop ~"], "Unknown Pending: 0 of 1 proxies; waits: shop waits"),
+            ("others wait", vec!["web ~"], "Unknown Pending: 0 of 1 proxies"),
+        ] {
+            let of_replica = |parity: usize| {
+                let mut found = Gathered::default();
+                let all = answers.iter().enumerate().filter(|(index, _)| index % 2 == parity);
+                for (index, answer) in all {
+                    found.board.add(answered(index, answer), Link::Connected);
+                }
+                found
+            };
+            let board = Gathered::together(vec![of_replica(0), of_replica(1)]);
+            let Condition { state, reason, message, .. } = board.condition(&object());
+            assert_eq!(format!("{state} {reason}: {message}"), expected, "case: {case}");
         }
     }
 

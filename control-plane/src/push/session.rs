@@ -13,6 +13,7 @@ use heddle_proto::discovery::control_message::Message as ToProxy;
 use heddle_proto::discovery::proxy_message::Message as FromProxy;
 use heddle_runtime::backoff::Backoff;
 use heddle_runtime::clock;
+use heddle_runtime::throttle::Throttle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -109,8 +110,16 @@ impl Session {
         info!(src = %own, proxy_version = version, "proxy connected");
         let _connected = proxies.connect(&own, version, ledger.clone());
         let _open = metrics.open_session();
-        let stream =
-            Stream { own, ledger, raise, proxies, metrics, snapshot: None, digests_withheld: 0 };
+        let stream = Stream {
+            own,
+            ledger,
+            raise,
+            proxies,
+            metrics,
+            snapshot: None,
+            digests_withheld: 0,
+            warnings: Throttle::default(),
+        };
         let ended = stream.run(inbound, outbound, snapshots, drain).await;
         info!("proxy disconnected");
         ended
@@ -127,6 +136,8 @@ struct Stream {
     snapshot: Option<Snapshot>,
     /// In a row, because answers were outstanding.
     digests_withheld: u32,
+    /// Of refusals, as many as the proxy likes.
+    warnings: Throttle,
 }
 
 impl Stream {
@@ -262,14 +273,16 @@ impl Stream {
         self.metrics.updates_refused.inc();
         let key = key(nack.key.clone())?;
         let refusal = refusal(nack);
-        warn!(
-            src = %self.own,
-            resource = %key,
-            config_version = %refusal.version,
-            field = refusal.field,
-            error = refusal.reason,
-            "proxy refused an update and goes on with what it had"
-        );
+        if self.warnings.is_due() {
+            warn!(
+                src = %self.own,
+                resource = %key,
+                config_version = %refusal.version,
+                field = refusal.field,
+                error = refusal.reason,
+                "proxy refused an update and goes on with what it had"
+            );
+        }
         let mut ledger = self.ledger.lock();
         let send_again = ledger.refuse(&key, refusal.version, refusal);
         let lacks_all_but = ledger.lacks_all_but(&key);

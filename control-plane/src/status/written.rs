@@ -4,7 +4,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::push::programmed::NO_PROXIES;
+use crate::push::programmed::{NO_PROXIES, REFUSED_ELSEWHERE};
 use crate::source::Revision;
 use crate::status::{Condition, ConditionState};
 use crate::translate::route;
@@ -158,9 +158,13 @@ fn condition(
 }
 
 /// Whether all is well: what tools that know nothing of an object's other conditions look at, and wait for. That
-/// nobody calls a service is nothing to wait for.
+/// nobody calls a service is nothing to wait for, nor what proxies of one other namespace say.
 fn ready(conditions: &[Condition]) -> Condition {
-    let counting = || conditions.iter().filter(|one| one.reason != NO_PROXIES);
+    let is_nothing = |one: &Condition| {
+        one.reason == NO_PROXIES
+            || (one.reason == REFUSED_ELSEWHERE && one.state == ConditionState::Unknown)
+    };
+    let counting = || conditions.iter().filter(|one| !is_nothing(one));
     let first = |state: ConditionState| counting().find(|one| one.state == state);
     match first(ConditionState::False).or_else(|| first(ConditionState::Unknown)) {
         Some(worst) => {
@@ -358,8 +362,13 @@ mod tests {
         open.conditions[1].state = ConditionState::Unknown;
         let written = status(Form::Conditions, &object, &open, now()).unwrap();
         assert_eq!(types(&written)[2], "Ready=Unknown");
-        open.conditions[1].reason = NO_PROXIES;
-        let written = status(Form::Conditions, &object, &open, now()).unwrap();
-        assert_eq!(types(&written)[1..3], ["Programmed=Unknown", "Ready=True"]);
+        for reason in [NO_PROXIES, REFUSED_ELSEWHERE] {
+            open.conditions[1].reason = reason;
+            let written = status(Form::Conditions, &object, &open, now()).unwrap();
+            assert_eq!(types(&written)[1..3], ["Programmed=Unknown", "Ready=True"], "{reason}");
+        }
+        bad.conditions[1].reason = REFUSED_ELSEWHERE;
+        let written = status(Form::Conditions, &object, &bad, now()).unwrap();
+        assert_eq!(types(&written)[1..3], ["Programmed=False", "Ready=False"], "by several");
     }
 }
