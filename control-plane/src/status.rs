@@ -10,6 +10,7 @@ use crate::source::Place;
 
 pub mod events;
 pub mod memory;
+pub mod telling;
 pub mod writer;
 pub mod written;
 

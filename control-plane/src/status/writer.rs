@@ -1,5 +1,8 @@
 //! Writes on a cluster's objects what became of them, while this process leads: our part of their status
-//! (`written.rs`), when it is due (`memory.rs`), and Events (`events.rs`).
+//! (`written.rs`), when it is due (`memory.rs`), and beside that, Events (`telling.rs`).
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use heddle_model::names::ObjectReference;
@@ -10,7 +13,7 @@ use kube::core::DynamicObject;
 use kube::runtime::events::Recorder;
 use kube::{Api, Client};
 use serde_json::json;
-use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -22,8 +25,8 @@ use crate::push::proxies::Proxies;
 use crate::push::publisher::Snapshots;
 use crate::snapshot::Snapshot;
 use crate::source::kubernetes::kind;
-use crate::status::events::{self, Told};
 use crate::status::memory::Memory;
+use crate::status::telling::{self, All};
 use crate::status::written::{self, Form, Said};
 
 /// Writes status and Events.
@@ -65,14 +68,19 @@ impl Writer {
             tokio::select! {
                 () = drain.cancelled() => return,
                 () = term.over() => {}
-                () = Box::pin(self.write()) => {}
+                () = Box::pin(self.lead()) => {}
             }
         }
     }
 
-    async fn write(&self) {
+    /// Writes and tells for as long as it is polled.
+    async fn lead(&self) {
+        let (said, all) = watch::channel(All::default());
+        tokio::join!(self.write(said), telling::tell(&self.recorder, all));
+    }
+
+    async fn write(&self, said: watch::Sender<All>) {
         let mut memory = Memory::default();
-        let mut told = Told::default();
         let mut others = Others::new(self.replicas.clone());
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -87,10 +95,10 @@ impl Writer {
             }
             let mut gathered = others.ask(&snapshot).await;
             gathered.insert(0, Gathered::of(&self.proxies, &snapshot));
-            let all = said(&snapshot, &Gathered::together(gathered));
-            self.publish(&all, &mut told).await;
-            let written = all.into_iter().filter(|(name, _)| written::form(&name.kind).is_some());
-            memory.want(written.collect(), now);
+            let all = Arc::new(all_of(&snapshot, &Gathered::together(gathered)));
+            said.send_replace(Arc::clone(&all));
+            let written = all.iter().filter(|(name, _)| written::form(&name.kind).is_some());
+            memory.want(written.cloned().collect(), now);
             let due = memory.due(now, WRITES_LIMIT);
             let writes = futures_util::stream::iter(due).map(|(reference, said)| async move {
                 let writing = timeout(ANSWER_TIMEOUT, self.write_one(&reference, &said)).await;
@@ -112,27 +120,6 @@ impl Writer {
                         warn!(%error, object = %reference, "status cannot be written; trying again");
                         memory.failed(&reference, now);
                     }
-                }
-            }
-        }
-    }
-
-    async fn publish(&self, all: &[(ObjectReference, Said)], told: &mut Told) {
-        let conditions = all.iter().map(|(name, said)| (name, &said.revision, said.all()));
-        for news in told.news(conditions, EVENTS_LIMIT) {
-            match timeout(ANSWER_TIMEOUT, events::publish(&self.recorder, &news)).await {
-                Ok(Ok(())) => {}
-                // Where nothing may be made, such as in a namespace that is on its way out.
-                Ok(Err(kube::Error::Api(status)))
-                    if matches!(status.code, FORBIDDEN | NOT_FOUND) =>
-                {
-                    debug!(error = status.message, object = %news.reference, "an Event is not taken");
-                }
-                Err(_) => told.forget(&news),
-                Ok(Err(error)) => {
-                    let object = &news.reference;
-                    warn!(%error, %object, "an Event cannot be published; trying again");
-                    told.forget(&news);
                 }
             }
         }
@@ -192,7 +179,7 @@ async fn attempt(
 }
 
 /// What is to be said of every object of the cluster.
-fn said(snapshot: &Snapshot, board: &Board) -> Vec<(ObjectReference, Said)> {
+fn all_of(snapshot: &Snapshot, board: &Board) -> Vec<(ObjectReference, Said)> {
     let objects = snapshot.contents.objects.iter();
     let said = objects.filter_map(|status| {
         let revision = status.place.revision()?.clone();
@@ -221,15 +208,98 @@ const CHECK: Duration = Duration::from_secs(300);
 const WRITES_LIMIT: usize = 50;
 /// Requests at once.
 const WRITES_AT_ONCE: usize = 4;
-/// Events at one look; more wait for the next.
-const EVENTS_LIMIT: usize = 10;
 /// How long the API server may take for one object.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one object, when others write at the same time.
 const ATTEMPTS: usize = 3;
 /// What the API server says when another wrote in between.
 const CONFLICT: u16 = 409;
-/// What it says where this may not be done.
-const FORBIDDEN: u16 = 403;
-/// What it says where there is nothing.
-const NOT_FOUND: u16 = 404;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use heddle_model::resource::Version;
+    use heddle_tls::credentials;
+
+    use super::*;
+    use crate::leader::Candidate;
+    use crate::snapshot::Contents;
+    use crate::source::{Place, Revision};
+    use crate::status::{Condition, ObjectStatus, events};
+    use crate::test_client;
+
+    /// Of a route that is refused, and which proxies know nothing of.
+    fn snapshot() -> Snapshot {
+        let revision = Revision {
+            api_version: "gateway.networking.k8s.io/v1".to_owned(),
+            uid: "u".to_owned(),
+            generation: Some(1),
+        };
+        let status = ObjectStatus {
+            reference: ObjectReference {
+                kind: "HTTPRoute".to_owned(),
+                namespace: "shop".to_owned(),
+                name: "a".to_owned(),
+            },
+            place: Place::Cluster(revision),
+            conditions: vec![Condition::refused("Invalid", "it will not do".to_owned())],
+            parents: Vec::new(),
+            pushed: false,
+        };
+        let contents = Contents { objects: vec![status], ..Contents::default() };
+        Snapshot { version: Version(1), contents: Arc::new(contents) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_that_are_not_taken_keep_no_status_from_being_written() {
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "a", "namespace": "shop", "uid": "u", "generation": 1,
+                "resourceVersion": "7"},
+            "spec": {"parentRefs": [{"kind": "Service", "group": "", "name": "a"}]},
+        });
+        let (events, writes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counted = (Arc::clone(&events), Arc::clone(&writes));
+        let client = test_client::answering(move |request| {
+            if request.uri().path().ends_with("/events") {
+                counted.0.fetch_add(1, Ordering::Relaxed);
+                return test_client::never();
+            }
+            if request.method() == http::Method::PATCH {
+                counted.1.fetch_add(1, Ordering::Relaxed);
+            }
+            test_client::json(200, route.clone())
+        });
+        let (_candidate, leadership) = Candidate::new(client.clone(), "mesh", "p".to_owned());
+        let (_snapshots, reader) = watch::channel(Some(snapshot()));
+        let writer = Writer {
+            client: client.clone(),
+            snapshots: reader,
+            proxies: Proxies::default(),
+            leadership,
+            recorder: events::recorder(client, "p"),
+            replicas: Surroundings {
+                namespace: "mesh".to_owned(),
+                pod_name: "p".to_owned(),
+                credentials: credentials::channel("cluster.local".parse().unwrap()).1,
+            },
+        };
+        let begun = Instant::now();
+        let written = async {
+            while writes.load(Ordering::Relaxed) == 0 || events.load(Ordering::Relaxed) < 2 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = writer.lead() => panic!("it goes on"),
+            () = timeout_in(written) => {}
+        }
+        assert_eq!(writes.load(Ordering::Relaxed), 1, "what says the same is not written");
+        assert!(begun.elapsed() < Duration::from_secs(30), "an Event is tried again soon");
+    }
+
+    async fn timeout_in(written: impl Future<Output = ()>) {
+        timeout(Duration::from_secs(60), written).await.expect("both were tried");
+    }
+}
