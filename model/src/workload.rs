@@ -52,16 +52,23 @@ pub struct Probe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeKind {
     /// By a GET of HTTP/1.
-    Http {
-        /// The path, with its query; it begins with a slash.
-        path: String,
-    },
-    /// By a GET inside the application's own TLS, which the mesh cannot read.
-    Https,
+    Http(ProbeGet),
+    /// By the same, inside the application's own TLS.
+    Https(ProbeGet),
     /// By a connection, on which nothing is said.
     Tcp,
     /// By the health protocol of gRPC.
     Grpc,
+}
+
+/// A GET of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeGet {
+    /// The path, with its query; it begins with a slash.
+    pub path: String,
+    /// The names of the headers that it was told to send, in lower case. What they hold is not told: a caller who does
+    /// not know it does not learn it from a proxy.
+    pub headers: Vec<String>,
 }
 
 /// Whether a workload serves plain connections.

@@ -326,6 +326,15 @@ pub enum ConnectError {
         #[source]
         source: heddle_tls::connect::ConnectError,
     },
+    /// The application's own TLS, in which its node probes it, failed.
+    #[error("cannot begin the application's own TLS with {address}")]
+    ApplicationTls {
+        /// Where to.
+        address: SocketAddr,
+        /// What went wrong.
+        #[source]
+        source: heddle_tls::https::HttpsError,
+    },
     /// HTTP could not be begun.
     #[error("cannot begin HTTP with {address}")]
     Http {
@@ -361,6 +370,7 @@ impl ConnectError {
             Self::CertificateExpired => "certificate_expired",
             Self::Timeout { .. } => "connect_timeout",
             Self::Tls { .. } => "tls",
+            Self::ApplicationTls { .. } => "application_tls",
             Self::Http { .. } => "http_handshake",
             Self::TooMany => "overloaded",
             Self::PortZero { .. } => "port_zero",
@@ -379,6 +389,7 @@ impl ConnectError {
             },
             Self::Tcp { .. }
             | Self::Timeout { .. }
+            | Self::ApplicationTls { .. }
             | Self::Http { .. }
             | Self::PortZero { .. }
             | Self::FailedBefore { .. } => false,

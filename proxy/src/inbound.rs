@@ -4,6 +4,7 @@
 mod admission;
 mod applications;
 mod gateway;
+mod https;
 mod node;
 pub mod probes;
 mod protocol;
@@ -19,9 +20,11 @@ use heddle_model::workload::Workload;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_tls::alpn::InnerProtocol;
+use heddle_tls::application::ProbeAcceptor;
 use heddle_tls::stream::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -56,6 +59,8 @@ pub struct Inbound {
     callers: Callers,
     /// Where the workload's node may call from, beside what the control plane says.
     gateways: Vec<IpAddr>,
+    /// Takes the TLS of the node's probes; made when the first one comes.
+    probe_tls: OnceCell<ProbeAcceptor>,
 }
 
 /// An admitted connection's way to the application.
@@ -95,8 +100,8 @@ impl Inbound {
     /// Opens connections by `dialer`; takes as many requests as `limits` allow.
     pub fn new(dialer: Arc<Dialer>, limits: Arc<RateLimits>) -> Arc<Self> {
         let (applications, callers) = (Applications::default(), Callers::default());
-        let gateways = gateway::gateways();
-        Arc::new(Self { dialer, applications, limits, callers, gateways })
+        let (gateways, probe_tls) = (gateway::gateways(), OnceCell::new());
+        Arc::new(Self { dialer, applications, limits, callers, gateways, probe_tls })
     }
 
     /// Serves one connection to its end. `workload` is what is known of the workload at its

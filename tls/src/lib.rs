@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod alpn;
+pub mod application;
 pub mod authority;
 pub mod bundle;
 pub mod certificate;

@@ -2,9 +2,11 @@
 //! kubelet would not ask it either.
 
 use heddle_model::names::Port;
-use heddle_model::workload::{Probe, ProbeKind};
+use heddle_model::workload::{Probe, ProbeGet, ProbeKind};
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::translate::header_name::is_token;
 
 /// What the node of a pod asks, each thing once.
 pub fn translate(spec: &api::PodSpec) -> Vec<Probe> {
@@ -54,11 +56,25 @@ fn of_get(get: &api::HTTPGetAction, container: &api::Container) -> Option<Probe>
         return None;
     }
     let port = port(&get.port, container)?;
+    let asked = ProbeGet {
+        path: path(get.path.as_deref().unwrap_or_default()),
+        headers: headers(get.http_headers.as_deref().unwrap_or_default()),
+    };
     let kind = match get.scheme.as_deref().unwrap_or("HTTP") {
-        "HTTPS" => ProbeKind::Https,
-        _ => ProbeKind::Http { path: path(get.path.as_deref().unwrap_or_default()) },
+        "HTTPS" => ProbeKind::Https(asked),
+        _ => ProbeKind::Http(asked),
     };
     Some(Probe { port, kind })
+}
+
+/// The names alone, each once: what the headers hold may be a secret.
+fn headers(told: &[api::HTTPHeader]) -> Vec<String> {
+    let named = told.iter().filter(|header| is_token(&header.name));
+    let mut names: Vec<String> = named.map(|header| header.name.to_ascii_lowercase()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(HEADERS_LIMIT);
+    names
 }
 
 /// As the kubelet sends it: from a slash on, without a fragment.
@@ -85,6 +101,8 @@ fn number(number: i32) -> Option<Port> {
 
 /// Three of each container, of more containers than any pod has.
 const PROBES_LIMIT: usize = 128;
+/// Of one probe: more than any has.
+const HEADERS_LIMIT: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -96,11 +114,14 @@ mod tests {
         let mut container = container;
         container["name"] = json!("app");
         let spec = serde_json::from_value(json!({"containers": [container]})).unwrap();
+        let with = |get: &ProbeGet| match get.headers.as_slice() {
+            [] => String::new(),
+            headers => format!(" with {}", headers.join(", ")),
+        };
         let told = |probe: &Probe| match &probe.kind {
-            ProbeKind::Http { path } => format!("{} {path}", probe.port),
-            other @ (ProbeKind::Https | ProbeKind::Tcp | ProbeKind::Grpc) => {
-                format!("{} {other:?}", probe.port)
-            }
+            ProbeKind::Http(get) => format!("{} {}{}", probe.port, get.path, with(get)),
+            ProbeKind::Https(get) => format!("{} TLS {}{}", probe.port, get.path, with(get)),
+            other @ (ProbeKind::Tcp | ProbeKind::Grpc) => format!("{} {other:?}", probe.port),
         };
         translate(&spec).iter().map(told).collect()
     }
@@ -123,7 +144,15 @@ mod tests {
             (
                 "TLS of its own",
                 get(json!({"port": 8443, "scheme": "HTTPS", "path": "/x"})),
-                &["8443 Https"],
+                &["8443 TLS /x"],
+            ),
+            (
+                "headers, of which some cannot be sent",
+                get(json!({"port": 80, "httpHeaders": [
+                    {"name": "X-Probe", "value": "secret"}, {"name": "Host", "value": "a"},
+                    {"name": "x-probe", "value": "twice"}, {"name": "a b", "value": "c"},
+                ]})),
+                &["80 / with host, x-probe"],
             ),
             ("another host", get(json!({"port": 80, "host": "example.org"})), &[]),
             ("no port", get(json!({"port": 0})), &[]),

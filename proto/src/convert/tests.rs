@@ -19,7 +19,9 @@ use heddle_model::route::{
     ConnectionRule, Hostname, HttpBackend, HttpMatch, HttpRule, NamedMatch, PathMatch, Retry,
     RuleOrigin, Timeouts, TlsRule, ValueMatch, WeightedBackend,
 };
-use heddle_model::workload::{InboundMode, InboundPort, NodeProbes, Probe, ProbeKind, Workload};
+use heddle_model::workload::{
+    InboundMode, InboundPort, NodeProbes, Probe, ProbeGet, ProbeKind, Workload,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -310,9 +312,11 @@ fn destination() -> impl Strategy<Value = Destination> {
 }
 
 fn probes() -> impl Strategy<Value = NodeProbes> {
+    let get = (name(), prop::collection::vec(name(), 0..3))
+        .prop_map(|(name, headers)| ProbeGet { path: format!("/{name}"), headers });
     let kind = prop_oneof![
-        name().prop_map(|name| ProbeKind::Http { path: format!("/{name}") }),
-        Just(ProbeKind::Https),
+        get.clone().prop_map(ProbeKind::Http),
+        get.prop_map(ProbeKind::Https),
         Just(ProbeKind::Tcp),
         Just(ProbeKind::Grpc),
     ];

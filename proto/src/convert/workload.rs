@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use heddle_model::workload::{InboundMode, InboundPort, NodeProbes, Probe, ProbeKind, Workload};
+use heddle_model::workload::{
+    InboundMode, InboundPort, NodeProbes, Probe, ProbeGet, ProbeKind, Workload,
+};
 
 use super::key::{ip, ip_bytes, port, protocol};
 use super::{InvalidMessage, all};
@@ -35,13 +37,15 @@ impl From<&Workload> for wire::Workload {
 
 impl From<&Probe> for wire::Probe {
     fn from(probe: &Probe) -> Self {
-        let (kind, path) = match &probe.kind {
-            ProbeKind::Http { path } => (wire::ProbeKind::Http, path.clone()),
-            ProbeKind::Https => (wire::ProbeKind::Https, String::new()),
-            ProbeKind::Tcp => (wire::ProbeKind::Tcp, String::new()),
-            ProbeKind::Grpc => (wire::ProbeKind::Grpc, String::new()),
+        let (kind, get) = match &probe.kind {
+            ProbeKind::Http(get) => (wire::ProbeKind::Http, Some(get)),
+            ProbeKind::Https(get) => (wire::ProbeKind::Https, Some(get)),
+            ProbeKind::Tcp => (wire::ProbeKind::Tcp, None),
+            ProbeKind::Grpc => (wire::ProbeKind::Grpc, None),
         };
-        Self { port: u32::from(probe.port.number()), kind: kind.into(), path }
+        let (path, headers) =
+            get.map(|get| (get.path.clone(), get.headers.clone())).unwrap_or_default();
+        Self { port: u32::from(probe.port.number()), kind: kind.into(), path, headers }
     }
 }
 
@@ -50,13 +54,8 @@ impl TryFrom<wire::Probe> for Probe {
 
     fn try_from(wire: wire::Probe) -> Result<Self, InvalidMessage> {
         let kind = match wire::ProbeKind::try_from(wire.kind) {
-            Ok(wire::ProbeKind::Http) if wire.path.starts_with('/') => {
-                ProbeKind::Http { path: wire.path }
-            }
-            Ok(wire::ProbeKind::Http) => {
-                return Err(InvalidMessage::new("path", "does not begin with a slash"));
-            }
-            Ok(wire::ProbeKind::Https) => ProbeKind::Https,
+            Ok(wire::ProbeKind::Http) => ProbeKind::Http(get(wire.path, wire.headers)?),
+            Ok(wire::ProbeKind::Https) => ProbeKind::Https(get(wire.path, wire.headers)?),
             Ok(wire::ProbeKind::Tcp) => ProbeKind::Tcp,
             Ok(wire::ProbeKind::Grpc) => ProbeKind::Grpc,
             Ok(wire::ProbeKind::Unspecified) => return Err(InvalidMessage::missing("kind")),
@@ -65,6 +64,14 @@ impl TryFrom<wire::Probe> for Probe {
             }
         };
         Ok(Self { port: port(wire.port, "port")?, kind })
+    }
+}
+
+fn get(path: String, headers: Vec<String>) -> Result<ProbeGet, InvalidMessage> {
+    if path.starts_with('/') {
+        Ok(ProbeGet { path, headers })
+    } else {
+        Err(InvalidMessage::new("path", "does not begin with a slash"))
     }
 }
 

@@ -39,7 +39,7 @@ use crate::http::stack::deliver::deliver;
 use crate::http::stack::limit::limit_time;
 use crate::http::stack::routing::{After, Routed, route};
 use crate::http::{HttpService, HttpVersion};
-use crate::inbound::probes::ProbeRequests;
+use crate::inbound::probes::{Passing, ProbeRequests};
 use crate::metrics::{Direction, Protection, RequestLabels, RequestOutcome};
 
 /// One HTTP connection from the application.
@@ -333,16 +333,30 @@ where
 {
     service_fn(move |admitted: Admitted| {
         let inner = inner.clone();
-        let request = admitted.request();
-        let passes = call.probes.as_ref().is_none_or(|probes| {
-            // A tunnel would carry anything.
-            !headers::wants_tunnel(request)
-                && probes.admit(call.version, request.method(), request.uri())
-        });
-        async move {
-            if passes { inner.oneshot(admitted).await } else { Err(ProxyError::Plaintext.into()) }
-        }
+        let admitted = match &call.probes {
+            None => Ok(admitted),
+            Some(probes) => admit_probe(probes, call.version, admitted),
+        };
+        async move { inner.oneshot(admitted?).await }
     })
+}
+
+/// A request of the node, as far as it may ask.
+pub fn admit_probe(
+    probes: &ProbeRequests,
+    version: HttpVersion,
+    admitted: Admitted,
+) -> Result<Admitted, ProxyError> {
+    let request = admitted.request();
+    // A tunnel would carry anything.
+    if headers::wants_tunnel(request) {
+        return Err(ProxyError::Plaintext);
+    }
+    match probes.admit(version, request.method(), request.uri()) {
+        None => Err(ProxyError::Plaintext),
+        Some(Passing::Grpc) => Ok(admitted),
+        Some(Passing::Get(headers)) => Ok(admitted.bare(&headers)),
+    }
 }
 
 fn limit_rate<S>(

@@ -30,8 +30,9 @@ impl Inbound {
         match entrance {
             // The kernel took the connection, which is all that was asked.
             NodeEntrance::Nothing => {}
-            NodeEntrance::Tls => {
-                self.plain((client, first_bytes), None, Protocol::Tls, admitted).await;
+            NodeEntrance::Https(probes) => {
+                let client = Rewind::new(first_bytes.freeze(), client);
+                self.https(client, admitted, probes).await;
             }
             NodeEntrance::Requests(probes) => {
                 admitted.probes = Some(probes);

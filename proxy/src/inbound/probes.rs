@@ -1,10 +1,11 @@
-//! What a workload's node may ask in plain text where all else is refused: its probes, from its own addresses,
-//! to the exact port, and as far as it can be read the exact request. Pure functions.
+//! What a workload's node may ask without the mesh's TLS where all else is refused: its probes, from its own addresses,
+//! to the exact port, and the exact request. Pure functions.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use heddle_model::workload::{ProbeKind, Workload};
+use heddle_model::workload::{ProbeGet, ProbeKind, Workload};
+use http::header::{ACCEPT, HOST, HeaderName, USER_AGENT};
 use http::{Method, Uri};
 
 use crate::http::HttpVersion;
@@ -23,8 +24,8 @@ pub(super) struct Node<'a> {
 pub(super) enum NodeEntrance {
     /// With requests, of which some may pass.
     Requests(ProbeRequests),
-    /// As the application's own TLS.
-    Tls,
+    /// The same, inside of TLS that the proxy takes in the application's place.
+    Https(ProbeRequests),
     /// To say nothing: it was answered by being taken.
     Nothing,
 }
@@ -35,7 +36,16 @@ pub struct ProbeRequests(Arc<[ProbeRequest]>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ProbeRequest {
-    Http { path: String },
+    Get(ProbeGet),
+    Grpc,
+}
+
+/// What of an admitted request goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passing {
+    /// A GET with these headers at most, and without a body.
+    Get(Vec<HeaderName>),
+    /// A call of gRPC, as it is.
     Grpc,
 }
 
@@ -68,35 +78,59 @@ pub(super) fn entrance(
     match first {
         // Whatever is asked of the port, a connection that says nothing learns nothing.
         First::None => Some(NodeEntrance::Nothing),
-        First::Hello => asked.any(|kind| *kind == ProbeKind::Https).then_some(NodeEntrance::Tls),
+        First::Hello => {
+            let requests = asked.filter_map(|kind| match kind {
+                ProbeKind::Https(get) => Some(ProbeRequest::Get(get.clone())),
+                ProbeKind::Http(_) | ProbeKind::Grpc | ProbeKind::Tcp => None,
+            });
+            ProbeRequests::some(requests).map(NodeEntrance::Https)
+        }
         First::Other => {
             let requests = asked.filter_map(|kind| match kind {
-                ProbeKind::Http { path } => Some(ProbeRequest::Http { path: path.clone() }),
+                ProbeKind::Http(get) => Some(ProbeRequest::Get(get.clone())),
                 ProbeKind::Grpc => Some(ProbeRequest::Grpc),
-                ProbeKind::Https | ProbeKind::Tcp => None,
+                ProbeKind::Https(_) | ProbeKind::Tcp => None,
             });
-            let requests: Arc<[ProbeRequest]> = requests.collect();
-            (!requests.is_empty()).then_some(NodeEntrance::Requests(ProbeRequests(requests)))
+            ProbeRequests::some(requests).map(NodeEntrance::Requests)
         }
     }
 }
 
 impl ProbeRequests {
-    /// Whether a request is one of the node's.
-    pub fn admit(&self, version: HttpVersion, method: &Method, uri: &Uri) -> bool {
+    fn some(requests: impl Iterator<Item = ProbeRequest>) -> Option<Self> {
+        let requests: Arc<[ProbeRequest]> = requests.collect();
+        (!requests.is_empty()).then_some(Self(requests))
+    }
+
+    /// What of a request passes; `None`: it is none of the node's.
+    pub fn admit(&self, version: HttpVersion, method: &Method, uri: &Uri) -> Option<Passing> {
         let asked = uri.path_and_query().map_or("/", |asked| asked.as_str());
-        self.0.iter().any(|probe| match (probe, version) {
-            (ProbeRequest::Http { path }, HttpVersion::Http1) => {
-                method == Method::GET && asked == path
+        let is = |probe: &&ProbeRequest| match (probe, version) {
+            (ProbeRequest::Get(get), HttpVersion::Http1) => {
+                method == Method::GET && asked == get.path
             }
             (ProbeRequest::Grpc, HttpVersion::Http2) => {
                 method == Method::POST && asked == HEALTH_CHECK
             }
-            (ProbeRequest::Http { .. }, HttpVersion::Http2)
+            (ProbeRequest::Get(_), HttpVersion::Http2)
             | (ProbeRequest::Grpc, HttpVersion::Http1) => false,
-        })
+        };
+        let mut found = None;
+        for probe in self.0.iter().filter(is) {
+            let ProbeRequest::Get(get) = probe else { return Some(Passing::Grpc) };
+            // Two probes may ask for one path, each with headers of its own.
+            found.get_or_insert_with(|| USUAL.to_vec()).extend(told(get));
+        }
+        found.map(Passing::Get)
     }
 }
+
+fn told(get: &ProbeGet) -> impl Iterator<Item = HeaderName> {
+    get.headers.iter().filter_map(|name| name.parse().ok())
+}
+
+/// What the kubelet always sends, and nothing that says where a request ends.
+const USUAL: [HeaderName; 3] = [HOST, USER_AGENT, ACCEPT];
 
 /// Source: gRPC's health checking protocol, and what the kubelet calls of it.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -139,15 +173,20 @@ pub(super) mod tests {
         entrance(Node { workload, gateways: &gateways }, (source.into(), port), first)
     }
 
+    fn get(path: &str, headers: &[&str]) -> ProbeGet {
+        let headers = headers.iter().map(|name| (*name).to_owned()).collect();
+        ProbeGet { path: path.to_owned(), headers }
+    }
+
     fn http(path: &str) -> ProbeKind {
-        ProbeKind::Http { path: path.to_owned() }
+        ProbeKind::Http(get(path, &[]))
     }
 
     #[test]
     fn the_node_alone_comes_in_and_to_the_exact_port_alone() {
         let asked = workload(&[
             (8080, http("/healthz")),
-            (8443, ProbeKind::Https),
+            (8443, ProbeKind::Https(get("/healthz", &[]))),
             (5432, ProbeKind::Tcp),
             (9000, ProbeKind::Grpc),
         ]);
@@ -161,7 +200,8 @@ pub(super) mod tests {
             ("to another port", node, 8081, First::Other, None),
             ("nothing to another port", node, 8081, First::None, None),
             ("TLS to a plain port", node, 8080, First::Hello, None),
-            ("TLS", node, 8443, First::Hello, Some("tls")),
+            ("TLS", node, 8443, First::Hello, Some("https")),
+            ("TLS from a pod", [10, 244, 1, 2], 8443, First::Hello, None),
             ("a request to a TLS port", node, 8443, First::Other, None),
             ("nothing", node, 5432, First::None, Some("nothing")),
             ("something to a port for nothing", node, 5432, First::Other, None),
@@ -171,7 +211,7 @@ pub(super) mod tests {
             let found = entered(&asked, source, port, first);
             let found = found.map(|entrance| match entrance {
                 NodeEntrance::Requests(_) => requests,
-                NodeEntrance::Tls => "tls",
+                NodeEntrance::Https(_) => "https",
                 NodeEntrance::Nothing => "nothing",
             });
             assert_eq!(found, expected, "case: {case}");
@@ -209,7 +249,23 @@ pub(super) mod tests {
             ("gRPC over HTTP/1", one, Method::POST, HEALTH_CHECK, false),
         ] {
             let uri: Uri = uri.parse().unwrap();
-            assert_eq!(requests.admit(version, &method, &uri), expected, "case: {case}");
+            let admitted = requests.admit(version, &method, &uri);
+            assert_eq!(admitted.is_some(), expected, "case: {case}");
         }
+    }
+
+    #[test]
+    fn of_headers_the_usual_ones_pass_and_those_that_the_probe_names() {
+        let asked = workload(&[
+            (80, ProbeKind::Http(get("/", &["x-one"]))),
+            (80, ProbeKind::Http(get("/", &["x-two", "no name"]))),
+            (80, ProbeKind::Http(get("/other", &["x-three"]))),
+        ]);
+        let came = entered(&asked, [10, 98, 0, 11], 80, First::Other);
+        let Some(NodeEntrance::Requests(requests)) = came else { panic!("it does not come in") };
+        let passing = requests.admit(HttpVersion::Http1, &Method::GET, &Uri::from_static("/"));
+        let Some(Passing::Get(headers)) = passing else { panic!("it does not pass: {passing:?}") };
+        let names: Vec<&str> = headers.iter().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["host", "user-agent", "accept", "x-one", "x-two"]);
     }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use heddle_tls::accept::AcceptError;
+use heddle_tls::application::ProbeAcceptorError;
+use heddle_tls::https::HttpsError;
 
 use crate::connect::ConnectError;
 use crate::inbound::admission::NotAdmitted;
@@ -27,6 +29,10 @@ pub(super) enum Refusal {
     Tls(#[source] AcceptError),
     #[error("there is no certificate yet")]
     NoCertificate,
+    #[error("no certificate for probes could be made")]
+    ProbeCertificate(#[source] ProbeAcceptorError),
+    #[error("the TLS of the node's probe failed")]
+    ProbeTls(#[source] HttpsError),
     #[error("cannot connect to the application")]
     Connect(#[source] ConnectError),
     #[error("reading the first bytes failed")]
@@ -66,7 +72,8 @@ impl Refusal {
             Self::Local(..) => "local",
             Self::NotAdmitted(not_admitted) => not_admitted.reason(),
             Self::Tls(_) => "tls",
-            Self::NoCertificate => "no_certificate",
+            Self::NoCertificate | Self::ProbeCertificate(_) => "no_certificate",
+            Self::ProbeTls(_) => "probe_tls",
             Self::Connect(error) => error.reason(),
             Self::Opening(_) => "client_broken",
             Self::Broken(_) => "broken",
@@ -85,6 +92,8 @@ impl Refusal {
             | Self::NotAdmitted(_)
             | Self::Tls(_)
             | Self::NoCertificate
+            | Self::ProbeCertificate(_)
+            | Self::ProbeTls(_)
             | Self::Connect(_)
             | Self::Opening(_)
             | Self::Broken(_) => false,

@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 
-use http::header::{COOKIE, HOST, HeaderName, HeaderValue};
+use http::header::{
+    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri};
 use hyper::ext::Protocol;
@@ -48,6 +50,17 @@ impl Admitted {
     /// What is told of the caller.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         self.0.headers_mut()
+    }
+
+    /// The same without a body, and with these headers at most.
+    #[must_use]
+    pub fn bare(self, headers: &[HeaderName]) -> Self {
+        let mut request = self.0.map(|_body| Body::empty());
+        let passes = |name: &HeaderName| {
+            headers.contains(name) && ![CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name)
+        };
+        remove(request.headers_mut(), |name| !passes(name));
+        Self(request)
     }
 
     /// To be sent.

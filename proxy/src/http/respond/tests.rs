@@ -111,6 +111,13 @@ async fn every_connect_error() -> Vec<(ConnectError, &'static str)> {
         (ConnectError::CertificateExpired, "certificate_expired"),
         (ConnectError::Timeout { address, limit: Duration::from_secs(1) }, "connect_timeout"),
         (ConnectError::Tls { address, source: tls }, "tls"),
+        (
+            ConnectError::ApplicationTls {
+                address,
+                source: heddle_tls::https::HttpsError::NotReady,
+            },
+            "application_tls",
+        ),
         (ConnectError::Http { address, source: hyper_error().await }, "http_handshake"),
         (ConnectError::PortZero { address }, "port_zero"),
         (ConnectError::FailedBefore { address }, "connect_failed_before"),
@@ -150,12 +157,13 @@ fn place(error: &ProxyError) -> usize {
                 ConnectError::FailedBefore { .. } => 7,
                 // It is told as being overloaded.
                 ConnectError::TooMany => return 9,
+                ConnectError::ApplicationTls { .. } => return 26,
             }
         }
     }
 }
 
-const PLACES: usize = 26;
+const PLACES: usize = 27;
 
 #[tokio::test]
 async fn every_error_has_its_status_and_reason() {

@@ -1,6 +1,10 @@
 //! The workload's node, in front of a proxy that takes nobody else in plain text.
 
-use heddle_model::workload::{Probe, ProbeKind};
+use heddle_model::workload::{Probe, ProbeGet, ProbeKind};
+use heddle_runtime::clock;
+use heddle_tls::application::{self, ProbeAcceptor};
+use http::Request;
+use hyper::client::conn::http1;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
@@ -27,7 +31,12 @@ async fn knock(pair: &Pair, from: [u8; 4], kind: ProbeKind) -> TcpStream {
 }
 
 fn healthz() -> ProbeKind {
-    ProbeKind::Http { path: "/healthz".to_owned() }
+    ProbeKind::Http(get(&[]))
+}
+
+fn get(headers: &[&str]) -> ProbeGet {
+    let headers = headers.iter().map(|name| (*name).to_owned()).collect();
+    ProbeGet { path: "/healthz".to_owned(), headers }
 }
 
 async fn ending(mut stream: TcpStream, bytes: &[u8]) -> Result<Vec<u8>, io::ErrorKind> {
@@ -85,21 +94,81 @@ async fn a_connection_that_says_nothing_ends_quietly() {
 }
 
 #[tokio::test]
-async fn the_applications_own_tls_is_carried_if_the_node_probes_by_it() {
-    let echo = listen(application_address(), |mut stream, _number| async move {
-        let (mut reader, mut writer) = stream.split();
-        let _ = tokio::io::copy(&mut reader, &mut writer).await;
+async fn of_an_admitted_request_nothing_passes_that_the_node_would_not_send() {
+    let backend = Backend::at(application_address(), "application").await;
+    let pair = Pair::new(backend.address, InboundMode::Strict, "server").await;
+    let mut probe = knock(&pair, NODE, ProbeKind::Http(get(&["x-told"]))).await;
+    let request = "GET /healthz HTTP/1.1\r\nhost: a\r\nuser-agent: kube-probe/1.34\r\nx-told: yes\r\n\
+                   cookie: a=b\r\nx-other: no\r\ncontent-length: 4\r\nconnection: close\r\n\r\nevil";
+    probe.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    probe.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let seen: Vec<&str> = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("seen-"))
+        .map(|line| line.split(':').next().unwrap())
+        .collect();
+    assert_eq!(seen, ["host", "user-agent", "x-told", "version"], "{answer}");
+}
+
+/// An application with TLS of its own, and the address that it is at.
+async fn with_tls() -> (SocketAddr, Backend) {
+    let backend = Backend::at(application_address(), "application").await;
+    let (acceptor, behind) = (ProbeAcceptor::create(clock::now()).unwrap(), backend.address);
+    let address = listen(application_address(), move |stream, _number| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut near = acceptor.accept(stream, PATIENCE).await.unwrap();
+            let mut far = TcpStream::connect(behind).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        }
     })
     .await;
-    let pair = Pair::new(echo, InboundMode::Strict, "server").await;
-    // A whole ClientHello, with neither a name nor protocols.
-    let hello =
-        [&[22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3][..], &[7; 32], &[0, 0, 2, 0x13, 1, 1, 0]].concat();
-    let mut probe = knock(&pair, NODE, ProbeKind::Https).await;
-    probe.write_all(&hello).await.unwrap();
-    let mut answer = vec![0; hello.len()];
-    probe.read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer, hello);
-    let ended = ending(knock(&pair, NODE, healthz()).await, &hello).await;
-    assert_eq!(ended, Err(io::ErrorKind::ConnectionReset), "where it is not probed by TLS");
+    (address, backend)
 }
+
+async fn ask_by_tls(stream: TcpStream, path: &str) -> crate::testing::Answered {
+    let stream = application::connect(stream, [127, 0, 0, 2].into(), PATIENCE).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    crate::testing::spawn(async move {
+        let _ = connection.await;
+    });
+    let request = Request::get(path).header("host", "api").header("cookie", "a=b");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    crate::testing::answered(sender.send_request(request).await.unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_probe_by_tls_gets_the_applications_answer_and_nobody_gets_its_tls() {
+    let (application, backend) = with_tls().await;
+    let pair = Pair::new(application, InboundMode::Strict, "server").await;
+    let asked = ask_by_tls(knock(&pair, NODE, ProbeKind::Https(get(&[]))).await, "/healthz").await;
+    assert_eq!((asked.status, asked.text.as_str()), (200, "application"));
+    assert_eq!(backend.connections(), 1);
+    for path in ["/", "/admin", "/healthz?x"] {
+        let probe = knock(&pair, NODE, ProbeKind::Https(get(&[]))).await;
+        assert_eq!(ask_by_tls(probe, path).await.status, 403, "case: {path}");
+    }
+    assert_eq!(backend.connections(), 1, "the application heard of none of it");
+    for (case, from, kind) in [
+        ("where it is not probed by TLS", NODE, healthz()),
+        ("from elsewhere", POD, ProbeKind::Https(get(&[]))),
+    ] {
+        let stranger = knock(&pair, from, kind).await;
+        let ended = application::connect(stranger, [127, 0, 0, 2].into(), PATIENCE).await;
+        assert!(ended.is_err(), "case: {case}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_by_tls_fails_when_the_application_does_not_answer_it() {
+    let plain = Backend::at(application_address(), "no TLS").await;
+    let pair = Pair::new(plain.address, InboundMode::Strict, "server").await;
+    let asked = ask_by_tls(knock(&pair, NODE, ProbeKind::Https(get(&[]))).await, "/healthz").await;
+    assert_eq!(asked.status, 503, "{}", asked.text);
+    assert_eq!(asked.headers["x-heddle-error"], "application_tls");
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
