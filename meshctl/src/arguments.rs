@@ -157,8 +157,11 @@ pub struct LocalStatusArguments {
     #[arg(long)]
     pub name: Option<String>,
     /// How to print it
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Leave out the lines of column names
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 /// `meshctl local down`.
@@ -179,6 +182,9 @@ pub struct StatusArguments {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Leave out the lines of column names
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 const STATUS_AFTER_HELP: &str = "\

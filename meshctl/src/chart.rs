@@ -138,8 +138,5 @@ fn not_yaml(file: &str, message: &str) -> ChartError {
 /// What the release is called: there is one mesh in a cluster.
 pub const RELEASE_NAME: &str = "heddle";
 
-/// Where the mesh is, unless something else is said.
-pub const DEFAULT_NAMESPACE: &str = "heddle-system";
-
 #[cfg(test)]
 mod tests;

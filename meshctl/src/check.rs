@@ -1,6 +1,7 @@
 //! `meshctl check`: whether a cluster is fit for the mesh, and whether the mesh in it is well. What is seen is in `facts`, who
 //! sees it in `gather`, what is made of it in `judge`.
 
+pub mod api_ports;
 pub mod arguments;
 pub mod certificates;
 pub mod facts;
@@ -27,7 +28,7 @@ pub async fn run(arguments: CheckArguments, colour: Colour) -> Result<Ending, Fa
     let stage = if arguments.pre { Stage::Before } else { Stage::After };
     let facts = gather::facts(&cluster, stage).await;
     let findings = judge::all(&facts, clock::now());
-    render::print(&findings, arguments.output, colour)?;
+    render::print(&findings, arguments.output, arguments.no_headers, colour)?;
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if failed { Ending::CheckFailed } else { Ending::Good })
 }

@@ -13,9 +13,8 @@ use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::identity::arguments::{IdentityArguments, IdentityCommand, Look, RotateArguments};
-use crate::identity::render::Width;
 use crate::identity::report::{IdentityReport, Rotation};
-use crate::output::{self, Colour, Output};
+use crate::output::{self, Colour, Output, Page};
 use crate::run::Ending;
 use crate::target::{self, Target};
 
@@ -31,8 +30,10 @@ async fn look(options: Look, colour: Colour) -> Result<Ending, Failure> {
     let report = read(&options.target.find().await?).await?;
     let now = seconds(clock::now());
     match options.output {
-        Output::Table => output::print(&render::text(&report, now, Width::Usual, colour))?,
-        Output::Wide => output::print(&render::text(&report, now, Width::Wide, colour))?,
+        Output::Table | Output::Wide => {
+            let (wide, no_headers) = (options.output == Output::Wide, options.no_headers);
+            output::print(&render::text(&report, now, Page { wide, no_headers, colour }))?;
+        }
         Output::Json => output::print_json(&report)?,
         Output::Yaml => output::print_yaml(&report)?,
         Output::Name => output::print(&names(&report))?,

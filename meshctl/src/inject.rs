@@ -148,9 +148,9 @@ async fn settings(arguments: &SettingsArguments) -> Result<MeshSettings, Failure
         })?;
         (path.display().to_string(), text)
     } else if arguments.default_config {
-        ("the chart's defaults".to_owned(), of_chart(&arguments.mesh.namespace)?)
+        ("the chart's defaults".to_owned(), of_chart(&arguments.cluster.mesh_namespace)?)
     } else {
-        let namespace = &arguments.mesh.namespace;
+        let namespace = &arguments.cluster.mesh_namespace;
         (format!("ConfigMap {namespace}/{CONFIG_MAP}"), of_cluster(arguments).await?)
     };
     MeshSettings::from_yaml(&text).map_err(|error| {
@@ -172,14 +172,14 @@ fn of_chart(namespace: &str) -> Result<String, Failure> {
 }
 
 async fn of_cluster(arguments: &SettingsArguments) -> Result<String, Failure> {
-    let cluster = client::connect(&arguments.mesh.cluster()).await?;
-    let namespace = arguments.mesh.namespace.as_str();
+    let cluster = client::connect(&arguments.cluster).await?;
+    let namespace = arguments.cluster.mesh_namespace.as_str();
     let resource = Kind::ConfigMap.resource();
     let found = cluster.get(&resource, Some(namespace), CONFIG_MAP).await?;
     found.as_ref().and_then(text_of).map(ToOwned::to_owned).ok_or_else(|| {
         Failure::new(
             format!("there is no ConfigMap {namespace}/{CONFIG_MAP} with {KEY}"),
-            "install the mesh (`meshctl install --apply`), give its --namespace, or take --default-config",
+            "install the mesh (`meshctl install --apply`), give its --mesh-namespace, or take --default-config",
         )
     })
 }

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod arguments;
 pub mod found;
+pub mod meshed;
 pub mod plan;
 pub mod render;
 pub mod rollout;
@@ -26,6 +27,7 @@ use crate::kubernetes::client::{self, Cluster};
 use crate::kubernetes::objects::ApplyOptions;
 use crate::output::{self, Colour};
 use crate::run::Ending;
+use crate::table;
 
 /// `meshctl install`.
 pub async fn install(arguments: InstallArguments, colour: Colour) -> Result<Ending, Failure> {
@@ -36,8 +38,12 @@ pub async fn install(arguments: InstallArguments, colour: Colour) -> Result<Endi
     let overrides = values::overrides(&wanted(&arguments.values)?).map_err(bad_values)?;
     let manifests = plan(&overrides, &arguments.mesh)?;
     match action(&arguments.apply) {
-        Action::Print(format) => output::print(&render::objects(&manifests, format, colour)?)?,
-        Action::Name(format) => output::print(&render::tried(&manifests, format, colour)?)?,
+        Action::Print(format) => {
+            print(render::objects(&manifests, format, colour)?, format, &arguments.apply)?;
+        }
+        Action::Name(format) => {
+            print(render::tried(&manifests, format, colour)?, format, &arguments.apply)?;
+        }
         Action::Send { dry_run } => {
             let cluster = client::connect(&arguments.mesh.cluster()).await?;
             let meshes = found::meshes(&cluster).await?;
@@ -74,11 +80,11 @@ pub async fn upgrade(arguments: UpgradeArguments, colour: Colour) -> Result<Endi
     match action(&arguments.apply) {
         Action::Print(format) => {
             name_stale("would be deleted");
-            output::print(&render::objects(&manifests, format, colour)?)?;
+            print(render::objects(&manifests, format, colour)?, format, &arguments.apply)?;
         }
         Action::Name(format) => {
             name_stale("would be deleted");
-            output::print(&render::tried(&manifests, format, colour)?)?;
+            print(render::tried(&manifests, format, colour)?, format, &arguments.apply)?;
         }
         Action::Send { dry_run: true } => {
             name_stale("would be deleted");
@@ -96,6 +102,11 @@ pub async fn upgrade(arguments: UpgradeArguments, colour: Colour) -> Result<Endi
         }
     }
     Ok(Ending::Good)
+}
+
+fn print(text: String, format: ObjectFormat, arguments: &ApplyArguments) -> Result<(), Failure> {
+    let no_headers = format == ObjectFormat::Wide && arguments.no_headers;
+    output::print(&table::headed(text, no_headers))
 }
 
 /// What is done with the objects.
@@ -129,7 +140,7 @@ async fn send(
     dry_run: bool,
 ) -> Result<(), Failure> {
     let options = ApplyOptions { dry_run, force: arguments.force_conflicts };
-    apply::all(cluster, manifests, options, arguments.output).await?;
+    apply::all(cluster, manifests, options, arguments).await?;
     if dry_run || arguments.timeout.0.is_zero() {
         return Ok(());
     }
@@ -154,13 +165,13 @@ fn check_namespace(name: &str) -> Result<(), Failure> {
     if name.is_empty() || name.len() > NAMESPACE_LIMIT || edges || !name.chars().all(good) {
         return Err(Failure::new(
             format!("{name:?} cannot be a namespace"),
-            "give a --namespace of small letters, digits and `-`, such as heddle-system",
+            "give a --mesh-namespace of small letters, digits and `-`, such as heddle-system",
         ));
     }
     if ["default", "kube-system", "kube-public", "kube-node-lease"].contains(&name) {
         return Err(Failure::new(
             format!("the mesh cannot be in the namespace {name}"),
-            "give it a --namespace of its own: its pods get no proxy, and `meshctl uninstall --purge` deletes it",
+            "give it a --mesh-namespace of its own: its pods get no proxy, and `meshctl uninstall --purge` deletes it",
         ));
     }
     Ok(())
@@ -222,6 +233,7 @@ mod tests {
             force_conflicts: false,
             timeout: duration::Text(std::time::Duration::ZERO),
             output,
+            no_headers: false,
         };
         for (case, arguments, expected) in [
             ("nothing", arguments(false, None, None), Action::Print(ObjectFormat::Yaml)),

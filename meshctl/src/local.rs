@@ -10,7 +10,7 @@ use heddle_runtime::signals;
 
 use crate::arguments::{DownArguments, LocalStatusArguments, UpArguments};
 use crate::failure::Failure;
-use crate::output::{self, Colour, Format};
+use crate::output::{self, Colour, Output, Page};
 use crate::run::Ending;
 use crate::worlds;
 
@@ -87,8 +87,17 @@ pub async fn status(options: LocalStatusArguments, colour: Colour) -> Result<End
     let mesh = attach(options.name.as_deref()).await?;
     let status = mesh.status().await.map_err(|error| not_asked(&error))?;
     match options.output {
-        Format::Json => output::print_json(&status)?,
-        Format::Table => output::print(&render::text(&status, colour))?,
+        Output::Json => output::print_json(&status)?,
+        Output::Yaml => output::print_yaml(&status)?,
+        Output::Name => {
+            let names = status.workloads.iter();
+            let lines = names.map(|workload| format!("{}/{}\n", workload.namespace, workload.name));
+            output::print(&lines.collect::<String>())?;
+        }
+        Output::Table | Output::Wide => {
+            let (wide, no_headers) = (options.output == Output::Wide, options.no_headers);
+            output::print(&render::text(&status, Page { wide, no_headers, colour }))?;
+        }
     }
     let good = status.workloads.iter().all(render::is_as_wanted)
         && status.control_plane.running

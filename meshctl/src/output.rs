@@ -31,6 +31,22 @@ pub enum Output {
     Name,
 }
 
+/// What of a page for people is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// More columns (`-o wide`).
+    pub wide: bool,
+    /// Tables without their lines of column names (`--no-headers`).
+    pub no_headers: bool,
+    /// In colour or not.
+    pub colour: Colour,
+}
+
+impl Page {
+    /// As it is shown where nothing is said, without colour.
+    pub const USUAL: Self = Self { wide: false, no_headers: false, colour: Colour::Never };
+}
+
 /// Whether text may carry colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {

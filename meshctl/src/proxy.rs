@@ -137,7 +137,7 @@ fn status_table(proxies: &[ProxyReport], now: i64, look: &ProxyLook, colour: Col
             row
         })
         .collect();
-    without_header(table::render(&header, &rows, colour), look.no_headers)
+    table::headed(table::render(&header, &rows, colour), look.no_headers)
 }
 
 fn config_table(report: &ConfigReport, look: &ProxyLook, colour: Colour) -> String {
@@ -159,14 +159,7 @@ fn config_table(report: &ConfigReport, look: &ProxyLook, colour: Colour) -> Stri
         })
         .collect();
     let table = table::render(&["RESOURCE", "VERSION", "FROM", "ANSWER"], &rows, colour);
-    without_header(table, look.no_headers)
-}
-
-fn without_header(table: String, without: bool) -> String {
-    match table.split_once('\n') {
-        Some((_, rows)) if without => rows.to_owned(),
-        Some(_) | None => table,
-    }
+    table::headed(table, look.no_headers)
 }
 
 fn lines(names: impl Iterator<Item = String>) -> String {

@@ -9,7 +9,7 @@ use heddle_runtime::clock;
 use crate::admin;
 use crate::arguments::StatusArguments;
 use crate::failure::Failure;
-use crate::output::{self, Colour, Output};
+use crate::output::{self, Colour, Output, Page};
 use crate::run::Ending;
 use crate::status::report::StatusReport;
 use crate::target;
@@ -28,7 +28,9 @@ pub async fn run(options: StatusArguments, colour: Colour) -> Result<Ending, Fai
             output::print(&names.collect::<String>())?;
         }
         Output::Table | Output::Wide => {
-            output::print(&render::text(&report, clock::now(), colour))?;
+            let (wide, no_headers) = (options.output == Output::Wide, options.no_headers);
+            let page = Page { wide, no_headers, colour };
+            output::print(&render::text(&report, clock::now(), page))?;
         }
     }
     Ok(if report.refused { Ending::CheckFailed } else { Ending::Good })

@@ -1,6 +1,6 @@
 //! Tables as command lines print them: aligned columns, no lines. Pure.
 
-use crate::output::Colour;
+use crate::output::{Colour, Page};
 
 /// One field of a row. How it is painted does not count for its width.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,19 @@ pub fn render(header: &[&str], rows: &[Vec<Cell>], colour: Colour) -> String {
     text
 }
 
+/// Renders a table of a page.
+pub fn of_page(header: &[&str], rows: &[Vec<Cell>], page: Page) -> String {
+    headed(render(header, rows, page.colour), page.no_headers)
+}
+
+/// A table without its line of column names, where that is not wanted (`--no-headers`).
+pub fn headed(table: String, no_headers: bool) -> String {
+    match table.split_once('\n') {
+        Some((_, rows)) if no_headers => rows.to_owned(),
+        Some(_) | None => table,
+    }
+}
+
 /// Pads each part, given with its visible width, to its column.
 fn line(parts: impl Iterator<Item = (String, usize)>, widths: &[usize]) -> String {
     let mut text = String::new();
@@ -98,6 +111,14 @@ mod tests {
         default/api  ok
         x                   no
         ");
+    }
+
+    #[test]
+    fn the_line_of_names_can_be_left_out() {
+        let table = render(&["NAME", "STATE", "REASON"], &rows(), Colour::Never);
+        assert_eq!(headed(table.clone(), false), table);
+        assert_eq!(headed(table, true).lines().next(), Some("default/api  ok"));
+        assert_eq!(headed("There is nothing.".to_owned(), true), "There is nothing.");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use heddle_local::manifests::documents;
+use meshctl::chart::kind::Kind;
 use meshctl::chart::{self, Release, manifest, values};
 use meshctl::install::plan;
 use meshctl::kubernetes::field;
@@ -179,6 +180,16 @@ fn the_example_for_kustomize_is_what_meshctl_install_prints() {
 }
 
 #[test]
+fn the_example_of_a_production_has_the_disruption_budgets_of_several_replicas() {
+    let values = values::read("values-ha.yaml", chart::files::HA_VALUES).unwrap();
+    let mut manifests = plan::manifests(&values, NAMESPACE).unwrap();
+    manifests.retain(|manifest| manifest.kind == Kind::PodDisruptionBudget);
+    assert_eq!(manifests.len(), 2);
+    let path = install().join("gitops/kustomize/production/pod-disruption-budgets.yaml");
+    made(&path, &manifest::print(&manifests));
+}
+
+#[test]
 fn what_the_examples_for_kustomize_name_is_there() {
     let mut checked = 0;
     for folder in ["base", "production"] {
@@ -205,7 +216,7 @@ fn what_the_examples_for_kustomize_name_is_there() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 7);
+    assert_eq!(checked, 8);
 }
 
 fn assert_base_has(kind: &str, name: &str) {

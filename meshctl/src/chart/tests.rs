@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::kubernetes::arguments::DEFAULT_MESH_NAMESPACE;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../install/chart/heddle")
@@ -11,7 +12,7 @@ fn folder() -> PathBuf {
 
 fn rendered(wanted: &values::Wanted) -> Vec<Manifest> {
     let overrides = values::overrides(wanted).unwrap();
-    let release = Release { namespace: DEFAULT_NAMESPACE, service: "meshctl" };
+    let release = Release { namespace: DEFAULT_MESH_NAMESPACE, service: "meshctl" };
     render(&values::complete(&overrides).unwrap(), release).unwrap()
 }
 

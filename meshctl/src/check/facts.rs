@@ -37,6 +37,8 @@ pub struct Facts {
     pub permissions: Seen<Vec<(Permission, bool)>>,
     /// Which of the definitions that the mesh reads are there.
     pub definitions: Seen<Vec<Definition>>,
+    /// Ports on which the API server listens, and those that the mesh's NetworkPolicies let it be asked on.
+    pub api_ports: Seen<ApiPorts>,
     /// Namespaces with a control plane.
     pub meshes: Seen<Vec<String>>,
     /// Of the mesh that is installed; empty before.
@@ -54,6 +56,16 @@ pub struct Api {
     pub time: Option<SystemTime>,
     /// Ours at that moment.
     pub asked: SystemTime,
+}
+
+/// Where the API server is reached behind its Service, and where the mesh may reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiPorts {
+    /// Where it listens.
+    pub real: Vec<u64>,
+    /// What NetworkPolicies of the mesh allow: before the installation, what the chart's defaults would. `None`: there is no
+    /// policy.
+    pub allowed: Option<Vec<u64>>,
 }
 
 /// A node.
@@ -132,6 +144,35 @@ pub enum Probe {
     NotTried(String),
 }
 
+/// A level of Pod Security that refuses pods with a proxy: both refuse the capability NET_ADMIN. Source: Kubernetes' Pod
+/// Security Standards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodSecurity {
+    /// What is known to raise privileges is refused.
+    Baseline,
+    /// What is not hardened is refused.
+    Restricted,
+}
+
+impl PodSecurity {
+    /// The level that a namespace enforces, if it is one of these.
+    pub fn of_label(value: &str) -> Option<Self> {
+        match value {
+            "baseline" => Some(Self::Baseline),
+            "restricted" => Some(Self::Restricted),
+            _ => None,
+        }
+    }
+
+    /// As in the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Restricted => "restricted",
+        }
+    }
+}
+
 /// Pods, looked at after the fact.
 #[derive(Clone, Debug)]
 pub struct Coverage {
@@ -141,4 +182,6 @@ pub struct Coverage {
     pub complaints: Vec<String>,
     /// What is to be told.
     pub findings: Vec<CoverageFinding>,
+    /// Namespaces whose pods are to get a proxy and whose Pod Security refuses it, with its level.
+    pub forbidden: Vec<(String, PodSecurity)>,
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
+use heddle_injector::annotations::INJECT;
 use heddle_injector::containers::{PROXY_CONTAINER, REDIRECT_CONTAINER};
 use heddle_injector::patch::Presence;
 use heddle_injector::report;
@@ -18,13 +19,15 @@ use kube::client::Body;
 use serde_json::Value;
 use tonic::transport::Channel;
 
-use super::facts::{Api, Coverage, Definition, Facts, Mesh, Node, Seen, Stage, Webhook};
+use super::facts::{
+    Api, Coverage, Definition, Facts, Mesh, Node, PodSecurity, Seen, Stage, Webhook,
+};
 use super::judge::{
     cluster as judge,
     mesh::{ISSUER, SERVING, TRUST_ANCHORS},
 };
 use super::permissions::{self, Permission};
-use super::{certificates, probe};
+use super::{api_ports, certificates, probe};
 use crate::chart::kind::Kind;
 use crate::failure::Failure;
 use crate::install::{found, rollout};
@@ -50,6 +53,7 @@ pub async fn facts(cluster: &Cluster, stage: Stage) -> Facts {
         nodes: nodes(cluster).await,
         permissions: permissions(cluster, stage).await,
         definitions: definitions(cluster).await,
+        api_ports: api_ports::gather(cluster, stage).await,
         meshes,
         mesh,
         namespace,
@@ -280,11 +284,27 @@ async fn coverage(cluster: &Cluster, pods: Result<&[Value], String>) -> Seen<Cov
         complaints.map(move |complaint| format!("{namespace}: {complaint}"))
     });
     let complaints = complaints.collect();
+    let forbidden = forbidden(&namespaces, pods);
     let pods: Vec<Pod> = read_all(pods)?;
     let namespaces: Vec<Namespace> = read_all(&namespaces)?;
     let meshed = pods.iter().filter(|pod| Presence::of(pod) == Presence::Whole).count();
-    Ok(Coverage { meshed, complaints, findings: report::report(&pods, &namespaces) })
+    Ok(Coverage { meshed, complaints, findings: report::report(&pods, &namespaces), forbidden })
 }
+
+/// Namespaces that ask for proxies, or have a pod that does, and enforce what refuses them.
+fn forbidden(namespaces: &[Value], pods: &[Value]) -> Vec<(String, PodSecurity)> {
+    let asks = |object: &Value| field::label(object, INJECT) == "enabled";
+    let level = |namespace: &Value| PodSecurity::of_label(field::label(namespace, ENFORCE));
+    let named = |namespace: &&Value| {
+        let name = field::name(namespace);
+        asks(namespace) || pods.iter().any(|pod| field::namespace(pod) == name && asks(pod))
+    };
+    let found = namespaces.iter().filter(named);
+    found.filter_map(|one| Some((field::name(one).to_owned(), level(one)?))).collect()
+}
+
+/// What a namespace says of its pods. Source: Kubernetes' Pod Security Admission.
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 fn read_all<T: serde::de::DeserializeOwned>(objects: &[Value]) -> Seen<Vec<T>> {
     let read = objects.iter().map(|object| serde_json::from_value(object.clone()));
@@ -332,6 +352,28 @@ mod tests {
         for bad in ["", "yesterday", "1994-13-06T08:49:37Z", "1994-11-06T08:49:37+01:00"] {
             assert_eq!((http_date(bad), timestamp(bad)), (None, None), "case: {bad}");
         }
+    }
+
+    #[test]
+    fn a_namespace_is_named_if_it_refuses_the_proxy_that_is_asked_for() {
+        let namespace = |name: &str, inject: &str, enforce: &str| json!({"metadata": {"name": name, "labels": {INJECT: inject, ENFORCE: enforce}}});
+        let pod = |namespace: &str, inject: &str| json!({"metadata": {"namespace": namespace, "name": "a", "labels": {INJECT: inject}}});
+        let namespaces = [
+            namespace("asks", "enabled", "restricted"),
+            namespace("asks-too", "enabled", "baseline"),
+            namespace("may", "enabled", "privileged"),
+            namespace("says-nothing", "enabled", ""),
+            namespace("asks-not", "disabled", "restricted"),
+            namespace("has-one-that-asks", "", "baseline"),
+        ];
+        let pods = [pod("has-one-that-asks", "enabled"), pod("asks-not", "disabled")];
+        let found = forbidden(&namespaces, &pods);
+        let found: Vec<(&str, &str)> =
+            found.iter().map(|(name, level)| (name.as_str(), level.as_str())).collect();
+        assert_eq!(
+            found,
+            [("asks", "restricted"), ("asks-too", "baseline"), ("has-one-that-asks", "baseline")]
+        );
     }
 
     #[test]

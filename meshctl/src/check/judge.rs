@@ -11,6 +11,7 @@ use super::finding::{Area, Finding};
 /// All findings, area by area.
 pub fn all(facts: &Facts, now: SystemTime) -> Vec<Finding> {
     let mut findings = cluster::api(&facts.api);
+    findings.extend(cluster::api_ports(&facts.api_ports, facts.stage, &facts.namespace));
     findings.extend(cluster::nodes(&facts.nodes));
     findings.extend(cluster::permissions(&facts.permissions, facts.stage));
     findings.extend(cluster::definitions(&facts.definitions, facts.stage, &facts.namespace));
@@ -22,6 +23,7 @@ pub fn all(facts: &Facts, now: SystemTime) -> Vec<Finding> {
         findings.extend(mesh::certificates(mesh, namespace, now));
         findings.extend(mesh::webhook(mesh, namespace));
         findings.extend(mesh::coverage(mesh));
+        findings.extend(mesh::pod_security(mesh));
         findings.extend(mesh::versions(mesh, &facts.own_version, namespace));
     }
     findings.sort_by_key(|finding| finding.area);

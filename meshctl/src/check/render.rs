@@ -1,17 +1,23 @@
 //! How findings are printed.
 
-use super::arguments::CheckFormat;
 use super::finding::{Finding, Level};
 use crate::failure::Failure;
-use crate::output::{self, Colour};
+use crate::output::{self, Colour, Output};
+use crate::table::{self, Cell};
 
 /// Prints them.
-pub fn print(findings: &[Finding], format: CheckFormat, colour: Colour) -> Result<(), Failure> {
+pub fn print(
+    findings: &[Finding],
+    format: Output,
+    no_headers: bool,
+    colour: Colour,
+) -> Result<(), Failure> {
     match format {
-        CheckFormat::Table => output::print(&text(findings, colour)),
-        CheckFormat::Json => output::print_json(&findings),
-        CheckFormat::Yaml => output::print_yaml(&findings),
-        CheckFormat::Name => {
+        Output::Table => output::print(&text(findings, colour)),
+        Output::Wide => output::print(&table::headed(wide(findings, colour), no_headers)),
+        Output::Json => output::print_json(&findings),
+        Output::Yaml => output::print_yaml(&findings),
+        Output::Name => {
             let troubles = findings.iter().filter(|finding| finding.level != Level::Ok);
             let line = |finding: &Finding| {
                 format!("{}: {}: {}\n", finding.level.word(), finding.area.title(), finding.message)
@@ -19,6 +25,24 @@ pub fn print(findings: &[Finding], format: CheckFormat, colour: Colour) -> Resul
             output::print(&troubles.map(line).collect::<String>())
         }
     }
+}
+
+/// One line each, with the command that would do.
+fn wide(findings: &[Finding], colour: Colour) -> String {
+    let row = |finding: &Finding| {
+        let word = finding.level.word();
+        vec![
+            match finding.level {
+                Level::Ok => Cell::good(word),
+                Level::Warn | Level::Fail => Cell::bad(word),
+            },
+            Cell::plain(finding.area.title()),
+            Cell::plain(&finding.message),
+            Cell::plain(finding.command.as_deref().unwrap_or_default()),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = findings.iter().map(row).collect();
+    table::render(&["LEVEL", "AREA", "FOUND", "COMMAND"], &rows, colour)
 }
 
 /// Area by area, with what would do below what is not well.
@@ -62,4 +86,23 @@ pub fn text(findings: &[Finding], colour: Colour) -> String {
 fn counted(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Area;
+    use super::*;
+
+    #[test]
+    fn a_line_has_all_of_a_finding_but_its_hint() {
+        let findings = [
+            Finding::ok(Area::Api, "v1.34.4"),
+            Finding::fail(Area::Nodes, "old").hint("in words").command("kubectl cordon old"),
+        ];
+        insta::assert_snapshot!(wide(&findings, Colour::Never), @"
+        LEVEL  AREA        FOUND    COMMAND
+        ok     API server  v1.34.4
+        fail   nodes       old      kubectl cordon old
+        ");
+    }
 }

@@ -30,6 +30,9 @@ pub struct Look {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Leave out the lines of column names
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 /// What is done to it.

@@ -6,20 +6,12 @@ use std::time::Duration;
 use heddle_runtime::duration;
 
 use crate::identity::report::{Certificate, IdentityReport, ProxyCounts, Rotation};
-use crate::output::Colour;
+use crate::output::Page;
 use crate::table::{self, Cell};
 
-/// How much of it is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Width {
-    /// What fits a terminal.
-    Usual,
-    /// With whole fingerprints, and the control planes.
-    Wide,
-}
-
 /// The whole text: what needs somebody comes last.
-pub fn text(report: &IdentityReport, now: i64, width: Width, colour: Colour) -> String {
+pub fn text(report: &IdentityReport, now: i64, page: Page) -> String {
+    let colour = page.colour;
     let mut text = String::new();
     let lifetime = duration::Text(Duration::from_secs(report.leaf_lifetime_seconds));
     let _ = writeln!(
@@ -31,7 +23,7 @@ pub fn text(report: &IdentityReport, now: i64, width: Width, colour: Colour) -> 
         report.certificates_issued,
         report.certificates_refused,
     );
-    text.push_str(&authorities(report, now, width, colour));
+    text.push_str(&authorities(report, now, page));
     let _ = writeln!(text, "\n{}       {}", colour.bold("proxies"), counts(report.proxies));
     let rotation = match (&report.rotation, &report.last_rotation) {
         (Some(rotation), _) => self::rotation(rotation, now),
@@ -55,8 +47,8 @@ pub fn text(report: &IdentityReport, now: i64, width: Width, colour: Colour) -> 
     for lacking in &report.lacking_anchors {
         let _ = writeln!(text, "{} cannot be kept in {lacking}", colour.bold("trust anchors"));
     }
-    if width == Width::Wide || report.control_planes.iter().any(|one| !one.problem.is_empty()) {
-        text.push_str(&control_planes(report, colour));
+    if page.wide || report.control_planes.iter().any(|one| !one.problem.is_empty()) {
+        text.push_str(&control_planes(report, page));
     }
     text
 }
@@ -93,10 +85,10 @@ pub fn passed(kind: &str, step: &str) -> String {
     format!("of the {kind}, step {step}")
 }
 
-fn authorities(report: &IdentityReport, now: i64, width: Width, colour: Colour) -> String {
-    let shown = |certificate: &Certificate| match width {
-        Width::Usual => certificate.fingerprint.chars().take(FINGERPRINT_DIGITS).collect(),
-        Width::Wide => certificate.fingerprint.clone(),
+fn authorities(report: &IdentityReport, now: i64, page: Page) -> String {
+    let shown = |certificate: &Certificate| match page.wide {
+        false => certificate.fingerprint.chars().take(FINGERPRINT_DIGITS).collect(),
+        true => certificate.fingerprint.clone(),
     };
     let row = |what: &str, certificate: &Certificate, key: &str| {
         vec![
@@ -116,7 +108,7 @@ fn authorities(report: &IdentityReport, now: i64, width: Width, colour: Colour) 
         })
         .collect();
     rows.push(row("issuer", &report.issuer, "here"));
-    table::render(&["AUTHORITY", "FINGERPRINT", "LEFT", "KEY", "SUBJECT"], &rows, colour)
+    table::of_page(&["AUTHORITY", "FINGERPRINT", "LEFT", "KEY", "SUBJECT"], &rows, page)
 }
 
 fn counts(counts: ProxyCounts) -> String {
@@ -131,7 +123,7 @@ fn counts(counts: ProxyCounts) -> String {
     text
 }
 
-fn control_planes(report: &IdentityReport, colour: Colour) -> String {
+fn control_planes(report: &IdentityReport, page: Page) -> String {
     let rows: Vec<_> = report
         .control_planes
         .iter()
@@ -144,7 +136,7 @@ fn control_planes(report: &IdentityReport, colour: Colour) -> String {
             vec![Cell::plain(name), Cell::plain(leads), Cell::plain(issuer), state]
         })
         .collect();
-    format!("\n{}", table::render(&["CONTROL PLANE", "", "ISSUER", "STATE"], &rows, colour))
+    format!("\n{}", table::of_page(&["CONTROL PLANE", "", "ISSUER", "STATE"], &rows, page))
 }
 
 /// How long a certificate is good for, in the unit that matters.
@@ -235,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_rotation_reads_at_a_glance() {
-        insta::assert_snapshot!(text(&report(), 1_000, Width::Usual, Colour::Never));
+        insta::assert_snapshot!(text(&report(), 1_000, Page::USUAL));
     }
 
     #[test]
@@ -251,7 +243,7 @@ mod tests {
             let said =
                 admin::IdentityStatus { rotation: Some(rotation), lacking_anchors, ..status() };
             let report = IdentityReport::new(vec![("cp".to_owned(), said)]);
-            let text = text(&report, 1_000, Width::Usual, Colour::Never);
+            let text = text(&report, 1_000, Page::USUAL);
             assert!(report.is_troubled(1_000));
             let from = text.find("rotation ").unwrap();
             text[from..].to_owned()

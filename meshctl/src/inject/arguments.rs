@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::install::arguments::MeshArguments;
+use crate::kubernetes::arguments::ClusterArguments;
 
 /// What is read.
 #[derive(Clone, Debug, Args)]
@@ -40,7 +40,7 @@ pub struct SettingsArguments {
     pub default_config: bool,
     /// Otherwise those of the cluster.
     #[command(flatten)]
-    pub mesh: MeshArguments,
+    pub cluster: ClusterArguments,
 }
 
 const INJECT_AFTER_HELP: &str = "\

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::arguments::ObjectFormat;
+use super::arguments::{ApplyArguments, ObjectFormat};
 use super::{render, tell};
 use crate::chart::kind::Kind;
 use crate::chart::manifest::{Manifest, ObjectId};
@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::kubernetes::client::{self, Cluster, failed};
 use crate::kubernetes::objects::ApplyOptions;
 use crate::output;
+use crate::table;
 
 /// What became of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +43,9 @@ pub async fn all(
     cluster: &Cluster,
     manifests: &[Manifest],
     options: ApplyOptions,
-    format: Option<ObjectFormat>,
+    arguments: &ApplyArguments,
 ) -> Result<(), Failure> {
+    let format = arguments.output;
     let mut applied = Vec::new();
     let note = if options.dry_run { " (server dry run)" } else { "" };
     let names = matches!(format, None | Some(ObjectFormat::Name));
@@ -66,7 +68,8 @@ pub async fn all(
         Some(format @ (ObjectFormat::Yaml | ObjectFormat::Wide)) => {
             let anew = applied.into_iter().map(|one| Manifest::of(one.kind, &one.file, one.object));
             let text = render::objects(&anew.collect::<Vec<_>>(), format, output::Colour::Never)?;
-            output::print(&text)
+            let no_headers = format == ObjectFormat::Wide && arguments.no_headers;
+            output::print(&table::headed(text, no_headers))
         }
     }
 }

@@ -6,21 +6,22 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use heddle_runtime::duration;
 
-use crate::chart::DEFAULT_NAMESPACE;
-use crate::kubernetes::arguments::ClusterArguments;
+use crate::kubernetes::arguments::{ClusterArguments, DEFAULT_MESH_NAMESPACE};
+use crate::output::Output;
 
 /// Which cluster, and where the mesh is in it; named as in kubectl.
 #[derive(Clone, Debug, Args)]
 pub struct MeshArguments {
-    /// The mesh's namespace
+    /// The namespace that the mesh is installed in
+    // As Helm's users write it; hidden, since `-n` is the namespace of pods where a command is about pods.
     #[arg(
-        short,
-        long,
-        alias = "mesh-namespace",
+        long = "mesh-namespace",
+        alias = "namespace",
+        short_alias = 'n',
         env = "HEDDLE_MESH_NAMESPACE",
         hide_env = true,
         value_name = "NAME",
-        default_value = DEFAULT_NAMESPACE
+        default_value = DEFAULT_MESH_NAMESPACE
     )]
     pub namespace: String,
     /// The file that tells how clusters are reached; several as in a PATH [default: ~/.kube/config]
@@ -96,6 +97,9 @@ pub struct ApplyArguments {
     /// How to print the objects [default: yaml; name with --apply and --dry-run]
     #[arg(short, long, value_enum)]
     pub output: Option<ObjectFormat>,
+    /// Leave out the line of column names
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 /// `meshctl install`.
@@ -161,28 +165,23 @@ pub struct UninstallArguments {
     /// Also the authority's keys, the custom resource definitions with all their objects, and the namespace
     #[arg(long)]
     pub purge: bool,
+    /// Also where pods still have a proxy, whose traffic ends when their certificates run out
+    #[arg(long, requires = "apply")]
+    pub force: bool,
     /// How long to wait until all is gone
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub timeout: duration::Text,
     /// How to print what is deleted
-    #[arg(short, long, value_enum, default_value_t = DeletionFormat::Table)]
-    pub output: DeletionFormat,
-}
-
-/// How deletions are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DeletionFormat {
-    /// What, where and why
-    Table,
-    /// For machines
-    Json,
-    /// For machines
-    Yaml,
-    /// Kind and name
-    Name,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Leave out the line of column names
+    #[arg(long)]
+    pub no_headers: bool,
 }
 
 const UNINSTALL_AFTER_HELP: &str = "\
 What stays unless --purge: the Secret heddle-authority, so that a mesh that is installed again has the same trust anchors;
 the custom resource definitions, whose deletion deletes your objects; and the namespace, which holds that Secret.
-Labels that you put on namespaces and pods stay in any case, and so do proxies until their pods are restarted.";
+Labels that you put on namespaces and pods stay in any case, and so do proxies until their pods are restarted. While there are
+such pods, nothing is deleted without --force; they are named, with the commands that restart them. With it, the trust anchors
+stay in their namespaces, since these pods mount them.";

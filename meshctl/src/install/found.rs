@@ -55,7 +55,7 @@ pub fn may_install(meshes: &[Mesh], namespace: &str, version: &str) -> Result<()
     match version::step(&mesh.version, version) {
         Ok(Step::Same) => Ok(()),
         Ok(Step::Forward) => {
-            let remedy = format!("say so: `meshctl upgrade -n {namespace} --apply`");
+            let remedy = format!("say so: `meshctl upgrade --mesh-namespace {namespace} --apply`");
             Err(Failure::new(what(), remedy))
         }
         Err(sentence) => {
@@ -70,7 +70,7 @@ pub fn may_upgrade(meshes: &[Mesh], namespace: &str, version: &str) -> Result<St
     let Some(mesh) = only(meshes, namespace)? else {
         return Err(Failure::new(
             format!("there is no mesh in {namespace} to upgrade"),
-            "install it (`meshctl install --apply`), or give the --namespace that it is in",
+            "install it (`meshctl install --apply`), or give the --mesh-namespace that it is in",
         ));
     };
     by_meshctl(mesh)?;
@@ -90,7 +90,7 @@ fn only<'a>(meshes: &'a [Mesh], namespace: &str) -> Result<Option<&'a Mesh>, Fai
         return Err(Failure::new(
             format!("there is a mesh in the namespace {} already", other.namespace),
             format!(
-                "name it (`--namespace {0}`), or uninstall it: `meshctl uninstall -n {0}`",
+                "name it (`--mesh-namespace {0}`), or uninstall it: `meshctl uninstall --mesh-namespace {0}`",
                 other.namespace
             ),
         )
@@ -192,7 +192,10 @@ mod tests {
     #[test]
     fn a_refusal_names_the_way_on() {
         let older = may_install(&[mesh("m", "meshctl", "0.1.0")], "m", "0.2.0").unwrap_err();
-        assert!(older.to_string().contains("meshctl upgrade -n m --apply"), "{older}");
+        assert!(
+            older.to_string().contains("meshctl upgrade --mesh-namespace m --apply"),
+            "{older}"
+        );
         let newer = may_upgrade(&[mesh("m", "meshctl", "0.3.0")], "m", "0.2.0").unwrap_err();
         assert!(newer.to_string().contains("the mesh is at 0.3.0"), "{newer}");
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use heddle_injector::annotations::INJECTED;
 use kube::core::ApiResource;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::arguments::{DeletionFormat, UninstallArguments};
+use super::arguments::UninstallArguments;
 use super::found::{self, CONTROL_PLANE};
+use super::meshed::{self, Meshed};
 use super::plan::MANAGED_BY;
 use super::tell;
 use crate::chart::kind::Kind;
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::kubernetes::client::{self, Cluster};
 use crate::kubernetes::field;
 use crate::kubernetes::objects::{Filter, resource};
-use crate::output::{self, Colour};
+use crate::output::{self, Colour, Output};
 use crate::run::Ending;
 use crate::table::{self, Cell};
 
@@ -60,6 +60,8 @@ pub struct Facts {
     pub authority: bool,
     /// Definitions of heddle.dev, with the number of their objects.
     pub definitions: Vec<(String, usize)>,
+    /// Pods with a proxy.
+    pub meshed: Vec<Meshed>,
     /// The mesh's namespace was made by `meshctl install`; `None`: it is not there.
     pub own_namespace: Option<bool>,
 }
@@ -81,15 +83,55 @@ pub async fn run(arguments: UninstallArguments, colour: Colour) -> Result<Ending
     }
     let facts = facts(&cluster).await?;
     let items = items(&facts, namespace, arguments.purge);
-    output::print(&rendered(&items, arguments.output, colour)?)?;
-    warn_of_proxies(&cluster).await?;
+    print(&items, &arguments, colour)?;
+    tell(&meshed::warning(&facts.meshed));
     if !arguments.apply {
         tell("nothing was deleted: say --apply to do it\n");
         return Ok(Ending::Good);
     }
+    if !arguments.force {
+        may_go(&facts.meshed)?;
+    }
     delete(&cluster, &items, arguments.timeout.0).await?;
     tell("done\n");
     Ok(Ending::Good)
+}
+
+/// A mesh that goes before its proxies takes them with it, when their certificates run out.
+fn may_go(meshed: &[Meshed]) -> Result<(), Failure> {
+    let pods: usize = meshed.iter().map(|meshed| meshed.pods.len()).sum();
+    if pods == 0 {
+        return Ok(());
+    }
+    let namespaces: Vec<&str> = meshed.iter().map(|meshed| meshed.namespace.as_str()).collect();
+    let (pods, have) =
+        if pods == 1 { ("1 pod".to_owned(), "has") } else { (format!("{pods} pods"), "have") };
+    let what = format!("nothing was deleted: {pods} in {} {have} a proxy", namespaces.join(", "));
+    Err(Failure::new(
+        what,
+        "make them anew without one, by the commands above, and say it again; or say --force: the traffic of these pods ends when their certificates run out",
+    ))
+}
+
+async fn seen(cluster: &Cluster) -> Result<meshed::Seen, Failure> {
+    let list = async |resource: &ApiResource| cluster.list(resource, Filter::default()).await;
+    let mut workloads = Vec::new();
+    for (kind, plural) in [
+        ("Deployment", "deployments"),
+        ("StatefulSet", "statefulsets"),
+        ("DaemonSet", "daemonsets"),
+    ] {
+        for mut object in list(&resource("apps/v1", kind, plural)).await? {
+            // Lists do not repeat it.
+            object["kind"] = kind.into();
+            workloads.push(object);
+        }
+    }
+    Ok(meshed::Seen {
+        pods: list(&resource("v1", "Pod", "pods")).await?,
+        namespaces: list(&Kind::Namespace.resource()).await?,
+        workloads,
+    })
 }
 
 async fn facts(cluster: &Cluster) -> Result<Facts, Failure> {
@@ -108,7 +150,8 @@ async fn facts(cluster: &Cluster) -> Result<Facts, Failure> {
             made.push((resource.clone(), namespace.to_owned(), name.to_owned()));
         }
     }
-    let anchors = Filter { fields: "metadata.name=heddle-trust-anchors", ..Filter::default() };
+    let fields = format!("metadata.name={TRUST_ANCHORS}");
+    let anchors = Filter { fields: &fields, ..Filter::default() };
     for object in cluster.list(&config_maps, anchors).await? {
         let (namespace, name) = (field::namespace(&object), field::name(&object));
         made.push((config_maps.clone(), namespace.to_owned(), name.to_owned()));
@@ -123,7 +166,8 @@ async fn facts(cluster: &Cluster) -> Result<Facts, Failure> {
     let own_namespace =
         found.map(|object| field::label(&object, "app.kubernetes.io/managed-by") == MANAGED_BY);
     let applied = found::applied(cluster).await?;
-    Ok(Facts { applied, made, authority, definitions, own_namespace })
+    let meshed = meshed::meshed(&seen(cluster).await?);
+    Ok(Facts { applied, made, authority, definitions, meshed, own_namespace })
 }
 
 /// How many objects a definition has.
@@ -159,7 +203,10 @@ pub fn items(facts: &Facts, namespace: &str, purge: bool) -> Vec<Item> {
         }
     }
     for (resource, within, name) in &facts.made {
-        add(resource.clone(), within, name, None, "made by the mesh");
+        let is_mounted =
+            name == TRUST_ANCHORS && facts.meshed.iter().any(|meshed| meshed.namespace == *within);
+        let kept = is_mounted.then_some("pods with a proxy mount it, and could not start again");
+        add(resource.clone(), within, name, kept, "made by the mesh");
     }
     let keep = |reason: &'static str| (!purge).then_some(reason);
     if facts.authority {
@@ -232,39 +279,23 @@ async fn delete_one(cluster: &Cluster, item: &Item) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Proxies outlive the mesh: they go when their pods do.
-async fn warn_of_proxies(cluster: &Cluster) -> Result<(), Failure> {
-    let pods = cluster.list(&resource("v1", "Pod", "pods"), Filter::default()).await?;
-    let mut namespaces = std::collections::BTreeMap::<&str, usize>::new();
-    for pod in pods.iter().filter(|pod| field::has_annotation(pod, INJECTED)) {
-        *namespaces.entry(field::namespace(pod)).or_default() += 1;
-    }
-    for (namespace, count) in namespaces {
-        tell(&format!(
-            "warning: {count} pods of {namespace} have a proxy, which gets no new certificate without a mesh: \
-             kubectl label namespace {namespace} heddle.dev/inject-; kubectl rollout restart deployment -n {namespace}\n"
-        ));
-    }
-    Ok(())
-}
-
-fn rendered(items: &[Item], format: DeletionFormat, colour: Colour) -> Result<String, Failure> {
-    let bug = "report this as a bug of meshctl";
-    match format {
-        DeletionFormat::Table => Ok(table(items, colour)),
-        DeletionFormat::Name => {
-            let doomed = items.iter().filter(|item| item.fate == Fate::Delete);
-            Ok(doomed.map(|item| format!("{}/{}\n", item.kind.to_lowercase(), item.name)).collect())
+fn print(items: &[Item], arguments: &UninstallArguments, colour: Colour) -> Result<(), Failure> {
+    match arguments.output {
+        format @ (Output::Table | Output::Wide) => {
+            let table = table(items, format == Output::Wide, colour);
+            output::print(&table::headed(table, arguments.no_headers))
         }
-        DeletionFormat::Json => serde_json::to_string_pretty(items)
-            .map(|text| text + "\n")
-            .map_err(|error| Failure::new("cannot write this as JSON", bug).because(&error)),
-        DeletionFormat::Yaml => serde_saphyr::to_string(&items)
-            .map_err(|error| Failure::new("cannot write this as YAML", bug).because(&error)),
+        Output::Name => {
+            let doomed = items.iter().filter(|item| item.fate == Fate::Delete);
+            let line = |item: &Item| format!("{}/{}\n", item.kind.to_lowercase(), item.name);
+            output::print(&doomed.map(line).collect::<String>())
+        }
+        Output::Json => output::print_json(&items),
+        Output::Yaml => output::print_yaml(&items),
     }
 }
 
-fn table(items: &[Item], colour: Colour) -> String {
+fn table(items: &[Item], wide: bool, colour: Colour) -> String {
     if items.is_empty() {
         return "There is nothing of the mesh in this cluster.\n".to_owned();
     }
@@ -276,20 +307,31 @@ fn table(items: &[Item], colour: Colour) -> String {
                 Fate::Keep => Cell::good("keep"),
             };
             let plain = |text: &str| Cell::plain(text);
-            vec![
+            let mut row = vec![
                 fate,
                 plain(&item.kind),
                 plain(&item.namespace),
                 plain(&item.name),
                 plain(&item.reason),
-            ]
+            ];
+            if wide {
+                row.insert(2, plain(&item.resource.api_version));
+            }
+            row
         })
         .collect();
-    table::render(&["", "KIND", "NAMESPACE", "NAME", "WHY"], &rows, colour)
+    let mut header = vec!["FATE", "KIND", "NAMESPACE", "NAME", "WHY"];
+    if wide {
+        header.insert(2, "APIVERSION");
+    }
+    table::render(&header, &rows, colour)
 }
 
 /// The Secret with the authority's keys.
 const AUTHORITY: &str = "heddle-authority";
+
+/// The ConfigMap that every proxy begins with.
+const TRUST_ANCHORS: &str = "heddle-trust-anchors";
 
 /// The group of our own resources.
 const GROUP: &str = "heddle.dev";
@@ -322,13 +364,14 @@ mod tests {
             ],
             authority: true,
             definitions: vec![("trafficpolicies.heddle.dev".to_owned(), 3)],
+            meshed: Vec::new(),
             own_namespace: Some(true),
         }
     }
 
     #[test]
     fn what_holds_keys_or_the_users_objects_stays() {
-        insta::assert_snapshot!(table(&items(&facts(), "mesh", false), Colour::Never));
+        insta::assert_snapshot!(table(&items(&facts(), "mesh", false), false, Colour::Never));
     }
 
     #[test]
@@ -340,11 +383,30 @@ mod tests {
     }
 
     #[test]
+    fn pods_with_a_proxy_keep_what_they_mount_and_are_asked_about() {
+        let meshed = |namespace: &str| Meshed {
+            namespace: namespace.to_owned(),
+            pods: vec!["api-1".to_owned(), "api-2".to_owned()],
+            commands: Vec::new(),
+        };
+        let anchors = |meshed: Vec<Meshed>, purge: bool| {
+            let items = items(&Facts { meshed, ..facts() }, "mesh", purge);
+            items.into_iter().find(|item| item.name == TRUST_ANCHORS).unwrap().fate
+        };
+        assert_eq!(anchors(vec![meshed("shop")], true), Fate::Keep, "also where all is purged");
+        assert_eq!(anchors(vec![meshed("other")], false), Fate::Delete);
+        may_go(&[]).unwrap();
+        let refused = may_go(&[meshed("shop"), meshed("other")]).unwrap_err().to_string();
+        assert!(refused.contains("4 pods in shop, other have a proxy"), "{refused}");
+        assert!(refused.contains("--force"), "{refused}");
+    }
+
+    #[test]
     fn a_namespace_of_somebody_else_stays() {
         let foreign = Facts { own_namespace: Some(false), ..facts() };
         let items = items(&foreign, "mesh", true);
         assert_eq!(items.last().unwrap().fate, Fate::Keep);
-        let nothing = table(&super::items(&Facts::default(), "mesh", true), Colour::Never);
+        let nothing = table(&super::items(&Facts::default(), "mesh", true), false, Colour::Never);
         assert!(nothing.starts_with("There is nothing"), "{nothing}");
     }
 }

@@ -73,7 +73,7 @@ async fn gave_up(
     let mut failure = Failure::new(
         format!("the mesh is applied, and does not work after {seconds} s"),
         format!(
-            "see what its pods say: `kubectl -n {namespace} describe pods` and `kubectl -n {namespace} logs -l app.kubernetes.io/name=heddle`; once mended: `meshctl check -n {namespace}`"
+            "see what its pods say: `kubectl -n {namespace} describe pods` and `kubectl -n {namespace} logs -l app.kubernetes.io/name=heddle`; once mended: `meshctl check --mesh-namespace {namespace}`"
         ),
     );
     for (id, what) in pending {

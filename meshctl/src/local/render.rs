@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use heddle_local::status::{LocalStatus, ProcessStatus, ServiceStatus, WorkloadStatus};
 
-use crate::output::Colour;
+use crate::output::{Colour, Page};
 use crate::table::{self, Cell};
 
 /// The whole text.
-pub fn text(status: &LocalStatus, colour: Colour) -> String {
+pub fn text(status: &LocalStatus, page: Page) -> String {
+    let colour = page.colour;
     let mut text = format!("{}  from {}\n", colour.bold(&status.name), status.directory.display());
     let plane = if status.control_plane.running {
         colour.good(&status.control_plane.state)
@@ -16,14 +17,25 @@ pub fn text(status: &LocalStatus, colour: Colour) -> String {
         colour.bad(&status.control_plane.state)
     };
     let _ = writeln!(text, "control plane  {plane}{}", restarts(&status.control_plane));
-    let workloads: Vec<_> = status.workloads.iter().map(workload_row).collect();
+    let row = |workload: &WorkloadStatus| {
+        let mut row = workload_row(workload);
+        if page.wide {
+            let processes = workload.processes.iter().map(|process| process.name.as_str());
+            row.push(Cell::plain(processes.collect::<Vec<_>>().join(",")));
+        }
+        row
+    };
+    let workloads: Vec<_> = status.workloads.iter().map(row).collect();
     text.push('\n');
-    let header = ["WORKLOAD", "READY", "MESHED", "ADDRESS", "RESTARTS", "STATE"];
-    text.push_str(&table::render(&header, &workloads, colour));
+    let mut header = vec!["WORKLOAD", "READY", "MESHED", "ADDRESS", "RESTARTS", "STATE"];
+    if page.wide {
+        header.push("PROCESSES");
+    }
+    text.push_str(&table::of_page(&header, &workloads, page));
     if !status.services.is_empty() {
         let services: Vec<_> = status.services.iter().map(service_row).collect();
         text.push('\n');
-        text.push_str(&table::render(&["SERVICE", "ADDRESS", "PORTS", "READY"], &services, colour));
+        text.push_str(&table::of_page(&["SERVICE", "ADDRESS", "PORTS", "READY"], &services, page));
     }
     if !status.problems.is_empty() {
         text.push('\n');
@@ -173,7 +185,7 @@ mod tests {
                 blocking: true,
             }],
         };
-        insta::assert_snapshot!(text(&status, Colour::Never));
+        insta::assert_snapshot!(text(&status, Page::USUAL));
     }
 
     #[test]

@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use heddle_runtime::duration;
 
-use crate::output::Colour;
+use crate::output::{Colour, Page};
 use crate::status::report::{Authority, Object, Proxy, Refusal, StatusReport};
 use crate::table::{self, Cell};
 
 /// The whole text: what is refused comes last, since that is where the eye ends on a terminal.
-pub fn text(report: &StatusReport, now: SystemTime, colour: Colour) -> String {
+pub fn text(report: &StatusReport, now: SystemTime, page: Page) -> String {
+    let colour = page.colour;
     let mut text = String::new();
     let _ = writeln!(text, "{}  version {}", colour.bold("configuration"), report.version);
     if let Some(authority) = &report.authority {
@@ -19,23 +20,27 @@ pub fn text(report: &StatusReport, now: SystemTime, colour: Colour) -> String {
     let (shown, hidden): (Vec<_>, Vec<_>) =
         report.objects.iter().partition(|object| !is_generated(object) || is_refused(object));
     if !report.objects.is_empty() {
-        let rows: Vec<_> = shown.into_iter().map(object_row).collect();
+        let rows: Vec<_> = shown.into_iter().map(|object| object_row(object, page)).collect();
         text.push('\n');
-        text.push_str(&table::render(
-            &["KIND", "OBJECT", "FILE", "STATE", "REASON"],
-            &rows,
-            colour,
-        ));
+        let mut header = vec!["KIND", "OBJECT", "FILE", "STATE", "REASON"];
+        if page.wide {
+            header.push("CONDITIONS");
+        }
+        text.push_str(&table::of_page(&header, &rows, page));
     }
     if !hidden.is_empty() {
         let line = format!("and {} that the local runner keeps, none refused", hidden.len());
         let _ = writeln!(text, "{}", colour.dim(&line));
     }
     if !report.proxies.is_empty() {
-        let rows: Vec<_> = report.proxies.iter().map(proxy_row).collect();
+        let rows: Vec<_> = report.proxies.iter().map(|proxy| proxy_row(proxy, page)).collect();
         text.push('\n');
-        let header = ["PROXY", "STATE", "RESOURCES", "VERSION", "ACKNOWLEDGED", "REFUSED SO FAR"];
-        text.push_str(&table::render(&header, &rows, colour));
+        let mut header =
+            vec!["PROXY", "STATE", "RESOURCES", "VERSION", "ACKNOWLEDGED", "REFUSED SO FAR"];
+        if page.wide {
+            header.extend(["PROXY VERSION", "UID"]);
+        }
+        text.push_str(&table::of_page(&header, &rows, page));
     }
     text.push('\n');
     text.push_str(&refusals(report, colour));
@@ -80,7 +85,7 @@ fn is_refused(object: &Object) -> bool {
     object.refusals().next().is_some()
 }
 
-fn object_row(object: &Object) -> Vec<Cell> {
+fn object_row(object: &Object, page: Page) -> Vec<Cell> {
     let undecided = object.conditions.iter().find(|condition| condition.status != "True");
     let (state, reason) = match (object.refusals().next(), undecided) {
         (Some(refused), _) => (Cell::bad("refused"), refused.reason.clone()),
@@ -92,25 +97,37 @@ fn object_row(object: &Object) -> Vec<Cell> {
         (None, None) => (Cell::good("ok"), String::new()),
     };
     let name = format!("{}/{}", object.namespace, object.name);
-    vec![
+    let mut row = vec![
         Cell::plain(&object.kind),
         Cell::plain(name),
         Cell::plain(&object.file),
         state,
         Cell::plain(reason),
-    ]
+    ];
+    if page.wide {
+        let conditions = object.conditions.iter();
+        let told: Vec<String> = conditions
+            .map(|condition| format!("{}={}", condition.kind, condition.status))
+            .collect();
+        row.push(Cell::plain(told.join(",")));
+    }
+    row
 }
 
-fn proxy_row(proxy: &Proxy) -> Vec<Cell> {
+fn proxy_row(proxy: &Proxy, page: Page) -> Vec<Cell> {
     let state = if proxy.connected { Cell::good("connected") } else { Cell::bad("disconnected") };
-    vec![
+    let mut row = vec![
         Cell::plain(proxy.title()),
         state,
         Cell::plain(proxy.resources.to_string()),
         Cell::plain(proxy.acknowledged_version.to_string()),
         Cell::plain(proxy.acknowledged_updates.to_string()),
         Cell::plain(proxy.refused_updates.to_string()),
-    ]
+    ];
+    if page.wide {
+        row.extend([Cell::plain(&proxy.proxy_version), Cell::plain(&proxy.pod_uid)]);
+    }
+    row
 }
 
 fn refusals(report: &StatusReport, colour: Colour) -> String {
@@ -250,14 +267,14 @@ mod tests {
     fn a_good_status_reads_at_a_glance() {
         let report = StatusReport::from(good_status());
         assert!(!report.refused);
-        insta::assert_snapshot!(text(&report, now(), Colour::Never));
+        insta::assert_snapshot!(text(&report, now(), Page::USUAL));
     }
 
     #[test]
     fn a_refused_status_says_who_refuses_what_and_why() {
         let report = StatusReport::from(refused_status());
         assert!(report.refused);
-        insta::assert_snapshot!(text(&report, now(), Colour::Never));
+        insta::assert_snapshot!(text(&report, now(), Page::USUAL));
     }
 
     #[test]
@@ -269,8 +286,19 @@ mod tests {
     fn an_empty_status_is_no_refusal() {
         let report = StatusReport::from(admin::Status::default());
         assert_eq!(
-            text(&report, now(), Colour::Never),
+            text(&report, now(), Page::USUAL),
             "configuration  version 0\n\nnothing is refused\n"
         );
+    }
+
+    #[test]
+    fn more_is_shown_where_there_is_room_and_names_of_columns_are_left_out() {
+        let report = StatusReport::from(good_status());
+        let wide = text(&report, now(), Page { wide: true, ..Page::USUAL });
+        assert!(wide.contains("CONDITIONS") && wide.contains("Accepted=True"), "{wide}");
+        assert!(wide.contains("PROXY VERSION") && wide.contains("uid-"), "{wide}");
+        let bare = text(&report, now(), Page { no_headers: true, ..Page::USUAL });
+        assert!(!bare.contains("OBJECT") && !bare.contains("ACKNOWLEDGED"), "{bare}");
+        assert_eq!(bare.lines().count() + 2, text(&report, now(), Page::USUAL).lines().count());
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::unseen;
-use crate::check::facts::{Api, Definition, Node, Seen, Stage};
+use crate::check::facts::{Api, ApiPorts, Definition, Node, Seen, Stage};
 use crate::check::finding::{Area, Finding};
 use crate::check::permissions::Permission;
 
@@ -42,6 +42,41 @@ pub fn api(api: &Seen<Api>) -> Vec<Finding> {
         }
     };
     vec![finding]
+}
+
+/// Whether the mesh may reach the API server where it listens: NetworkPolicies count ports behind Services.
+pub fn api_ports(ports: &Seen<ApiPorts>, stage: Stage, namespace: &str) -> Vec<Finding> {
+    let area = Area::Api;
+    let ApiPorts { real, allowed } = match ports {
+        Ok(ports) => ports,
+        Err(why) => return vec![unseen(area, "the API server's ports", why)],
+    };
+    let Some(allowed) = allowed else { return Vec::new() };
+    let shut: Vec<&u64> = real.iter().filter(|port| !allowed.contains(port)).collect();
+    let joined = |ports: &[u64]| ports.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    if shut.is_empty() {
+        return Vec::new();
+    }
+    let mut all = [real.as_slice(), &[443]].concat();
+    all.sort_unstable();
+    all.dedup();
+    let set = format!("--set networkPolicy.apiServerPorts='{{{}}}'", joined(&all));
+    let real = joined(real);
+    let (verb, finding) = match stage {
+        Stage::Before => {
+            let message =
+                format!("the API server listens on {real}, which the default values shut");
+            ("install", Finding::warn(area, message))
+        }
+        Stage::After => {
+            let message = format!(
+                "the API server listens on {real}, where the NetworkPolicies of the mesh let nobody ask it"
+            );
+            ("upgrade", Finding::fail(area, message))
+        }
+    };
+    let command = format!("meshctl {verb} --mesh-namespace {namespace} --apply {set}");
+    vec![finding.hint("it matters where the network enforces NetworkPolicies").command(command)]
 }
 
 /// Kernels.
@@ -165,7 +200,7 @@ pub fn definitions(
         let own = group(definitions, &named(&OWN), GROUP, |finding| {
             finding
                 .hint("they come with the mesh")
-                .command(format!("meshctl upgrade -n {namespace} --apply"))
+                .command(format!("meshctl upgrade --mesh-namespace {namespace} --apply"))
         });
         // Ours are part of the installation: without them it is not whole.
         findings.extend(own.into_iter().map(|finding| match finding.hint {
@@ -180,7 +215,7 @@ pub fn definitions(
 const GROUP: &str = "heddle.dev";
 
 /// Whose types the control plane reads.
-const GATEWAY_COMMAND: &str = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.5.1/standard-install.yaml";
+const GATEWAY_COMMAND: &str = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.6.3/standard-install.yaml";
 
 fn group(
     definitions: &[Definition],
@@ -303,19 +338,19 @@ pub fn meshes(meshes: &Seen<Vec<String>>, stage: Stage, namespace: &str) -> Vec<
         return vec![
             Finding::fail(area, format!("there is a mesh in {other}; a cluster has one"))
                 .hint("name it, or uninstall it first")
-                .command(format!("meshctl check -n {other}")),
+                .command(format!("meshctl check --mesh-namespace {other}")),
         ];
     }
     match (stage, meshes.is_empty()) {
         (Stage::Before, true) => vec![Finding::ok(area, "no mesh is installed yet")],
         (Stage::Before, false) => vec![
             Finding::warn(area, format!("a mesh is in {namespace} already"))
-                .command(format!("meshctl upgrade -n {namespace}")),
+                .command(format!("meshctl upgrade --mesh-namespace {namespace}")),
         ],
         (Stage::After, true) => vec![
             Finding::fail(area, format!("there is no mesh in {namespace}"))
-                .hint("install it, or give the --namespace that it is in")
-                .command(format!("meshctl install -n {namespace} --apply")),
+                .hint("install it, or give the --mesh-namespace that it is in")
+                .command(format!("meshctl install --mesh-namespace {namespace} --apply")),
         ],
         (Stage::After, false) => Vec::new(),
     }

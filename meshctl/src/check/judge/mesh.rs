@@ -93,7 +93,7 @@ pub fn webhook(mesh: &Mesh, namespace: &str) -> Vec<Finding> {
         Ok(webhook) => configuration(webhook, namespace),
         Err(why) => vec![
             Finding::fail(area, format!("its configuration is not there: {why}"))
-                .command(format!("meshctl upgrade -n {namespace} --apply")),
+                .command(format!("meshctl upgrade --mesh-namespace {namespace} --apply")),
         ],
     };
     let logs = format!("kubectl -n {namespace} logs deployment/heddle-injector");
@@ -186,6 +186,23 @@ pub fn coverage(mesh: &Mesh) -> Vec<Finding> {
     findings
 }
 
+/// Namespaces whose pods would be refused with their proxy.
+pub fn pod_security(mesh: &Mesh) -> Vec<Finding> {
+    let Ok(coverage) = &mesh.coverage else { return Vec::new() };
+    let told = coverage.forbidden.iter().take(LINE_LIMIT).map(|(namespace, level)| {
+        let level = level.as_str();
+        let message = format!(
+            "namespace {namespace}: Pod Security `{level}` refuses pods with a proxy, whose init container heddle-redirect has the capability NET_ADMIN"
+        );
+        Finding::fail(Area::Coverage, message)
+            .hint("enforce `privileged` there, and keep the level for `warn` and `audit`; or take heddle.dev/inject away")
+            .command(format!(
+                "kubectl label namespace {namespace} --overwrite pod-security.kubernetes.io/enforce=privileged pod-security.kubernetes.io/warn={level}"
+            ))
+    });
+    told.collect()
+}
+
 /// More lines are read by nobody.
 const LINE_LIMIT: usize = 30;
 
@@ -210,7 +227,9 @@ pub fn versions(mesh: &Mesh, own: &str, namespace: &str) -> Vec<Finding> {
                 "proxy" => finding
                     .hint("pods get the injector's version when they are made anew")
                     .command("kubectl rollout restart deployment -n NAMESPACE"),
-                _ => finding.command(format!("meshctl upgrade -n {namespace} --apply")),
+                _ => {
+                    finding.command(format!("meshctl upgrade --mesh-namespace {namespace} --apply"))
+                }
             });
         }
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use heddle_injector::report::{Finding as Told, FindingKind, PodReference};
 
 use super::*;
-use crate::check::facts::{Api, Certificate, Coverage, Definition, Mesh, Node, Probe, Webhook};
+use crate::check::facts::{
+    Api, ApiPorts, Certificate, Coverage, Definition, Mesh, Node, PodSecurity, Probe, Webhook,
+};
 use crate::check::finding::Level;
 use crate::check::permissions;
 use crate::check::render;
@@ -72,6 +74,7 @@ fn well() -> Facts {
             definition("referencegrants.gateway.networking.k8s.io", &["v1beta1"]),
             definition("trafficpolicies.heddle.dev", &["v1alpha1"]),
         ]),
+        api_ports: Ok(ApiPorts { real: vec![6443], allowed: Some(vec![443, 6443]) }),
         meshes: Ok(vec!["heddle-system".to_owned()]),
         mesh: Some(Mesh {
             deployments: Ok(vec![
@@ -90,7 +93,12 @@ fn well() -> Facts {
                 authority: Ok(Vec::from(CERTIFICATE)),
             }),
             probe: Probe::Injected,
-            coverage: Ok(Coverage { meshed: 41, complaints: Vec::new(), findings: Vec::new() }),
+            coverage: Ok(Coverage {
+                meshed: 41,
+                complaints: Vec::new(),
+                findings: Vec::new(),
+                forbidden: Vec::new(),
+            }),
             versions: Ok(versions),
         }),
     }
@@ -114,6 +122,7 @@ fn ill() -> Facts {
     if let Ok(permissions) = &mut facts.permissions {
         permissions[0].1 = false;
     }
+    facts.api_ports = Ok(ApiPorts { real: vec![7443], allowed: Some(vec![443, 6443]) });
     facts.definitions = Ok(vec![definition("httproutes.gateway.networking.k8s.io", &["v2"])]);
     let mesh = facts.mesh.as_mut().unwrap();
     mesh.deployments = Ok(vec![(
@@ -140,6 +149,7 @@ fn ill() -> Facts {
         meshed: 4,
         complaints: vec!["shop: pod web-1, container heddle-redirect: CrashLoopBackOff".to_owned()],
         findings: vec![missing],
+        forbidden: vec![("shop".to_owned(), PodSecurity::Restricted)],
     });
     let versions = mesh.versions.as_mut().unwrap();
     versions.insert("proxy".to_owned(), [("0.0.9".to_owned(), 4), ("0.1.0".to_owned(), 2)].into());
@@ -189,13 +199,26 @@ fn what_cannot_be_seen_does_not_hide_the_rest() {
     assert_eq!(all(&silent, now())[0].level, Level::Fail);
 }
 
+#[test]
+fn the_gateway_api_that_is_recommended_is_the_one_that_is_tested() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/cluster/conformance/go.mod");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let tested =
+        manifest.lines().find_map(|line| line.trim().strip_prefix("sigs.k8s.io/gateway-api "));
+    let facts = Facts { definitions: Ok(Vec::new()), ..well() };
+    let findings = all(&facts, now());
+    let mut commands = findings.iter().filter_map(|finding| finding.command.as_deref());
+    let command = commands.find(|command| command.contains("gateway-api")).unwrap();
+    assert!(command.contains(&format!("/download/{}/", tested.unwrap())), "{command}");
+}
+
 type Spoil = fn(&mut Facts);
 
 fn of_mesh(facts: &mut Facts) -> &mut Mesh {
     facts.mesh.as_mut().unwrap()
 }
 
-const TROUBLES: [(&str, Spoil, Area, Level); 9] = [
+const TROUBLES: [(&str, Spoil, Area, Level); 12] = [
     (
         "old API server",
         |f| f.api.as_mut().unwrap().version = "v1.20.2".to_owned(),
@@ -227,6 +250,30 @@ const TROUBLES: [(&str, Spoil, Area, Level); 9] = [
         |f| of_mesh(f).probe = Probe::NotTried("quota".to_owned()),
         Area::Webhook,
         Level::Warn,
+    ),
+    (
+        "a port that is shut",
+        |f| f.api_ports.as_mut().unwrap().real = vec![8443],
+        Area::Api,
+        Level::Fail,
+    ),
+    (
+        "a port that the defaults would shut",
+        |f| {
+            f.stage = Stage::Before;
+            f.api_ports.as_mut().unwrap().real = vec![8443];
+        },
+        Area::Api,
+        Level::Warn,
+    ),
+    (
+        "a namespace that refuses proxies",
+        |f| {
+            let coverage = of_mesh(f).coverage.as_mut().unwrap();
+            coverage.forbidden = vec![("shop".to_owned(), PodSecurity::Baseline)];
+        },
+        Area::Coverage,
+        Level::Fail,
     ),
     ("no webhook", |f| of_mesh(f).webhook = Err("gone".to_owned()), Area::Webhook, Level::Fail),
     (
