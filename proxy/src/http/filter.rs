@@ -205,23 +205,6 @@ pub fn origin<B>(request: &Request<B>) -> Option<&HeaderValue> {
     request.headers().get(ORIGIN)
 }
 
-/// The host of a request, without its port; empty if it names none.
-pub fn host<B>(request: &Request<B>) -> &str {
-    if let Some(authority) = request.uri().authority() {
-        return authority.host();
-    }
-    let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
-    without_port(host.unwrap_or_default())
-}
-
-/// An IPv6 address has colons of its own, and stands in brackets.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => name,
-        Some(_) | None => host,
-    }
-}
-
 const MOVED_TUNNEL: &str = "CONNECT where the route redirects or rewrites";
 const TWICE: &str = "there is one already; want one at most";
 

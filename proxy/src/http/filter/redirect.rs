@@ -1,5 +1,6 @@
 //! Redirects: another location as the answer. Source: Gateway API v1, HTTPRequestRedirectFilter.
 
+use heddle_matcher::host;
 use heddle_model::filter::Redirect;
 use heddle_model::names::Port;
 use http::header::{HeaderValue, LOCATION};
@@ -9,7 +10,7 @@ use http::{Request, Response, StatusCode};
 use crate::http::body::Body;
 use crate::http::filter::path::CompiledPathChange;
 use crate::http::filter::rewrite::hostname;
-use crate::http::filter::{Found, Unservable, host};
+use crate::http::filter::{Found, Unservable};
 
 /// A redirect that can be answered to every request.
 #[derive(Clone, Debug)]
@@ -67,7 +68,7 @@ impl CompiledRedirect {
             (None, Some(_)) => well_known,
             (None, None) => called,
         };
-        let host = self.hostname.as_deref().unwrap_or_else(|| host(request));
+        let host = self.hostname.as_deref().unwrap_or_else(|| host::of(request));
         let uri = request.uri();
         let path = match &self.path {
             Some(change) => change.apply(uri, found.prefix).ok()?,

@@ -141,21 +141,3 @@ fn changes_of_responses_come_after_cors() {
     filters.change_response(&mut headers, Some(&HeaderValue::from_static("https://a.b")));
     assert_eq!(headers["access-control-allow-origin"], "https://own");
 }
-
-#[test]
-fn a_host_is_read_where_the_version_has_it() {
-    for (target, header, expected) in [
-        ("/", Some("a"), "a"),
-        ("/", Some("a:80"), "a"),
-        ("/", Some("[::1]:80"), "[::1]"),
-        ("/", Some("[::1]"), "[::1]"),
-        ("http://b:80/", Some("a"), "b"),
-        ("/", None, ""),
-    ] {
-        let mut request = Request::get(target);
-        if let Some(header) = header {
-            request = request.header(HOST, header);
-        }
-        assert_eq!(host(&request.body(()).unwrap()), expected, "case: {target} {header:?}");
-    }
-}

@@ -8,6 +8,8 @@ use heddle_model::policy::SessionPersistence;
 use heddle_model::route::{HttpBackend, Retry};
 use proptest::prelude::*;
 
+use heddle_model::route::{Hostname, HttpMatch, NamedMatch, PathMatch, ValueMatch};
+
 use super::*;
 
 fn rule(matches: Vec<HttpMatch>) -> HttpRule {
