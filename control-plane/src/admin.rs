@@ -1,12 +1,17 @@
 //! The service `heddle.admin.v1`: what the control plane knows, for its owner. Where it is served is in
-//! `admin/listen.rs`, what it says of certificates in `admin/identity.rs`.
+//! `admin/listen.rs`, what it says of certificates in `admin/identity.rs`, of one call in `admin/explain.rs`, of
+//! routes in `admin/routes.rs`.
 
+mod explain;
 mod identity;
 pub mod listen;
+mod routes;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use heddle_model::identity::PodUid;
+use heddle_model::resource::ResourceKey;
 use heddle_proto::admin as wire;
 use heddle_proto::admin::admin_server::Admin;
 use heddle_proto::discovery;
@@ -14,10 +19,12 @@ use heddle_tls::authority::description;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
 
+use crate::admin::explain::Proxied;
+use crate::admin::routes::progress::Progress;
 use crate::identity::holdings::Holdings;
 use crate::identity::keeper::{self, Asked, Authorities, View};
 use crate::metrics::Metrics;
-use crate::push::held::Answer;
+use crate::push::held::{Answer, Held};
 use crate::push::programmed::{self, Board};
 use crate::push::proxies::{Proxies, Record};
 use crate::push::publisher::Snapshots;
@@ -111,29 +118,7 @@ impl AdminService {
         let (_, record) =
             all.into_iter().find(|(known, record)| known == uid && record.connected)?;
         let ledger = record.ledger.lock();
-        let resources = ledger.held().map(|(key, held)| {
-            use wire::held_resource::Answer as Said;
-            let (answer, reason) = match &held.answer {
-                Answer::Pending => (Said::Pending, String::new()),
-                Answer::Acknowledged => (Said::Acknowledged, String::new()),
-                Answer::Refused(refusal) => (Said::Refused, refusal.reason.clone()),
-            };
-            let content = held.content();
-            let origins = content.map(|resource| resource.origins.iter().map(ToString::to_string));
-            wire::HeldResource {
-                resource: key.to_string(),
-                version: held.version.0,
-                answer: answer.into(),
-                reason,
-                origins: origins.into_iter().flatten().collect(),
-                update: content.map(|resource| discovery::Update {
-                    key: Some(key.into()),
-                    version: held.version.0,
-                    digest: held.digest,
-                    resource: Some(resource.to_wire()),
-                }),
-            }
-        });
+        let resources = ledger.held().map(|(key, held)| held_resource(key, held));
         Some(wire::ProxyConfig { resources: resources.collect() })
     }
 
@@ -144,6 +129,24 @@ impl AdminService {
         let sent = self.rotations.send(keeper::Request { asked, answer });
         sent.await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?.map_err(|error| identity::not_rotated(&error))
+    }
+
+    /// Everything that a call depends on; `None`: nothing was read so far.
+    fn call_facts(&self, request: &wire::ExplainRequest) -> Option<wire::CallFacts> {
+        let snapshot = self.snapshots.borrow().clone()?;
+        let records = self.proxies.all().into_iter().collect();
+        let known = Known { service: self, snapshot: &snapshot, records };
+        let issuer = identity::issuer(&self.authorities.current());
+        Some(wire::CallFacts { issuer, ..explain::facts(&snapshot, &known, request) })
+    }
+
+    /// The routes; `None`: nothing was read so far.
+    fn routes(&self, namespace: &str) -> Option<wire::Routes> {
+        let snapshot = self.snapshots.borrow().clone()?;
+        let board = Board::of(&self.proxies, &snapshot);
+        let progress = Progress::of_connected(&self.proxies, &snapshot);
+        let conditions = |status: &ObjectStatus| object(status, &board).conditions;
+        Some(routes::routes(&snapshot, &progress, namespace, &conditions))
     }
 
     fn authority(&self) -> wire::Authority {
@@ -212,7 +215,70 @@ impl Admin for AdminService {
         })?;
         Ok(Response::new(config))
     }
+
+    async fn explain(
+        &self,
+        request: Request<wire::ExplainRequest>,
+    ) -> Result<Response<wire::CallFacts>, Status> {
+        let facts = self.call_facts(request.get_ref());
+        Ok(Response::new(facts.ok_or_else(|| Status::unavailable(NOTHING_READ))?))
+    }
+
+    async fn get_routes(
+        &self,
+        request: Request<wire::GetRoutesRequest>,
+    ) -> Result<Response<wire::Routes>, Status> {
+        let routes = self.routes(&request.get_ref().namespace);
+        Ok(Response::new(routes.ok_or_else(|| Status::unavailable(NOTHING_READ))?))
+    }
 }
+
+/// What the service knows of proxies, at one moment.
+struct Known<'a> {
+    service: &'a AdminService,
+    snapshot: &'a Snapshot,
+    records: BTreeMap<PodUid, Record>,
+}
+
+impl Proxied for Known<'_> {
+    fn proxy(&self, uid: &PodUid) -> Option<wire::Proxy> {
+        let record = self.records.get(uid)?;
+        Some(self.service.proxy(uid, record, Some(self.snapshot)))
+    }
+
+    fn held(&self, uid: &PodUid, key: &ResourceKey) -> Option<(wire::HeldResource, u64)> {
+        let record = self.records.get(uid).filter(|record| record.connected)?;
+        let ledger = record.ledger.lock();
+        let (key, held) = ledger.held().find(|(known, _)| *known == key)?;
+        Some((held_resource(key, held), held.digest))
+    }
+}
+
+fn held_resource(key: &ResourceKey, held: &Held) -> wire::HeldResource {
+    use wire::held_resource::Answer as Said;
+    let (answer, reason) = match &held.answer {
+        Answer::Pending => (Said::Pending, String::new()),
+        Answer::Acknowledged => (Said::Acknowledged, String::new()),
+        Answer::Refused(refusal) => (Said::Refused, refusal.reason.clone()),
+    };
+    let content = held.content();
+    let origins = content.map(|resource| resource.origins.iter().map(ToString::to_string));
+    wire::HeldResource {
+        resource: key.to_string(),
+        version: held.version.0,
+        answer: answer.into(),
+        reason,
+        origins: origins.into_iter().flatten().collect(),
+        update: content.map(|resource| discovery::Update {
+            key: Some(key.into()),
+            version: held.version.0,
+            digest: held.digest,
+            resource: Some(resource.to_wire()),
+        }),
+    }
+}
+
+const NOTHING_READ: &str = "the control plane has not read the configuration yet";
 
 fn object(status: &ObjectStatus, board: &Board) -> wire::Object {
     let mut conditions: Vec<wire::Condition> = status.conditions.iter().map(condition).collect();

@@ -4,6 +4,7 @@
 //! An object whose newest text means nothing keeps its last good state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use heddle_model::identity::TrustDomain;
 use heddle_model::names::ObjectReference;
@@ -61,8 +62,8 @@ type Table<T> = BTreeMap<ObjectReference, Entry<T>>;
 #[derive(Debug)]
 struct Entry<T> {
     place: Place,
-    /// The newest text that meant something.
-    good: Option<T>,
+    /// The newest text that meant something. Snapshots share it.
+    good: Option<Arc<T>>,
     /// Why the newest text means nothing, if so.
     rejected: Option<Rejected>,
 }
@@ -194,7 +195,7 @@ fn put<T>(
 ) {
     let before = table.remove(&reference).and_then(|entry| entry.good);
     let entry = match result {
-        Ok(good) => Entry { place, good: Some(good), rejected: None },
+        Ok(good) => Entry { place, good: Some(Arc::new(good)), rejected: None },
         Err(rejected) => {
             tracing::warn!(
                 error = %rejected,
@@ -209,7 +210,11 @@ fn put<T>(
 }
 
 fn good<T>(table: &Table<T>) -> impl Iterator<Item = &T> {
-    table.values().filter_map(|entry| entry.good.as_ref())
+    table.values().filter_map(|entry| entry.good.as_deref())
+}
+
+fn shared_good<T>(table: &Table<T>) -> Vec<Arc<T>> {
+    table.values().filter_map(|entry| entry.good.clone()).collect()
 }
 
 fn reason_word(reason: Reason) -> &'static str {

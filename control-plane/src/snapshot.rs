@@ -17,7 +17,11 @@ use heddle_proto::discovery as wire;
 
 use crate::source::Failure;
 use crate::status::ObjectStatus;
+use crate::translate::connection_route::ConnectionRoute;
+use crate::translate::http_route::HttpRoute;
 use crate::translate::pod::Pod;
+use crate::translate::service::Service;
+use crate::translate::traffic_split::TrafficSplit;
 
 /// What can be asked for, and its version. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -111,12 +115,29 @@ pub struct Contents {
     pub of_consumers: HashMap<String, HashMap<ServicePort, Arc<Resource>>>,
     /// What stands behind the ports of services.
     pub endpoints: HashMap<ServicePort, Arc<Resource>>,
+    /// What stands there and is not ready, where there is some: for people, no proxy is told.
+    pub not_ready: HashMap<ServicePort, Vec<SocketAddr>>,
+    /// Services as they were read: for people.
+    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    /// Routes as they were read: for people. What proxies are told of them is in the destinations.
+    pub routes: Routes,
     /// Meshed pods, for their own proxies.
     pub workloads: HashMap<PodUid, Arc<Resource>>,
     /// Every object that was read, or whose name could be.
     pub objects: Vec<ObjectStatus>,
     /// What could not be read, and could not be told which object it was.
     pub source_errors: Vec<Failure>,
+}
+
+/// Routes as they were read; of those that mean nothing, as they last meant something.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    /// HTTPRoutes and GRPCRoutes.
+    pub requests: Vec<Arc<HttpRoute>>,
+    /// TLSRoutes and TCPRoutes.
+    pub connections: Vec<Arc<ConnectionRoute>>,
+    /// TrafficSplits.
+    pub splits: Vec<Arc<TrafficSplit>>,
 }
 
 /// What services say of a pod's port.

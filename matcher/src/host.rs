@@ -1,5 +1,6 @@
 //! Whom a request is for.
 
+use heddle_model::route::Hostname;
 use http::Request;
 
 /// The host of a request, without its port; empty if it names none.
@@ -9,6 +10,13 @@ pub fn of<B>(request: &Request<B>) -> &str {
     }
     let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
     without_port(host.unwrap_or_default())
+}
+
+/// Whether a connection that the application encrypts is for one of these, by the server name of its ClientHello. Of
+/// none, every one is, and one without a name.
+pub fn is_named(hostnames: &[Hostname], server_name: Option<&str>) -> bool {
+    hostnames.is_empty()
+        || server_name.is_some_and(|name| hostnames.iter().any(|hostname| hostname.matches(name)))
 }
 
 /// An IPv6 address has colons of its own, and stands in brackets.

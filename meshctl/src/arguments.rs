@@ -15,9 +15,12 @@ use crate::inject::arguments::{InjectArguments, UninjectArguments};
 use crate::install::arguments::{InstallArguments, UninstallArguments, UpgradeArguments};
 use crate::output::{Format, Output};
 use crate::proxy::arguments::ProxyCommand;
+use crate::routes::arguments::RoutesArguments;
 use crate::shop::listen::ListenAddress;
 use crate::shop::load::plan::{HttpVersion, Plan, Rate, Target};
+use crate::split::arguments::SplitArguments;
 use crate::target::TargetArguments;
+use crate::why::arguments::WhyArguments;
 
 /// The command line of the mesh.
 #[derive(Debug, Parser)]
@@ -37,6 +40,7 @@ Exit codes:
   1  failed: what, why and what would do is on standard error
   2  the command line was not understood
   3  a check found something: a refused object, a workload that is not ready
+  4  why: the call would not be served
 
 Environment:
   NO_COLOR  no colour, whatever its value";
@@ -68,6 +72,12 @@ pub enum Command {
     /// What the control plane knows of proxies, and what it sent them
     #[command(subcommand)]
     Proxy(ProxyCommand),
+    /// What a call would meet on its way: name, route, backend, policy, TLS; and whether it would be served
+    Why(WhyArguments),
+    /// The routes of services: what they match, where they send, what became of them
+    Routes(RoutesArguments),
+    /// The shares of canaries, and changing them
+    Split(SplitArguments),
     /// Print completions for a shell
     #[command(
         after_help = "Example:\n  meshctl completion bash > ~/.local/share/bash-completion/completions/meshctl"

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(Ending::Good) => ExitCode::SUCCESS,
         Ok(Ending::CheckFailed) => ExitCode::from(3),
+        Ok(Ending::NotServed) => ExitCode::from(4),
         Ok(Ending::Lost) => ExitCode::from(1),
         Err(failure) => {
             // Nobody may be reading; the exit code still tells.

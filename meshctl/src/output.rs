@@ -118,20 +118,37 @@ pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
+/// A value as JSON with a line end: on one line where more of them follow.
+pub fn json<T: Serialize>(value: &T, more_follow: bool) -> Result<String, Failure> {
+    let text = match more_follow {
+        true => serde_json::to_string(value),
+        false => serde_json::to_string_pretty(value),
+    };
+    Ok(format!("{}\n", text.map_err(|error| not_json(&error))?))
+}
+
+/// A value as YAML with a line end: as a document of its own where more of them follow.
+pub fn yaml<T: Serialize>(value: &T, more_follow: bool) -> Result<String, Failure> {
+    let text = serde_saphyr::to_string(value).map_err(|error| not_yaml(&error))?;
+    let begin = if more_follow { "---\n" } else { "" };
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    Ok(format!("{begin}{text}{end}"))
+}
+
 /// Prints a value as YAML.
 pub fn print_yaml<T: Serialize>(value: &T) -> Result<(), Failure> {
-    let text = serde_saphyr::to_string(value).map_err(|error| {
-        Failure::new("cannot write the result as YAML", "report this as a bug of meshctl")
-            .because(&error)
-    })?;
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    print(&format!("{text}{end}"))
+    print(&yaml(value, false)?)
 }
 
 /// Prints a value as JSON on one line.
 pub fn print_json_line<T: Serialize>(value: &T) -> Result<(), Failure> {
     let text = serde_json::to_string(value).map_err(|error| not_json(&error))?;
     print(&format!("{text}\n"))
+}
+
+fn not_yaml(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new("cannot write the result as YAML", "report this as a bug of meshctl")
+        .because(error)
 }
 
 fn not_json(error: &serde_json::Error) -> Failure {

@@ -4,7 +4,9 @@ use crate::arguments::{Arguments, Command, LoadArguments, LocalCommand, ShopComm
 use crate::failure::Failure;
 use crate::output::{self, Colour, Format};
 use crate::shop::{api, frontend, load, store};
-use crate::{check, completion, demo, identity, inject, install, local, proxy, status};
+use crate::{
+    check, completion, demo, identity, inject, install, local, proxy, routes, split, status, why,
+};
 
 /// How a command that could be carried out ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Ending {
     Lost,
     /// Exit code 3: what was looked at is not as it should be. Already told.
     CheckFailed,
+    /// Exit code 4: the call that was asked about would not be served. Already told.
+    NotServed,
 }
 
 /// Runs it to its end.
@@ -36,6 +40,9 @@ pub async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Status(options) => Box::pin(status::run(options, colour)).await,
         Command::Identity(options) => Box::pin(identity::run(options, colour)).await,
         Command::Proxy(command) => Box::pin(proxy::run(command, colour)).await,
+        Command::Why(options) => Box::pin(why::run(options, colour)).await,
+        Command::Routes(options) => Box::pin(routes::run(options, colour)).await,
+        Command::Split(options) => Box::pin(split::run(options, colour)).await,
         Command::Completion { shell } => completion::print(shell),
         Command::Shop(command) => Box::pin(shop(command)).await,
     }

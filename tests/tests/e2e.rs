@@ -29,4 +29,5 @@ mod e2e {
     mod slow_peers;
     mod strict;
     mod upgrade;
+    mod why;
 }

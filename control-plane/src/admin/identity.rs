@@ -31,7 +31,7 @@ impl AdminService {
                 .anchors_der()
                 .map(|anchor| self::anchor(anchor, &authority))
                 .collect(),
-            issuer: description::describe(authority.issuer_der()).map(certificate),
+            issuer: issuer(&authority),
             leaf_lifetime_seconds: self.leaf_lifetime.as_secs(),
             rotation: view.rotations.current.map(|current| rotation(&current, waiting_for)),
             last_rotation: view.rotations.last.map(|last| ended(&last)),
@@ -78,6 +78,11 @@ impl AdminService {
             }
         }
     }
+}
+
+/// Below whom certificates are.
+pub(super) fn issuer(authority: &Authority) -> Option<wire::Certificate> {
+    description::describe(authority.issuer_der()).map(certificate)
 }
 
 /// What a proxy told, beside what counts now.

@@ -17,8 +17,8 @@ use super::conditions::{self, Conflicts};
 use super::policies::{self, Applied, PodLimits, Policies};
 use super::routes::{self, Rules, Sources};
 use super::splits::{self, Referents, Services, Splits};
-use super::{Index, good};
-use crate::snapshot::{Content, Contents, PodPort, Resource, service_reference};
+use super::{Index, good, shared_good};
+use crate::snapshot::{Content, Contents, PodPort, Resource, Routes, service_reference};
 use crate::translate::pod::Pod;
 use crate::translate::service::Service;
 
@@ -59,6 +59,10 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
                 limits.add(&key, policy, &behind);
             }
             destinations(&mut contents, previous, (&key, protocol), (service, &decided));
+            if !backing.not_ready.is_empty() {
+                let not_ready = backing.not_ready.iter().copied().collect();
+                contents.not_ready.insert(key.clone(), not_ready);
+            }
             let endpoints = endpoints(&key, backing, (service, policy));
             contents.endpoints.insert(key.clone(), shared(previous.endpoints.get(&key), endpoints));
         }
@@ -72,6 +76,13 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
     let (objects, source_errors) = conditions::statuses(index, &decided, &conflicts);
     contents.objects = objects;
     contents.source_errors = source_errors;
+    let services = shared_good(&index.services).into_iter();
+    contents.services = services.map(|service| (service.name.clone(), service)).collect();
+    contents.routes = Routes {
+        requests: [&index.http_routes, &index.grpc_routes].map(shared_good).concat(),
+        connections: [&index.tls_routes, &index.tcp_routes].map(shared_good).concat(),
+        splits: shared_good(&index.splits),
+    };
     contents.pods = pods.by_uid;
     contents.pods_by_address = pods.by_address;
     contents

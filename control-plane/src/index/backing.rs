@@ -91,6 +91,8 @@ pub(super) struct Backing {
     pub(super) slices: Vec<ObjectReference>,
     /// A pod behind it says that its port is opaque.
     pub(super) opaque: bool,
+    /// What is behind it and not ready.
+    pub(super) not_ready: BTreeSet<SocketAddr>,
 }
 
 /// Slices by the service they stand behind.
@@ -114,6 +116,7 @@ pub(super) fn backing(
     let mut found: BTreeMap<SocketAddr, (Endpoint, Option<PodUid>)> = BTreeMap::new();
     let mut ending = found.clone();
     let mut opaque = false;
+    let mut not_ready = BTreeSet::new();
     for (slice, port, endpoint) in listed(slices, port_name) {
         for address in &endpoint.addresses {
             let socket = SocketAddr::new(*address, port.number());
@@ -121,9 +124,15 @@ pub(super) fn backing(
             let found = match endpoint.readiness {
                 Readiness::Ready => &mut found,
                 Readiness::Ending => &mut ending,
-                Readiness::NotReady => continue,
+                Readiness::NotReady => {
+                    not_ready.insert(socket);
+                    continue;
+                }
             };
-            let Some((peer, pod)) = pods.peer(endpoint, *address) else { continue };
+            let Some((peer, pod)) = pods.peer(endpoint, *address) else {
+                not_ready.insert(socket);
+                continue;
+            };
             debug_assert_eq!(slice.service, service.name, "slices are listed by service");
             let uid = pod.map(|pod| pod.uid.clone());
             let (zone, node) = topology(endpoint, pod);
@@ -138,6 +147,7 @@ pub(super) fn backing(
         ),
         slices: slices.iter().map(|slice| slice.reference.clone()).collect(),
         opaque,
+        not_ready,
     }
 }
 

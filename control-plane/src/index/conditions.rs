@@ -89,7 +89,7 @@ fn plain<T>(
     conditions: impl Fn(&ObjectReference, &T) -> Vec<Condition>,
 ) {
     for (reference, Entry { place, good, rejected }) in table {
-        let mut found = good.as_ref().map(|good| conditions(reference, good)).unwrap_or_default();
+        let mut found = good.as_deref().map(|good| conditions(reference, good)).unwrap_or_default();
         if let Some(rejected) = rejected {
             let message = format!("{place}: {rejected}; {}", what_stays(good.is_some()));
             put_first(&mut found, Condition::refused(reason_word(rejected.reason), message));
@@ -112,7 +112,7 @@ fn by_parent<T>(
     own: impl Fn(&T) -> Vec<(usize, Option<Condition>)>,
 ) {
     for (reference, entry) in table {
-        let good = entry.good.as_ref().filter(|_| entry.rejected.is_none());
+        let good = entry.good.as_deref().filter(|_| entry.rejected.is_none());
         let (Some(good), Some(status)) = (good, objects.get_mut(reference)) else { continue };
         for (index, own) in own(good) {
             let mut conditions = status.conditions.clone();

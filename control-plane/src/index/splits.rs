@@ -69,7 +69,7 @@ pub(super) fn decide(
     let mut found = Splits::default();
     let mut candidates: Vec<UsedSplit> = Vec::new();
     for (reference, Entry { good, .. }) in splits {
-        let Some(split) = good else { continue };
+        let Some(split) = good.as_deref() else { continue };
         let last_good = resolved.get(reference);
         let (verdict, used) = match (resolve(split, referents), last_good) {
             (Ok(matches), _) => {
@@ -133,7 +133,7 @@ fn resolve(split: &TrafficSplit, referents: Referents<'_>) -> Result<Vec<HttpMat
             namespace: split.reference.namespace.clone(),
             name: group.name.clone(),
         };
-        let known = groups.get(&reference).and_then(|entry| entry.good.as_ref());
+        let known = groups.get(&reference).and_then(|entry| entry.good.as_deref());
         let known = known.ok_or_else(|| Problem {
             reason: "MatchNotFound",
             message: format!("{}.name: {reference} does not exist", group.field),

@@ -60,7 +60,7 @@ impl Pod {
         let declared = self.ports.iter().find(|declared| declared.port == port);
         let name = declared.map(|declared| declared.name.as_str()).unwrap_or_default();
         let declared = Declared { app_protocol: "", name };
-        port_protocol::decide(declared, &[port], &self.opaque_ports).0
+        port_protocol::decide(declared, &[port], &self.opaque_ports).protocol
     }
 }
 

@@ -9,7 +9,7 @@ use heddle_model::policy::Preference;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::translate::port_protocol::{self, Declared};
+use crate::translate::port_protocol::{self, Decision, Declared, Evidence};
 use crate::translate::{Rejected, Seniority, annotations, fault};
 
 /// What the mesh knows of a service.
@@ -21,6 +21,8 @@ pub struct Service {
     pub seniority: Seniority,
     /// Its virtual addresses, the primary one first; none if it is headless or has none yet.
     pub addresses: Vec<IpAddr>,
+    /// The host that it is another name for, empty if that is not known; `None`: it is none.
+    pub external_name: Option<String>,
     /// Its TCP ports.
     pub ports: BTreeMap<Port, ServicePort>,
     /// Which of its endpoints are close, unless a policy says.
@@ -38,6 +40,10 @@ pub struct ServicePort {
     pub name: String,
     /// What is known of its protocol.
     pub protocol: Protocol,
+    /// By what.
+    pub evidence: Evidence,
+    /// The port of the pods behind it: a number, or a name.
+    pub target: String,
 }
 
 /// Reads a service.
@@ -65,9 +71,15 @@ pub fn translate(service: &api::Service, reference: &ObjectReference) -> Result<
             name: &name,
         };
         let numbers: Vec<Port> = std::iter::once(number).chain(target).collect();
-        let (protocol, note) = port_protocol::decide(declared, &numbers, &opaque);
+        let Decision { protocol, evidence, note } =
+            port_protocol::decide(declared, &numbers, &opaque);
+        let target = match &port.target_port {
+            Some(IntOrString::Int(target)) => target.to_string(),
+            Some(IntOrString::String(target)) => target.clone(),
+            None => number.to_string(),
+        };
         notes.extend(note.map(|note| format!("{field}.appProtocol: {note}")));
-        if ports.insert(number, ServicePort { name, protocol }).is_some() {
+        if ports.insert(number, ServicePort { name, protocol, evidence, target }).is_some() {
             return Err(Rejected::invalid(
                 format!("{field}.port"),
                 format!("{number} is there twice"),
@@ -83,6 +95,8 @@ pub fn translate(service: &api::Service, reference: &ObjectReference) -> Result<
         name: ServiceName { namespace: reference.namespace.clone(), name: reference.name.clone() },
         seniority: Seniority::new(&service.metadata, reference),
         addresses: addresses(&spec)?,
+        external_name: (spec.type_.as_deref() == Some(EXTERNAL))
+            .then(|| spec.external_name.clone().unwrap_or_default()),
         ports,
         notes,
     })
@@ -113,7 +127,7 @@ fn preference(
 }
 
 fn addresses(spec: &api::ServiceSpec) -> Result<Vec<IpAddr>, Rejected> {
-    if spec.type_.as_deref() == Some("ExternalName") {
+    if spec.type_.as_deref() == Some(EXTERNAL) {
         return Ok(Vec::new());
     }
     let listed = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
@@ -139,6 +153,8 @@ fn checked(number: i32, field: &str) -> Result<Port, Rejected> {
 
 /// What trafficDistribution replaced.
 const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+/// The `type` of a service that is another name for a host elsewhere.
+const EXTERNAL: &str = "ExternalName";
 /// What `clusterIP` says of a service without a virtual address.
 const HEADLESS: &str = "None";
 

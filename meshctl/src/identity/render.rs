@@ -148,7 +148,8 @@ pub fn days_left(not_after: i64, now: i64) -> Cell {
     Cell::plain(duration_text(left))
 }
 
-fn duration_text(seconds: i64) -> String {
+/// How long that is, in the greatest unit that fits.
+pub fn duration_text(seconds: i64) -> String {
     match seconds {
         ..0 => "0 s".to_owned(),
         0..120 => format!("{seconds} s"),

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use heddle_matcher::host;
 use heddle_model::destination::{EndpointDestination, ServiceDestination};
 use heddle_model::endpoint::{Endpoint, EndpointSet, ExpectedPeer};
 use heddle_model::filter::{Fraction, HttpFilter};
@@ -133,9 +134,7 @@ pub struct ResolvedTlsRule {
 impl ResolvedTlsRule {
     /// Whether a connection is this rule's, by the server name of its ClientHello.
     pub fn matches(&self, server_name: Option<&str>) -> bool {
-        self.hostnames.is_empty()
-            || server_name
-                .is_some_and(|name| self.hostnames.iter().any(|hostname| hostname.matches(name)))
+        host::is_named(&self.hostnames, server_name)
     }
 }
 
