@@ -44,7 +44,10 @@ where
     let print =
         |text: &str| output::print(&if clear { format!("{CLEAR}{text}") } else { text.to_owned() });
     print(&last.text)?;
-    while watch.watch {
+    if !watch.watch {
+        return Ok(last.ending);
+    }
+    loop {
         tokio::select! {
             _interrupted = &mut interrupted => break,
             () = tokio::time::sleep(watch.interval.0) => {}

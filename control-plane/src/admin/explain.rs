@@ -38,6 +38,8 @@ struct Target<'a> {
     address: Option<SocketAddr>,
     /// Of how many.
     addresses: usize,
+    /// The others that mean the same: a caller may call a service by an address of either family.
+    alike: Vec<SocketAddr>,
 }
 
 /// Everything that a call depends on.
@@ -70,7 +72,7 @@ pub(super) fn facts(
     facts.address = target.address.map(Into::into);
     facts.addresses = count(target.addresses);
     if let (Some(address), Some(caller)) = (target.address, caller) {
-        destination(contents, proxied, (&caller.uid, address), &mut facts);
+        destination(contents, proxied, (&caller.uid, address, &target.alike), &mut facts);
     }
     facts.backings = backings(contents, proxied, &target, &facts);
     facts
@@ -116,7 +118,18 @@ fn target<'a>(contents: &'a Contents, named: &Named<'a>, port: Option<Port>) -> 
             };
             let address =
                 addresses.first().zip(port).map(|(ip, port)| SocketAddr::new(*ip, port.number()));
-            Target { service: Some(service), pod, port, address, addresses: addresses.len() }
+            let others = service.addresses.iter().skip(1);
+            let alike = others
+                .zip(std::iter::repeat(port))
+                .filter_map(|(ip, port)| port.map(|port| SocketAddr::new(*ip, port.number())));
+            Target {
+                service: Some(service),
+                pod,
+                port,
+                address,
+                addresses: addresses.len(),
+                alike: alike.collect(),
+            }
         }
         Named::Pod(pod, service) => {
             let port = port.or_else(|| only_port(service));
@@ -127,6 +140,7 @@ fn target<'a>(contents: &'a Contents, named: &Named<'a>, port: Option<Port>) -> 
                 port,
                 address: address.map(|(ip, port)| SocketAddr::new(*ip, port.number())),
                 addresses: pod.addresses.len(),
+                alike: Vec::new(),
             }
         }
         Named::Address(address) => {
@@ -139,6 +153,7 @@ fn target<'a>(contents: &'a Contents, named: &Named<'a>, port: Option<Port>) -> 
                 port,
                 address: port.map(|port| SocketAddr::new(*address, port.number())),
                 addresses: 1,
+                alike: Vec::new(),
             }
         }
         Named::Missing(_) | Named::Outside => Target { port, ..Target::default() },
@@ -169,7 +184,7 @@ fn behind(contents: &Contents, service: &Service) -> Vec<IpAddr> {
 fn destination(
     contents: &Contents,
     proxied: &impl Proxied,
-    (caller, address): (&PodUid, SocketAddr),
+    (caller, address, alike): (&PodUid, SocketAddr, &[SocketAddr]),
     facts: &mut wire::CallFacts,
 ) {
     let key = ResourceKey::Destination(address);
@@ -178,7 +193,9 @@ fn destination(
         facts.destination = Some(destination.into());
     }
     facts.origins = resource.origins.iter().map(Into::into).collect();
-    if let Some((held, digest)) = proxied.held(caller, &key) {
+    let asked = std::iter::once(&address).chain(alike);
+    let held = asked.map(|address| proxied.held(caller, &ResourceKey::Destination(*address)));
+    if let Some((held, digest)) = held.flatten().next() {
         facts.held_is_current = digest == resource.digest;
         facts.held = Some(held);
     }

@@ -127,10 +127,8 @@ fn edit(document: &str, object: &Object, change: &Change) -> Result<String, Stri
         let place =
             place.ok_or_else(|| format!("the weight of {name} is not found in the text"))?;
         let old = token(document.get(place..).unwrap_or_default());
-        let said = match &written.value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
+        let said = written.value.as_str();
+        let said = said.map_or_else(|| written.value.to_string(), ToOwned::to_owned);
         if old.trim_matches(['"', '\'']) != said {
             return Err(format!("the weight of {name} is written in an unusual way"));
         }

@@ -35,7 +35,7 @@ pub enum Sent {
     /// This request, where the port's bytes are read as requests.
     Request {
         /// The request.
-        request: Request<()>,
+        request: Box<Request<()>>,
         /// Whether it was asked for, and is not only what is asked about where nothing is said.
         named: bool,
     },
@@ -171,7 +171,7 @@ pub fn request(
     {
         request.headers_mut().insert(HOST, value);
     }
-    Ok(Sent::Request { request, named })
+    Ok(Sent::Request { request: Box::new(request), named })
 }
 
 #[cfg(test)]

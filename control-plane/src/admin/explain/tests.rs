@@ -45,7 +45,7 @@ status: {podIP: 10.0.0.3}
 kind: Service
 apiVersion: v1
 metadata: {name: api, namespace: shop}
-spec: {clusterIP: 10.43.0.1, ports: [{port: 80, name: http, targetPort: web}]}
+spec: {clusterIP: 10.43.0.1, clusterIPs: [10.43.0.1, 'fd43::1'], ports: [{port: 80, name: http, targetPort: web}]}
 ---
 kind: Service
 apiVersion: v1
@@ -197,6 +197,7 @@ fn what_the_callers_proxy_holds_is_told_and_whether_it_is_the_newest() {
         ("nothing", None, None),
         ("another address", Some(("destination 10.43.0.2:80".to_owned(), digest)), None),
         ("the newest", Some((resource.to_owned(), digest)), Some(true)),
+        ("by the other address", Some(("destination [fd43::1]:80".to_owned(), digest)), Some(true)),
         ("an older one", Some((resource.to_owned(), digest ^ 1)), Some(false)),
     ] {
         let facts = facts(&snapshot, &OneProxy(held), &asked("api", 80));
