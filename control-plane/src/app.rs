@@ -9,13 +9,14 @@ use heddle_runtime::admin::Admin;
 use heddle_runtime::readiness::Readiness;
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
+use heddle_runtime::vital::Vital;
 use heddle_tls::credentials;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::admin::AdminService;
 use crate::admin::listen as admin;
@@ -171,26 +172,6 @@ fn router(
         .add_service(DiscoveryService::server(surroundings, tasks.clone()))
 }
 
-/// Spawns tasks that must not end before the drain, be it that they return or that they panic.
-struct Vital<'a> {
-    tasks: &'a Tasks,
-    broken: &'a CancellationToken,
-}
-
-impl Vital<'_> {
-    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let guard = self.broken.clone().drop_guard();
-        let drain = self.tasks.drain().clone();
-        self.tasks.spawn(name, async move {
-            let _guard = guard;
-            task.await;
-            if !drain.is_cancelled() {
-                error!("a task ended that must not");
-            }
-        });
-    }
-}
-
 async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {
     if snapshots.wait_for(Option::is_some).await.is_ok() {
         readiness.set_ready(CONFIGURATION);
@@ -245,20 +226,3 @@ const AUTHORITY: &str = "authority";
 const CONFIGURATION: &str = "configuration";
 /// A source that is faster than the index waits for it.
 const EVENTS_QUEUED: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_end_of_a_vital_task_is_noticed() {
-        let tasks = Tasks::new();
-        let [returned, panicked, alive] = [(); 3].map(|()| CancellationToken::new());
-        Vital { tasks: &tasks, broken: &returned }.spawn("test.returns", async {});
-        Vital { tasks: &tasks, broken: &panicked }.spawn("test.panics", async { panic!("a bug") });
-        Vital { tasks: &tasks, broken: &alive }.spawn("test.lives", std::future::pending());
-        returned.cancelled().await;
-        panicked.cancelled().await;
-        assert!(!alive.is_cancelled());
-    }
-}

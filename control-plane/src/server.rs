@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use heddle_runtime::logging::Chain;
+use heddle_runtime::sources::{Place, Sources};
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::control_plane;
@@ -24,7 +25,7 @@ use tonic::transport::server::{Connected, Router};
 use tracing::{debug, error, warn};
 
 use crate::metrics::Metrics;
-use crate::server::strangers::{Place, Sources, Stranger, Strangers};
+use crate::server::strangers::{Stranger, Strangers};
 
 pub mod strangers;
 
@@ -78,7 +79,7 @@ pub async fn serve(
         metrics,
         tasks: tasks.clone(),
         ready,
-        sources: Sources::default(),
+        sources: strangers::sources(),
         strangers: Strangers::default(),
         warnings: Throttle::default(),
     };

@@ -1,5 +1,6 @@
 //! What each process of the mesh needs besides its purpose: named tasks and their end, readiness, an
-//! admin server, logging, backoff, throttled warnings, durations as people write them, and the wall clock.
+//! admin server, logging, backoff, throttled warnings, places by address, durations as people write them, and
+//! the wall clock.
 
 pub mod admin;
 pub mod backoff;
@@ -8,5 +9,7 @@ pub mod duration;
 pub mod logging;
 pub mod readiness;
 pub mod signals;
+pub mod sources;
 pub mod tasks;
 pub mod throttle;
+pub mod vital;

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use heddle_runtime::clock;
+use heddle_runtime::sources::Sources;
 use k8s_openapi::api::authentication::v1::{
     TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo,
 };
@@ -22,7 +23,6 @@ use tokio::time::timeout;
 use crate::identity::attest::{Attest, Attested, NotAttested};
 use crate::identity::live_pod::{self, Claim};
 use crate::push::publisher::Snapshots;
-use crate::server::strangers::Sources;
 
 /// Attests by the API server's word.
 pub struct TokenReviews {

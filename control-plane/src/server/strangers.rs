@@ -1,68 +1,21 @@
 //! What those who have not proven who they are may hold of the server: a few connections from each
 //! address, and each for a short time only.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use heddle_runtime::sources::{Place, Sources};
 use heddle_tls::hello::{self, Hello};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
-/// Counts what each address has under way. Clones share the counts.
-#[derive(Clone, Debug)]
-pub struct Sources {
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    limit: usize,
-}
-
-/// A place among those of one address, until it is dropped.
-#[derive(Debug)]
-pub struct Place {
-    sources: Sources,
-    address: IpAddr,
-}
-
-/// Of strangers' connections.
-impl Default for Sources {
-    fn default() -> Self {
-        Self::new(SOURCE_LIMIT)
-    }
-}
-
-impl Sources {
-    /// With so many places for each address; at least one.
-    pub fn new(limit: usize) -> Self {
-        Self { counts: Arc::default(), limit: limit.max(1) }
-    }
-
-    /// A place for one more, unless the address has too many.
-    pub fn enter(&self, address: IpAddr) -> Option<Place> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_insert(0);
-        if *count >= self.limit {
-            return None;
-        }
-        *count += 1;
-        Some(Place { sources: self.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.sources.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
+/// Counts the connections of one address that are in a handshake or have no certificate.
+pub fn sources() -> Sources {
+    Sources::new(SOURCE_LIMIT)
 }
 
 /// Connections whose handshake is done, without a certificate. Clones share the limit.
@@ -137,23 +90,9 @@ const PEEK_PAUSE: Duration = Duration::from_millis(10);
 mod tests {
     use super::*;
 
-    #[test]
-    fn one_address_has_few_places_and_leaves_the_others_theirs() {
-        let sources = Sources::default();
-        let [first, second] = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
-        let mut places: Vec<Place> =
-            (0..SOURCE_LIMIT).map(|_| sources.enter(first).unwrap()).collect();
-        assert!(sources.enter(first).is_none());
-        assert!(sources.enter(second).is_some());
-        places.pop();
-        assert!(sources.enter(first).is_some());
-        drop(places);
-        assert!(sources.counts.lock().unwrap().is_empty());
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_stranger_has_to_go_after_a_while() {
-        let (sources, strangers) = (Sources::default(), Strangers::default());
+        let (sources, strangers) = (sources(), Strangers::default());
         let address = "10.0.0.1".parse().unwrap();
         let mut stranger = strangers.admit(sources.enter(address).unwrap()).unwrap();
         let mut check =
