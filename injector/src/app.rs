@@ -12,13 +12,14 @@ use heddle_runtime::logging::Chain;
 use heddle_runtime::readiness::Readiness;
 use heddle_runtime::signals;
 use heddle_runtime::tasks::{DrainOutcome, Tasks};
+use heddle_runtime::vital::Vital;
 use heddle_tls::https;
 use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::coverage::Coverage;
@@ -26,7 +27,8 @@ use crate::events::Events;
 use crate::keeper::{CERTIFICATE, Keeper, KeeperSettings};
 use crate::metrics::Metrics;
 use crate::namespaces::{NAMESPACES, Namespaces};
-use crate::server::{self, Webhook};
+use crate::server;
+use crate::server::answer::Webhook;
 use crate::settings::{BadMeshSettings, MeshSettings};
 
 /// Why the injector cannot run.
@@ -146,26 +148,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     background.shutdown(BACKGROUND_GRACE).await;
     if is_broken { Err(RunError::Broken) } else { Ok(()) }
-}
-
-/// Spawns tasks that must not end before the drain, be it that they return or that they panic.
-struct Vital<'a> {
-    tasks: &'a Tasks,
-    broken: &'a CancellationToken,
-}
-
-impl Vital<'_> {
-    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let guard = self.broken.clone().drop_guard();
-        let drain = self.tasks.drain().clone();
-        self.tasks.spawn(name, async move {
-            let _guard = guard;
-            Box::pin(task).await;
-            if !drain.is_cancelled() {
-                error!("a task ended that must not");
-            }
-        });
-    }
 }
 
 async fn become_ready(readiness: Readiness) {

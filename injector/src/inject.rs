@@ -65,7 +65,7 @@ pub fn inject(
     let patch = patch::patch(&pod, &proxy, mesh);
     let mut patched = object.clone();
     json_patch::patch(&mut patched, &patch).map_err(InjectError::Unfit)?;
-    check(&pod, &read(&patched)?)?;
+    check(pod, read(&patched)?)?;
     Ok(Verdict::Inject { patch, patched })
 }
 
@@ -75,12 +75,13 @@ pub fn read(object: &Value) -> Result<Pod, InjectError> {
     <Pod as serde::Deserialize>::deserialize(object).map_err(InjectError::NotAPod)
 }
 
-/// Whether the one is the other with a proxy: everything of ours once, everything else as it was.
-fn check(before: &Pod, after: &Pod) -> Result<(), InjectError> {
-    if Presence::of(after) != Presence::Whole {
+/// Whether the one is the other with a proxy: everything of ours once, everything else as it was. Takes both,
+/// which may be large, apart.
+fn check(before: Pod, after: Pod) -> Result<(), InjectError> {
+    if Presence::of(&after) != Presence::Whole {
         return Err(InjectError::WrongPatch("something of the proxy would be missing"));
     }
-    if !conflict::conflicts(after).is_empty() {
+    if !conflict::conflicts(&after).is_empty() {
         return Err(InjectError::WrongPatch("something of the proxy would be there twice"));
     }
     if patch::without_ours(before) != patch::without_ours(after) {

@@ -21,4 +21,5 @@ pub mod review;
 mod secret;
 pub mod server;
 pub mod settings;
+pub mod structure;
 mod webhook;

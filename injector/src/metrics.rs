@@ -19,6 +19,8 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Connections, and requests, that were turned away because there were too many.
     pub overloaded: Counter,
+    /// Connections that were closed because nothing was asked, or an answer not taken, in time.
+    pub connections_overdue: Counter,
     /// Times that the webhook's configuration was given the authority of our certificate.
     pub webhooks_patched: Counter,
     /// Changed settings that could not be taken; the old ones are in force.
@@ -44,6 +46,11 @@ impl Metrics {
         let counters = [
             ("handshakes_failed", "TLS handshakes that failed", &self.handshakes_failed),
             ("overloaded", "Connections and requests turned away", &self.overloaded),
+            (
+                "connections_overdue",
+                "Connections without a request in time",
+                &self.connections_overdue,
+            ),
             ("webhooks_patched", "Authorities written to the webhook", &self.webhooks_patched),
             ("settings_refused", "Changed settings not taken", &self.settings_refused),
         ];

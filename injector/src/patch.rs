@@ -156,8 +156,7 @@ fn has_volume(spec: &PodSpec, name: &str) -> bool {
 }
 
 /// The pod as a patch must leave it: without what is ours, and what we say where nothing was said.
-pub(crate) fn without_ours(pod: &Pod) -> Pod {
-    let mut pod = pod.clone();
+pub(crate) fn without_ours(mut pod: Pod) -> Pod {
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.remove(INJECTED);
         annotations.remove(DEFAULT);

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::ByteString;
-use kube::core::DynamicObject;
-use kube::core::admission::{
-    AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, META_KIND, Operation,
-};
-use serde_json::Value;
+use kube::core::admission::{AdmissionResponse, META_API_VERSION_V1, META_KIND, Operation};
+use kube::core::{GroupVersionKind, GroupVersionResource};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::annotations::Wish;
+use crate::annotations::INJECT;
 use crate::decision::{Refusal, SkipReason};
 use crate::inject::{self, Verdict};
+use crate::report;
 use crate::settings::MeshSettings;
-use crate::{annotations, report};
+use crate::structure::{Measured, STRUCTURE_LIMIT};
 
 /// What was asked.
 #[derive(Debug)]
@@ -78,8 +78,8 @@ impl Outcome {
 /// Why bytes get no review for an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswerable {
-    /// Not JSON.
-    #[error("the body is not JSON (want an AdmissionReview of {META_API_VERSION_V1})")]
+    /// Not JSON, or not of the shape.
+    #[error("the body is not JSON of a review (want an AdmissionReview of {META_API_VERSION_V1})")]
     Json(#[source] serde_json::Error),
     /// JSON, but nothing that could be answered.
     #[error("{0} (want an AdmissionReview of {META_API_VERSION_V1} with a request)")]
@@ -93,6 +93,17 @@ pub enum Unanswerable {
         #[source]
         source: serde_json::Error,
     },
+    /// A review that would become too much to hold.
+    #[error(
+        "the pod has {structure} fields and items (want at most {STRUCTURE_LIMIT}: fewer variables, containers or \
+         volumes)"
+    )]
+    TooMuch {
+        /// Whom to answer.
+        uid: String,
+        /// How much it has.
+        structure: usize,
+    },
     /// A review of a pod that is not there.
     #[error("the request {missing}")]
     Incomplete {
@@ -103,50 +114,92 @@ pub enum Unanswerable {
     },
 }
 
+/// What tells whom to answer. The rest is passed over: it takes no memory.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Envelope {
+    kind: String,
+    api_version: String,
+    request: Option<Sender>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Sender {
+    uid: String,
+}
+
+/// The review, of which everything is held that decides something, once.
+#[derive(Deserialize)]
+struct Review {
+    request: Request,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    kind: GroupVersionKind,
+    #[serde(rename = "resource")]
+    _resource: GroupVersionResource,
+    sub_resource: Option<String>,
+    namespace: Option<String>,
+    operation: Operation,
+    #[serde(rename = "userInfo")]
+    _user: User,
+    #[serde(rename = "dryRun", default)]
+    _dry_run: bool,
+    object: Option<Map<String, Value>>,
+}
+
+/// Somebody; it is not looked at who.
+#[derive(Deserialize)]
+struct User {}
+
 /// Reads what was asked.
-pub fn read(body: &[u8]) -> Result<Asked, Unanswerable> {
-    // Nesting is bounded by the parser: 128 levels.
-    let review: Value = serde_json::from_slice(body).map_err(Unanswerable::Json)?;
-    let text = |name: &str| review.get(name).and_then(Value::as_str).unwrap_or_default();
-    if text("kind") != META_KIND {
+pub fn read(body: Measured<'_>) -> Result<Asked, Unanswerable> {
+    let envelope: Envelope = serde_json::from_slice(body.text()).map_err(Unanswerable::Json)?;
+    if envelope.kind != META_KIND {
         return Err(Unanswerable::NoReview("the body is of another kind"));
     }
-    if text("apiVersion") != META_API_VERSION_V1 {
+    if envelope.api_version != META_API_VERSION_V1 {
         return Err(Unanswerable::NoReview("the review is of another version"));
     }
-    let request = review.get("request").unwrap_or(&Value::Null);
-    let uid = request.get("uid").and_then(Value::as_str).unwrap_or_default();
+    let uid = envelope.request.unwrap_or_default().uid;
     if uid.is_empty() || uid.len() > UID_LIMIT {
         return Err(Unanswerable::NoReview("the request has no UID to answer to"));
     }
-    let uid = uid.to_owned();
-    let unreadable = |source| Unanswerable::Request { uid: uid.clone(), source };
-    let typed = <AdmissionReview<DynamicObject> as serde::Deserialize>::deserialize(&review);
-    let request: AdmissionRequest<DynamicObject> = typed
-        .map_err(unreadable)?
-        .try_into()
-        .map_err(|_| Unanswerable::NoReview("the review has no request"))?;
-    let response = AdmissionResponse::from(&request);
+    let structure = body.structure();
+    if structure > STRUCTURE_LIMIT {
+        return Err(Unanswerable::TooMuch { uid, structure });
+    }
+    // Nesting is bounded by the parser: 128 levels.
+    let request = match serde_json::from_slice::<Review>(body.text()) {
+        Ok(review) => review.request,
+        Err(source) => return Err(Unanswerable::Request { uid, source }),
+    };
+    let response = allowing(&uid);
     if !is_new_pod(&request) {
         return Ok(Asked::Other(Box::new(response)));
     }
-    let object = review.pointer("/request/object").filter(|object| object.is_object()).cloned();
     let missing = |missing| Unanswerable::Incomplete { uid: uid.clone(), missing };
-    let object = object.ok_or_else(|| missing("has no object: the pod"))?;
+    let object = request.object.ok_or_else(|| missing("has no object: the pod"))?;
     let namespace = request.namespace.filter(|namespace| !namespace.is_empty());
     let namespace = namespace.ok_or_else(|| missing("names no namespace"))?;
-    Ok(Asked::Pod(Box::new(NewPod { namespace, object, response })))
+    Ok(Asked::Pod(Box::new(NewPod { namespace, object: Value::Object(object), response })))
 }
 
 /// Says to the sender of a request that cannot be read what is wrong; `None`: nobody is known to be told.
 pub fn refuse(unanswerable: &Unanswerable) -> Option<Answered> {
     let uid = match unanswerable {
         Unanswerable::Json(_) | Unanswerable::NoReview(_) => return None,
-        Unanswerable::Request { uid, .. } | Unanswerable::Incomplete { uid, .. } => uid,
+        Unanswerable::Request { uid, .. }
+        | Unanswerable::TooMuch { uid, .. }
+        | Unanswerable::Incomplete { uid, .. } => uid,
     };
     let sentence = heddle_runtime::logging::Chain(unanswerable).to_string();
     let mut response = AdmissionResponse::invalid(short(&sentence));
-    response.uid = uid.clone();
+    response.uid.clone_from(uid);
     response.result.code = BAD_REQUEST;
     Some(Answered { response, outcome: Outcome::Unreadable })
 }
@@ -166,12 +219,10 @@ pub fn write(mut answered: Answered) -> Result<Vec<u8>, serde_json::Error> {
 impl NewPod {
     /// Whether the pod itself says if it gets a proxy, so that its namespace need not be asked.
     pub fn says_itself(&self) -> bool {
-        let own = |name: &str| {
-            let values = self.object.pointer(&format!("/metadata/{name}"))?;
-            serde_json::from_value::<BTreeMap<String, String>>(values.clone()).ok()
-        };
-        let wishes = ["annotations", "labels"].into_iter().filter_map(own);
-        wishes.map(|values| annotations::wish(&values)).any(|wish| wish != Ok(Wish::Unsaid))
+        ["annotations", "labels"].into_iter().any(|place| {
+            let values = self.object.get("metadata").and_then(|metadata| metadata.get(place));
+            values.is_some_and(|values| values.get(INJECT).is_some())
+        })
     }
 
     /// Answers, knowing what the namespace says.
@@ -221,7 +272,16 @@ impl fmt::Display for Refusals<'_> {
     }
 }
 
-fn is_new_pod(request: &AdmissionRequest<DynamicObject>) -> bool {
+/// An answer that admits what was asked about.
+fn allowing(uid: &str) -> AdmissionResponse {
+    let mut response = AdmissionResponse::invalid("");
+    uid.clone_into(&mut response.uid);
+    response.allowed = true;
+    response.result = Default::default();
+    response
+}
+
+fn is_new_pod(request: &Request) -> bool {
     let kind = &request.kind;
     let is_pod = kind.group.is_empty() && kind.version == "v1" && kind.kind == "Pod";
     // Containers that are added for a while are added to a pod that has its proxy, or has none.

@@ -41,7 +41,8 @@ impl HttpsWriter {
             .map_err(HttpsError::Settings)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(key));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // API servers ask webhooks over HTTP/1.1 alone: see injector/src/server.rs.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;

@@ -4,17 +4,23 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use heddle_tls::https::identity::HttpsIdentity;
 use heddle_tls::https::{self, HttpsWriter};
-use http_body_util::{Empty, StreamBody};
-use hyper::client::conn::{http1, http2};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Body;
+use hyper::client::conn::http1;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::client::Body as ApiBody;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::settings;
+use crate::metrics::Metrics;
+use crate::namespaces::Namespaces;
+use crate::server::body::BODY_LIMIT_BYTES;
+use crate::settings::{self, MeshSettings};
 
 const NAME: &str = "heddle-injector.heddle-system.svc";
 const LIMIT: Duration = Duration::from_secs(5);
@@ -24,6 +30,7 @@ struct World {
     identity: HttpsIdentity,
     tasks: Tasks,
     stop: CancellationToken,
+    metrics: Metrics,
     _writer: HttpsWriter,
     _settings: watch::Sender<Arc<MeshSettings>>,
 }
@@ -63,13 +70,14 @@ async fn world() -> World {
     let client = api(&[("shop", "enabled"), ("plain", "disabled")]);
     let (namespaces, _watch) = Namespaces::new(Api::<Namespace>::all(client));
     let (sender, receiver) = watch::channel(Arc::new(settings::tests::mesh()));
-    let webhook = Webhook::new(receiver, namespaces, Metrics::default());
+    let metrics = Metrics::default();
+    let webhook = Webhook::new(receiver, namespaces, metrics.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tasks, stop) = (Tasks::new(), CancellationToken::new());
     let serving = serve(listener, acceptor, webhook, tasks.clone(), stop.clone());
     tasks.spawn("webhook.server", serving);
-    World { address, identity, tasks, stop, _writer: writer, _settings: sender }
+    World { address, identity, tasks, stop, metrics, _writer: writer, _settings: sender }
 }
 
 fn now() -> SystemTime {
@@ -80,6 +88,13 @@ impl World {
     async fn connect(&self) -> heddle_tls::stream::TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         https::connect(stream, self.identity.authority_pem(), NAME, LIMIT).await.unwrap()
+    }
+
+    /// A connection for several requests, and what ends with it.
+    async fn open(&self) -> (Sender, tokio::task::JoinSet<hyper::Result<()>>) {
+        let stream = TokioIo::new(self.connect().await);
+        let (sender, connection) = http1::handshake(stream).await.unwrap();
+        (sender, tokio::task::JoinSet::from_iter([connection]))
     }
 
     async fn send<B>(&self, request: Request<B>) -> (StatusCode, String)
@@ -101,6 +116,16 @@ impl World {
     async fn post(&self, body: &str) -> (StatusCode, String) {
         self.send(request("POST", "/inject", Full::new(Bytes::from(body.to_owned())))).await
     }
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+async fn ask(sender: &mut Sender, body: &str) -> StatusCode {
+    let body = Full::new(Bytes::from(body.to_owned()));
+    let response = sender.send_request(request("POST", "/inject", body)).await.unwrap();
+    let status = response.status();
+    response.into_body().collect().await.unwrap();
+    status
 }
 
 fn request<B>(method: &str, path: &str, body: B) -> Request<B> {
@@ -182,7 +207,7 @@ async fn what_is_no_review_is_told_so() {
 #[tokio::test]
 async fn a_body_that_is_too_long_is_not_read() {
     let world = world().await;
-    let told = vec![b' '; usize::try_from(BODY_LIMIT_BYTES).unwrap() + 1];
+    let told = vec![b' '; BODY_LIMIT_BYTES + 1];
     let (status, _) = world.send(request("POST", "/inject", Full::new(Bytes::from(told)))).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     // One that does not say how long it is.
@@ -194,18 +219,114 @@ async fn a_body_that_is_too_long_is_not_read() {
 }
 
 #[tokio::test]
-async fn http2_is_spoken_too_and_a_drain_ends_connections() {
+async fn a_drain_ends_connections() {
     let world = world().await;
-    let stream = TokioIo::new(world.connect().await);
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-    let ended = tokio::task::JoinSet::from_iter([connection]);
-    let body = Full::new(Bytes::from(review("shop", json!({}))));
-    let uri = format!("https://{NAME}/inject");
-    let request = Request::builder().method("POST").uri(uri).body(body).unwrap();
-    assert_eq!(sender.send_request(request).await.unwrap().status(), StatusCode::OK);
+    let (mut sender, ended) = world.open().await;
+    let review = review("shop", json!({}));
+    assert_eq!(ask(&mut sender, &review).await, StatusCode::OK);
+    assert_eq!(ask(&mut sender, &review).await, StatusCode::OK, "the connection is kept");
     world.stop.cancel();
     world.tasks.begin_drain();
     let ended = tokio::time::timeout(LIMIT, ended.join_all()).await;
     assert!(ended.is_ok(), "the connection does not end");
     assert!(TcpStream::connect(world.address).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_pod_of_too_much_is_refused_with_a_sentence_and_not_parsed() {
+    let world = world().await;
+    let lists = format!("[{}[]]", "[],".repeat(30_000));
+    let review =
+        review("shop", json!({})).replacen("\"spec\":{", &format!("\"spec\":{{\"x\":{lists},"), 1);
+    let (status, body) = world.post(&review).await;
+    assert_eq!(status, StatusCode::OK);
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["response"]["allowed"], false);
+    let message = answer["response"]["status"]["message"].as_str().unwrap();
+    assert!(message.contains("want at most 50000"), "{message}");
+}
+
+#[tokio::test]
+async fn whoever_gets_no_review_is_not_kept() {
+    let world = world().await;
+    let (mut sender, ended) = world.open().await;
+    assert_eq!(ask(&mut sender, "{}").await, StatusCode::BAD_REQUEST);
+    assert!(tokio::time::timeout(LIMIT, ended.join_all()).await.is_ok(), "it is still open");
+}
+
+/// The address that the flood comes from; reviews come from 127.0.0.1.
+const FLOODER: [u8; 4] = [127, 0, 0, 7];
+
+/// A connection from another address than ours.
+async fn from_elsewhere(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((FLOODER, 0)))?;
+    socket.connect(to).await
+}
+
+#[tokio::test]
+async fn silent_and_slow_connections_of_one_address_keep_no_review_of_another_waiting() {
+    let world = world().await;
+    let mut held = Vec::new();
+    for number in 0..120 {
+        let Ok(stream) = from_elsewhere(world.address).await else { continue };
+        if number % 3 == 0 {
+            held.push(Held::Silent { _stream: stream });
+            continue;
+        }
+        // Those that are beyond the address's share are turned away.
+        let authority = world.identity.authority_pem();
+        let Ok(mut stream) = https::connect(stream, authority, NAME, LIMIT).await else { continue };
+        if number % 3 == 1 {
+            let length = BODY_LIMIT_BYTES;
+            let head =
+                format!("POST /inject HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{{");
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await;
+        }
+        held.push(Held::Shaken { _stream: stream });
+    }
+    assert!(held.len() >= 40, "only {} are held", held.len());
+    let begun = tokio::time::Instant::now();
+    for _review in 0..20 {
+        let (status, body) = world.post(&review("shop", json!({}))).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    // The flood is still there: its connections have their seconds, and would have to go by then.
+    assert!(begun.elapsed() < FIRST_REQUEST_TIMEOUT, "reviews take {:?}", begun.elapsed());
+    assert!(world.metrics.overloaded.get() > 0, "nobody was turned away");
+    drop(held);
+}
+
+/// What the flood consists of.
+enum Held {
+    /// Without a handshake.
+    Silent { _stream: TcpStream },
+    /// With one, and nothing, or part of a request, after it.
+    Shaken { _stream: heddle_tls::stream::TlsStream<TcpStream> },
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_is_closed() {
+    let world = world().await;
+    for (case, begins) in [("nothing", ""), ("half a head", "POST /inject HTTP/1.1\r\nhos")] {
+        let mut stream = world.connect().await;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, begins.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let reading = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest);
+        let closed = tokio::time::timeout(4 * FIRST_REQUEST_TIMEOUT, reading).await;
+        assert!(closed.is_ok(), "case: {case}: it is still open");
+    }
+    assert_eq!(world.metrics.connections_overdue.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_moves_with_what_comes() {
+    let (deadline, mut due) = watch::channel(Instant::now() + Duration::from_secs(5));
+    let begun = Instant::now();
+    let moving = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        deadline.send_replace(Instant::now() + Duration::from_secs(10));
+    };
+    tokio::join!(overdue(&mut due), moving);
+    assert_eq!(begun.elapsed(), Duration::from_secs(14));
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use heddle_injector::review::{self, Asked};
 use heddle_injector::settings::MeshSettings;
+use heddle_injector::structure::Measured;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::admission::AdmissionResponse;
 use proptest::prelude::*;
@@ -26,7 +27,7 @@ fn mesh() -> MeshSettings {
 
 /// As the server answers; `None`: with a status.
 fn answer(body: &[u8]) -> Option<AdmissionResponse> {
-    let answered = match review::read(body) {
+    let answered = match review::read(Measured::new(body)) {
         Ok(Asked::Pod(pod)) => pod.answer(&BTreeMap::new(), &mesh()),
         Ok(Asked::Other(response)) => return Some(*response),
         Err(unanswerable) => review::refuse(&unanswerable)?,
