@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use heddle_model::identity::TrustDomain;
 use heddle_runtime::admin::Admin;
 use heddle_runtime::readiness::Readiness;
 use heddle_runtime::tasks::Tasks;
@@ -117,11 +118,6 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         warnings: Throttle::default(),
         drain: tasks.drain().clone(),
     };
-    let peers = PeersService {
-        snapshots: snapshots.clone(),
-        proxies: proxies.clone(),
-        trust_domain: config.trust_domain.clone(),
-    };
     let surroundings = Surroundings {
         snapshots: snapshots.clone(),
         raise,
@@ -129,7 +125,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         metrics: metrics.clone(),
         drain: tasks.drain().clone(),
     };
-    let router = router(identity, peers, surroundings, tasks);
+    let router = router(identity, surroundings, &config.trust_domain, tasks);
     let known = Known {
         snapshots: snapshots.clone(),
         proxies,
@@ -137,15 +133,11 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         authorities,
         metrics: metrics.clone(),
     };
-    let gauges = gauges::keep(
-        known.authorities.clone(),
-        handles.view,
-        metrics.clone(),
-        tasks.drain().clone(),
-    );
-    tasks.spawn("identity.gauges", gauges);
     let (events, receiver) = mpsc::channel(EVENTS_QUEUED);
     let drain = tasks.drain().clone();
+    let authorities = known.authorities.clone();
+    let gauges = gauges::keep(authorities, handles.view, metrics.clone(), drain.clone());
+    tasks.spawn("identity.gauges", gauges);
     let broken = CancellationToken::new();
     let vital = Vital { tasks, broken: &broken };
     for (name, task) in origin.tasks(events, known, &drain) {
@@ -162,10 +154,15 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
 
 fn router(
     identity: IdentityService,
-    peers: PeersService,
     surroundings: Surroundings,
+    trust_domain: &TrustDomain,
     tasks: &Tasks,
 ) -> Router {
+    let peers = PeersService {
+        snapshots: surroundings.snapshots.clone(),
+        proxies: surroundings.proxies.clone(),
+        trust_domain: trust_domain.clone(),
+    };
     server::builder()
         .add_service(identity.server())
         .add_service(peers.server())

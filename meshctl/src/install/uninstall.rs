@@ -121,10 +121,12 @@ async fn seen(cluster: &Cluster) -> Result<meshed::Seen, Failure> {
         ("StatefulSet", "statefulsets"),
         ("DaemonSet", "daemonsets"),
     ] {
-        for mut object in list(&resource("apps/v1", kind, plural)).await? {
+        for mut workload in list(&resource("apps/v1", kind, plural)).await? {
             // Lists do not repeat it.
-            object["kind"] = kind.into();
-            workloads.push(object);
+            if let Some(fields) = workload.as_object_mut() {
+                fields.insert("kind".to_owned(), kind.into());
+            }
+            workloads.push(workload);
         }
     }
     Ok(meshed::Seen {
