@@ -93,17 +93,18 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let (writer, credentials) = credentials::channel(config.trust_domain.clone());
     let population = Population::new(proxies.clone(), snapshots.clone());
     let holdings = population.holdings.clone();
-    let (listener, address) = listen(config.listen).await?;
     let metrics_address = serve_metrics(&config, &readiness, &metrics, tasks).await?;
     let (keeper, handles) = Keeper::start(origin.keeping(&config, population), writer).await?;
     readiness.set_ready(AUTHORITY);
+    tasks.spawn("identity.gauges", gauges::keep(&handles, &metrics, tasks.drain()));
+    let (listener, address) = listen(config.listen).await?;
     let authorities = handles.authorities;
 
     let admin = AdminService {
         snapshots: snapshots.clone(),
         proxies: proxies.clone(),
         authorities: authorities.clone(),
-        identity: handles.view.clone(),
+        identity: handles.view,
         rotations: handles.requests,
         holdings: holdings.clone(),
         leaf_lifetime: config.leaf_lifetime,

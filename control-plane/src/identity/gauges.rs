@@ -5,25 +5,28 @@ use heddle_tls::authority::description;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::keeper::{Authorities, View};
+use crate::identity::keeper::{Authorities, Handles, View};
 use crate::metrics::{Certificate, Metrics};
 
 /// Until the drain, or until the keeper is gone.
-pub async fn keep(
-    mut authorities: Authorities,
-    mut view: watch::Receiver<View>,
-    metrics: Metrics,
-    drain: CancellationToken,
-) {
-    loop {
-        show(&authorities, &view, &metrics);
-        let goes_on = tokio::select! {
-            () = drain.cancelled() => false,
-            goes_on = authorities.changed() => goes_on,
-            changed = view.changed() => changed.is_ok(),
-        };
-        if !goes_on {
-            return;
+pub fn keep(
+    handles: &Handles,
+    metrics: &Metrics,
+    drain: &CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let Handles { mut authorities, mut view, requests: _ } = handles.clone();
+    let (metrics, drain) = (metrics.clone(), drain.clone());
+    async move {
+        loop {
+            show(&authorities, &view, &metrics);
+            let goes_on = tokio::select! {
+                () = drain.cancelled() => false,
+                goes_on = authorities.changed() => goes_on,
+                changed = view.changed() => changed.is_ok(),
+            };
+            if !goes_on {
+                return;
+            }
         }
     }
 }

@@ -96,46 +96,44 @@ status: {phase: Running, podIP: 10.0.0.1}
             .map_err(|error| error.to_string())
     }
 
-    #[test]
-    fn a_claim_must_be_that_of_a_live_pod() {
-        let claim = Claim {
+    fn claim() -> Claim {
+        Claim {
             namespace: "shop".to_owned(),
             service_account: "api".to_owned(),
             pod_uid: "u-1".parse().unwrap(),
             pod_name: Some("api-1".to_owned()),
-        };
+        }
+    }
+
+    #[test]
+    fn a_claim_counts_from_where_its_pod_is_and_from_nowhere_while_that_is_not_known() {
+        let on_host = |pod: &str| pod.replace("containers", "hostNetwork: true, containers");
+        let young = POD.replace(", podIP: 10.0.0.1", "");
+        for (case, pod, from, expected) in [
+            ("its own address", POD.to_owned(), "10.0.0.1", ""),
+            ("another address", POD.to_owned(), "10.0.0.2", "does not have the address"),
+            ("its node's address", on_host(POD), "10.0.0.1", ""),
+            ("another node's address", on_host(POD), "10.0.0.2", "does not have the address"),
+            ("no address yet", young.clone(), "10.0.0.1", "at present: the address of the token's"),
+            ("on the host, no address yet", on_host(&young), "10.0.0.1", "is not known yet"),
+        ] {
+            let error = check(&pod, &claim(), from).err().unwrap_or_default();
+            assert_eq!(error.is_empty(), expected.is_empty(), "case: {case}: {error}");
+            assert!(error.contains(expected), "case: {case}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_claim_must_be_that_of_a_live_pod() {
+        let claim = claim();
         let identity = "spiffe://cluster.local/ns/shop/sa/api";
         assert_eq!(check(POD, &claim, "10.0.0.1").unwrap(), identity);
         let unnamed = Claim { pod_name: None, ..claim.clone() };
         assert_eq!(check(POD, &unnamed, "10.0.0.1").unwrap(), identity);
-        let on_host = POD.replace("containers", "hostNetwork: true, containers");
-        assert_eq!(check(&on_host, &claim, "10.0.0.1").unwrap(), identity, "its node's address");
-        let young = POD.replace(", podIP: 10.0.0.1", "");
         for (case, pod, claim, from, expected) in [
             (
                 "another address",
                 POD.to_owned(),
-                claim.clone(),
-                "10.0.0.2",
-                "does not have the address",
-            ),
-            (
-                "no address yet",
-                young.clone(),
-                claim.clone(),
-                "10.9.9.9",
-                "at present: the address of the token's pod is not known yet",
-            ),
-            (
-                "on the host's network, no address yet",
-                young.replace("containers", "hostNetwork: true, containers"),
-                claim.clone(),
-                "10.9.9.9",
-                "is not known yet",
-            ),
-            (
-                "on another node's network",
-                on_host,
                 claim.clone(),
                 "10.0.0.2",
                 "does not have the address",
@@ -187,12 +185,7 @@ status: {phase: Running, podIP: 10.0.0.1}
         };
         let young = POD.replace(", podIP: 10.0.0.1", "");
         let (sender, snapshots) = tokio::sync::watch::channel(contents(&young));
-        let claim = Claim {
-            namespace: "shop".to_owned(),
-            service_account: "api".to_owned(),
-            pod_uid: "u-1".parse().unwrap(),
-            pod_name: None,
-        };
+        let claim = claim();
         let from = "10.0.0.1".parse().unwrap();
         let patience = Duration::from_secs(3);
         let late = prove(&snapshots, &claim, from, patience).await;

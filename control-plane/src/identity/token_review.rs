@@ -354,12 +354,12 @@ status: {phase: Running, podIP: 10.0.0.1}
         }
         let mut refused = 0;
         while let Some(error) = under_way.join_next().await {
-            match error.unwrap() {
-                NotAttested::TooMany { from } => {
-                    assert_eq!(from, own);
-                    refused += 1;
-                }
-                error => assert!(error.to_string().contains("does not answer in time"), "{error}"),
+            let error = error.unwrap();
+            if let NotAttested::TooMany { from } = error {
+                assert_eq!(from, own);
+                refused += 1;
+            } else {
+                assert!(error.to_string().contains("does not answer in time"), "{error}");
             }
         }
         assert_eq!((refused, asked.load(Ordering::Relaxed)), (8, REVIEWS_OF_SOURCE_LIMIT));
