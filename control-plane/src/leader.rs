@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use heddle_model::installation::CONTROL_PLANE_LEASE;
 use heddle_runtime::backoff::Backoff;
 use heddle_runtime::clock;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -158,7 +159,7 @@ impl Candidate {
 
     /// Whether the Lease is ours, once what can be done was done.
     async fn ask(&mut self, now: Instant) -> Result<bool, kube::Error> {
-        let lease = self.leases.get_opt(LEASE_NAME).await?;
+        let lease = self.leases.get_opt(CONTROL_PLANE_LEASE).await?;
         self.observe(lease, now);
         let written = match step(&self.name, self.observed.as_ref(), now) {
             Step::Wait => return Ok(false),
@@ -169,7 +170,7 @@ impl Candidate {
             Step::Renew | Step::Take => {
                 let former = self.observed.as_ref().map(|observed| Arc::clone(&observed.lease));
                 let lease = self.lease(former.as_deref(), now_micro());
-                self.leases.replace(LEASE_NAME, &PostParams::default(), &lease).await
+                self.leases.replace(CONTROL_PLANE_LEASE, &PostParams::default(), &lease).await
             }
         };
         match written {
@@ -209,7 +210,7 @@ impl Candidate {
             (Some(_), false) => transitions.saturating_add(1),
         };
         let acquire_time = spec.acquire_time.clone().filter(|_| is_ours);
-        let name = Some(LEASE_NAME.to_owned());
+        let name = Some(CONTROL_PLANE_LEASE.to_owned());
         Lease {
             metadata: former.map_or_else(
                 || ObjectMeta { name, ..ObjectMeta::default() },
@@ -227,14 +228,16 @@ impl Candidate {
     }
 
     async fn release(&self) -> Result<(), kube::Error> {
-        let Some(mut lease) = self.leases.get_opt(LEASE_NAME).await? else { return Ok(()) };
+        let Some(mut lease) = self.leases.get_opt(CONTROL_PLANE_LEASE).await? else {
+            return Ok(());
+        };
         let spec = lease.spec.get_or_insert_default();
         if spec.holder_identity.as_deref() != Some(&self.name) {
             return Ok(());
         }
         spec.holder_identity = Some(String::new());
         spec.renew_time = Some(now_micro());
-        self.leases.replace(LEASE_NAME, &PostParams::default(), &lease).await.map(drop)
+        self.leases.replace(CONTROL_PLANE_LEASE, &PostParams::default(), &lease).await.map(drop)
     }
 
     fn is_leading(&self) -> bool {
@@ -277,8 +280,6 @@ fn now_micro() -> MicroTime {
     MicroTime(Timestamp::try_from(clock::now()).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// In the mesh's namespace.
-pub const LEASE_NAME: &str = "heddle-control-plane";
 /// How long others wait for a sign of the holder. Like those of Kubernetes' own controllers, as are the
 /// other two.
 const LEASE_DURATION: Duration = Duration::from_secs(15);

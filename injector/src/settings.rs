@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use heddle_model::identity::TrustDomain;
+use heddle_model::installation::TRUST_ANCHORS_CONFIG_MAP;
 use heddle_runtime::logging::Format;
 use heddle_runtime::{duration, logging};
 use serde::Deserialize;
@@ -126,7 +127,7 @@ impl MeshSettings {
         let want = "a lower-case DNS name such as cluster.local";
         let trust_domain = reader.read("trustDomain", name, want, |text| text.parse().ok());
         let name = typed.trust_anchors_config_map;
-        let name = Some(name.unwrap_or_else(|| DEFAULT_TRUST_ANCHORS.to_owned()));
+        let name = Some(name.unwrap_or_else(|| TRUST_ANCHORS_CONFIG_MAP.to_owned()));
         let trust_anchors_config_map =
             reader.read("trustAnchorsConfigMap", name, "the name of a ConfigMap", text);
         let filter = Some(typed.log.unwrap_or_else(|| DEFAULT_LOG.to_owned()));
@@ -260,8 +261,6 @@ fn parse_host_port(text: &str) -> Option<String> {
 
 /// As in most clusters.
 const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
-/// As the control plane writes it.
-const DEFAULT_TRUST_ANCHORS: &str = "heddle-trust-anchors";
 const DEFAULT_LOG: &str = "info";
 const DEFAULT_LOG_FORMAT: &str = "text";
 /// The proxy's own default.

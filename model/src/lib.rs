@@ -4,6 +4,7 @@ pub mod destination;
 pub mod endpoint;
 pub mod filter;
 pub mod identity;
+pub mod installation;
 pub mod names;
 pub mod policy;
 pub mod resource;

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use heddle_model::installation::TRUST_ANCHORS_CONFIG_MAP;
 use heddle_runtime::logging::Chain;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::digest::{self, Digest};
@@ -29,9 +30,6 @@ use crate::identity::anchors::plan::{Found, Lack, Plan, Seen};
 use crate::identity::anchors::write::Outcome;
 use crate::identity::keeper::{Authorities, Leads};
 use crate::push::publisher::Snapshots;
-
-/// The ConfigMap's name.
-pub const NAME: &str = "heddle-trust-anchors";
 
 /// What new proxies are given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,7 +116,8 @@ impl Distributor {
 
     fn watch_maps(&self) -> Events<ConfigMap> {
         let api: Api<ConfigMap> = Api::all(self.client.clone());
-        let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+        let only =
+            watcher::Config::default().fields(&format!("metadata.name={TRUST_ANCHORS_CONFIG_MAP}"));
         watcher::watcher(api, only).default_backoff().boxed()
     }
 
@@ -229,7 +228,7 @@ impl Distributor {
                 warn!(
                     namespace,
                     error = %lack,
-                    "the trust anchors cannot be kept in ConfigMap {NAME} here; proxies here may not start"
+                    "the trust anchors cannot be kept in ConfigMap {TRUST_ANCHORS_CONFIG_MAP} here; proxies here may not start"
                 );
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use heddle_model::identity::PodUid;
+use heddle_model::installation::{CONTROL_PLANE_SELECTOR, ROTATION_CONFIG_MAP};
 use heddle_runtime::clock;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
@@ -149,16 +150,16 @@ impl Shared {
     }
 
     async fn all(&self, own: Report) -> Result<Vec<Replica>, kube::Error> {
-        let pods = self.pods.list(&ListParams::default().labels(SELECTOR)).await?;
+        let pods = self.pods.list(&ListParams::default().labels(CONTROL_PLANE_SELECTOR)).await?;
         let names = pods.items.iter().filter(|pod| may_serve(pod));
         let names = names.filter_map(|pod| pod.metadata.name.clone()).collect();
-        let map = self.maps.get_opt(NAME).await?;
+        let map = self.maps.get_opt(ROTATION_CONFIG_MAP).await?;
         let told = map.and_then(|map| map.data).unwrap_or_default();
         Ok(replicas(names, &told, (&self.own, own), clock::now()))
     }
 
     async fn forget(&self) -> Result<(), kube::Error> {
-        match self.maps.delete(NAME, &DeleteParams::default()).await {
+        match self.maps.delete(ROTATION_CONFIG_MAP, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(()),
             Err(error) => Err(error),
             Ok(_) => Ok(()),
@@ -173,7 +174,7 @@ impl Shared {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
-                "name": NAME,
+                "name": ROTATION_CONFIG_MAP,
                 "labels": {
                     "app.kubernetes.io/name": "heddle",
                     "app.kubernetes.io/component": "control-plane",
@@ -186,7 +187,7 @@ impl Shared {
         let manager: String =
             format!("{MANAGER}-{}", self.own).chars().take(MANAGER_LIMIT).collect();
         let parameters = PatchParams::apply(&manager).force();
-        self.maps.patch(NAME, &parameters, &Patch::Apply(map)).await.map(drop)
+        self.maps.patch(ROTATION_CONFIG_MAP, &parameters, &Patch::Apply(map)).await.map(drop)
     }
 }
 
@@ -219,10 +220,6 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The ConfigMap's name.
-pub const NAME: &str = "heddle-rotation";
-/// The pods of all replicas.
-const SELECTOR: &str = "app.kubernetes.io/name=heddle,app.kubernetes.io/component=control-plane";
 /// What we are called where writers are named.
 const MANAGER: &str = "heddle-control-plane";
 /// Of the API server.

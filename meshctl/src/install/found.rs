@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use heddle_model::installation::CONTROL_PLANE_SELECTOR;
 use serde_json::{Map, Value};
 
 use super::plan::{self, MANAGED_BY};
@@ -27,7 +28,7 @@ pub struct Mesh {
 
 /// All meshes in the cluster; more than one is a mistake, since they would share names.
 pub async fn meshes(cluster: &Cluster) -> Result<Vec<Mesh>, Failure> {
-    let filter = Filter { labels: CONTROL_PLANE, ..Filter::default() };
+    let filter = Filter { labels: CONTROL_PLANE_SELECTOR, ..Filter::default() };
     let deployments = cluster.list(&Kind::Deployment.resource(), filter).await?;
     Ok(deployments.iter().map(mesh).collect())
 }
@@ -156,10 +157,6 @@ pub async fn applied(cluster: &Cluster) -> Result<Vec<ObjectId>, Failure> {
     }
     Ok(found)
 }
-
-/// Selects the Deployment of a control plane, and its pods.
-pub const CONTROL_PLANE: &str =
-    "app.kubernetes.io/name=heddle,app.kubernetes.io/component=control-plane";
 
 #[cfg(test)]
 mod tests {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use heddle_model::installation::{
+    AUTHORITY_SECRET, CONTROL_PLANE_LEASE, CONTROL_PLANE_SELECTOR, ROTATION_CONFIG_MAP,
+    TRUST_ANCHORS_CONFIG_MAP,
+};
 use kube::core::ApiResource;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::arguments::UninstallArguments;
-use super::found::{self, CONTROL_PLANE};
+use super::found;
 use super::meshed::{self, Meshed};
 use super::plan::MANAGED_BY;
 use super::tell;
@@ -144,21 +148,21 @@ async fn facts(cluster: &Cluster) -> Result<Facts, Failure> {
     let config_maps = Kind::ConfigMap.resource();
     let own = [
         (&secrets, "heddle-injector-tls"),
-        (&leases, "heddle-control-plane"),
-        (&config_maps, "heddle-rotation"),
+        (&leases, CONTROL_PLANE_LEASE),
+        (&config_maps, ROTATION_CONFIG_MAP),
     ];
     for (resource, name) in own {
         if cluster.get(resource, Some(namespace), name).await?.is_some() {
             made.push((resource.clone(), namespace.to_owned(), name.to_owned()));
         }
     }
-    let fields = format!("metadata.name={TRUST_ANCHORS}");
+    let fields = format!("metadata.name={TRUST_ANCHORS_CONFIG_MAP}");
     let anchors = Filter { fields: &fields, ..Filter::default() };
     for object in cluster.list(&config_maps, anchors).await? {
         let (namespace, name) = (field::namespace(&object), field::name(&object));
         made.push((config_maps.clone(), namespace.to_owned(), name.to_owned()));
     }
-    let authority = cluster.get(&secrets, Some(namespace), AUTHORITY).await?.is_some();
+    let authority = cluster.get(&secrets, Some(namespace), AUTHORITY_SECRET).await?.is_some();
     let mut definitions = Vec::new();
     let all = cluster.list(&Kind::CustomResourceDefinition.resource(), Filter::default()).await?;
     for object in all.iter().filter(|object| field::text(object, "/spec/group") == GROUP) {
@@ -205,8 +209,8 @@ pub fn items(facts: &Facts, namespace: &str, purge: bool) -> Vec<Item> {
         }
     }
     for (resource, within, name) in &facts.made {
-        let is_mounted =
-            name == TRUST_ANCHORS && facts.meshed.iter().any(|meshed| meshed.namespace == *within);
+        let is_mounted = name == TRUST_ANCHORS_CONFIG_MAP
+            && facts.meshed.iter().any(|meshed| meshed.namespace == *within);
         let kept = is_mounted.then_some("pods with a proxy mount it, and could not start again");
         add(resource.clone(), within, name, kept, "made by the mesh");
     }
@@ -216,7 +220,7 @@ pub fn items(facts: &Facts, namespace: &str, purge: bool) -> Vec<Item> {
             "the authority's keys: a mesh installed again keeps its trust anchors (--purge deletes it)",
         );
         let secrets = resource("v1", "Secret", "secrets");
-        add(secrets, namespace, AUTHORITY, kept, "the authority's keys");
+        add(secrets, namespace, AUTHORITY_SECRET, kept, "the authority's keys");
     }
     for (name, objects) in &facts.definitions {
         let kept = format!("its {objects} objects would be deleted with it (--purge deletes it)");
@@ -250,7 +254,7 @@ async fn delete(cluster: &Cluster, items: &[Item], patience: Duration) -> Result
         delete_one(cluster, item).await?;
     }
     // A control plane that still runs would make again what is deleted below.
-    let pods = Filter { namespace, labels: CONTROL_PLANE, ..Filter::default() };
+    let pods = Filter { namespace, labels: CONTROL_PLANE_SELECTOR, ..Filter::default() };
     let gone = cluster.wait_gone(&resource("v1", "Pod", "pods"), pods, patience).await?;
     if !gone {
         let remedy = "see why its pods do not end (`kubectl describe pods`), and say it again";
@@ -329,12 +333,6 @@ fn table(items: &[Item], wide: bool, colour: Colour) -> String {
     table::render(&header, &rows, colour)
 }
 
-/// The Secret with the authority's keys.
-const AUTHORITY: &str = "heddle-authority";
-
-/// The ConfigMap that every proxy begins with.
-const TRUST_ANCHORS: &str = "heddle-trust-anchors";
-
 /// The group of our own resources.
 const GROUP: &str = "heddle.dev";
 
@@ -393,7 +391,7 @@ mod tests {
         };
         let anchors = |meshed: Vec<Meshed>, purge: bool| {
             let items = items(&Facts { meshed, ..facts() }, "mesh", purge);
-            items.into_iter().find(|item| item.name == TRUST_ANCHORS).unwrap().fate
+            items.into_iter().find(|item| item.name == TRUST_ANCHORS_CONFIG_MAP).unwrap().fate
         };
         assert_eq!(anchors(vec![meshed("shop")], true), Fate::Keep, "also where all is purged");
         assert_eq!(anchors(vec![meshed("other")], false), Fate::Delete);

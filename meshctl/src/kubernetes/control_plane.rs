@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use heddle_model::installation::CONTROL_PLANE_SELECTOR;
 use heddle_proto::admin::admin_client::AdminClient;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
@@ -19,9 +20,6 @@ use tower::service_fn;
 use crate::failure::Failure;
 use crate::kubernetes::client::{self, Cluster};
 
-/// Selects the control plane's pods.
-pub const SELECTOR: &str =
-    "app.kubernetes.io/name=heddle,app.kubernetes.io/component=control-plane";
 /// Where the control plane serves `heddle.admin.v1`, on its loopback address.
 pub const ADMIN_PORT: u16 = 15211;
 
@@ -38,10 +36,12 @@ pub struct Answer<T> {
 /// wrong with them is what somebody wants to know. Fails when there is none.
 pub async fn ready_pods(cluster: &Cluster) -> Result<Vec<String>, Failure> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.mesh_namespace);
-    let found = pods.list(&ListParams::default().labels(SELECTOR)).await.map_err(|error| {
-        let attempt = format!("list the control plane's pods in {}", cluster.mesh_namespace);
-        client::failed(cluster, &attempt, &error)
-    })?;
+    let found = pods.list(&ListParams::default().labels(CONTROL_PLANE_SELECTOR)).await.map_err(
+        |error| {
+            let attempt = format!("list the control plane's pods in {}", cluster.mesh_namespace);
+            client::failed(cluster, &attempt, &error)
+        },
+    )?;
     let names = |which: fn(&Pod) -> bool| {
         let chosen = found.items.iter().filter(|pod| which(pod));
         let mut names: Vec<String> = chosen.filter_map(name).collect();
@@ -61,7 +61,7 @@ pub async fn ready_pods(cluster: &Cluster) -> Result<Vec<String>, Failure> {
         ),
         count => Failure::new(
             format!("none of the {count} control plane pods in namespace {namespace} runs"),
-            format!("see why: `kubectl -n {namespace} describe pods -l {SELECTOR}`"),
+            format!("see why: `kubectl -n {namespace} describe pods -l {CONTROL_PLANE_SELECTOR}`"),
         ),
     })
 }

@@ -3,15 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use heddle_model::installation::{HEDDLE, PART_OF};
 use heddle_tls::digest::Digest;
-
-/// The label of all that is the mesh's.
-pub const PART_OF: &str = "app.kubernetes.io/part-of";
-/// Its value.
-pub const HEDDLE: &str = "heddle";
-
-/// Selects all that is the mesh's.
-pub const SELECTOR: &str = "app.kubernetes.io/part-of=heddle";
 
 /// The ConfigMap that was found in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

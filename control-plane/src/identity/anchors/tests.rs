@@ -55,7 +55,7 @@ async fn distributor(
 fn map(namespace: &str, immutable: bool, text: &str) -> Value {
     json!({
         "metadata": {
-            "name": NAME, "namespace": namespace,
+            "name": TRUST_ANCHORS_CONFIG_MAP, "namespace": namespace,
             "labels": {"app.kubernetes.io/part-of": "heddle"},
         },
         "immutable": immutable,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heddle_model::installation::{HEDDLE, PART_OF, TRUST_ANCHORS_CONFIG_MAP};
 use heddle_runtime::logging::Chain;
 use heddle_tls::authority::texts::TRUST_ANCHORS;
 use heddle_tls::digest;
@@ -11,8 +12,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::identity::anchors::NAME;
-use crate::identity::anchors::plan::{self, Found};
+use crate::identity::anchors::plan::Found;
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +34,11 @@ pub(super) async fn write(client: Client, namespace: &str, exists: bool, text: &
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": NAME,
+            "name": TRUST_ANCHORS_CONFIG_MAP,
             "labels": {
                 "app.kubernetes.io/name": "heddle",
                 "app.kubernetes.io/component": "control-plane",
-                plan::PART_OF: plan::HEDDLE,
+                PART_OF: HEDDLE,
                 "app.kubernetes.io/managed-by": MANAGER,
             },
         },
@@ -47,7 +47,7 @@ pub(super) async fn write(client: Client, namespace: &str, exists: bool, text: &
     let parameters = PatchParams::apply(MANAGER);
     let parameters = if exists { parameters.force() } else { parameters };
     let map = Patch::Apply(map);
-    match timeout(ANSWER_TIMEOUT, maps.patch(NAME, &parameters, &map)).await {
+    match timeout(ANSWER_TIMEOUT, maps.patch(TRUST_ANCHORS_CONFIG_MAP, &parameters, &map)).await {
         Err(_) => Outcome::Failed("the API server does not answer".to_owned()),
         Ok(Ok(map)) => Outcome::Written(found(&map)),
         Ok(Err(kube::Error::Api(status))) => judge(&status),
@@ -58,10 +58,10 @@ pub(super) async fn write(client: Client, namespace: &str, exists: bool, text: &
 /// What of a ConfigMap is remembered.
 pub(super) fn found(map: &ConfigMap) -> Found {
     let labels = map.metadata.labels.as_ref();
-    let part_of = labels.and_then(|labels| labels.get(plan::PART_OF)).map(String::as_str);
+    let part_of = labels.and_then(|labels| labels.get(PART_OF)).map(String::as_str);
     let text = map.data.as_ref().and_then(|data| data.get(TRUST_ANCHORS));
     Found {
-        ours: part_of == Some(plan::HEDDLE),
+        ours: part_of == Some(HEDDLE),
         immutable: map.immutable == Some(true),
         text: digest::of(text.map(String::as_bytes).unwrap_or_default()),
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heddle_model::installation;
 use heddle_runtime::backoff::Backoff;
 use heddle_runtime::clock;
 use heddle_runtime::duration::Text;
@@ -10,7 +11,6 @@ use heddle_tls::authority::AuthorityError;
 use heddle_tls::bundle::Bundle;
 use tracing::{info, warn};
 
-use crate::identity::anchors;
 use crate::identity::keeper::Setup;
 use crate::identity::kept::{Kept, Read, Unreadable};
 use crate::identity::own::OwnError;
@@ -42,8 +42,8 @@ pub enum KeeperError {
          the Secret back from a backup. If there is none, delete those ConfigMaps (`kubectl delete configmaps \
          --all-namespaces --selector {label} --field-selector metadata.name={name}`), and restart all pods \
          that have a proxy once the control plane runs",
-        name = anchors::NAME,
-        label = anchors::plan::SELECTOR,
+        name = installation::TRUST_ANCHORS_CONFIG_MAP,
+        label = installation::SELECTOR,
     )]
     Stranded {
         /// Where it should be kept.

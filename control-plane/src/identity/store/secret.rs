@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use heddle_model::installation::{self, AUTHORITY_SECRET, TRUST_ANCHORS_CONFIG_MAP};
 use heddle_runtime::logging::Chain;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::authority::texts::TRUST_ANCHORS;
@@ -24,12 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use zeroize::Zeroizing;
 
-use crate::identity::anchors;
 use crate::identity::kept::{KeptTexts, NAMES};
 use crate::identity::store::{HandedOut, News, Revision, Saved, StoreError, Stored};
-
-/// The Secret's name.
-pub const NAME: &str = "heddle-authority";
 
 /// A Secret.
 pub struct SecretStore {
@@ -59,7 +56,7 @@ impl SecretStore {
     /// Watches the Secret for as long as the process runs, and tells `SecretStore::changes`.
     pub async fn watch(watched: Watched, drain: CancellationToken) {
         let Watched { secrets, seen } = watched;
-        let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
+        let only = watcher::Config::default().fields(&format!("metadata.name={AUTHORITY_SECRET}"));
         let mut events = pin!(watcher(secrets, only).default_backoff());
         let warnings = Throttle::default();
         let mut listed = false;
@@ -98,7 +95,7 @@ impl SecretStore {
     }
 
     pub(super) async fn load(&self) -> Result<Stored, StoreError> {
-        let found = timeout(ANSWER_TIMEOUT, self.secrets.get_opt(NAME)).await;
+        let found = timeout(ANSWER_TIMEOUT, self.secrets.get_opt(AUTHORITY_SECRET)).await;
         let found = found.map_err(|_| self.timed_out("read"))?;
         let found = found.map_err(|error| self.failed("read", error))?;
         Ok(found.as_ref().map_or_else(absent, stored))
@@ -124,7 +121,9 @@ impl SecretStore {
                 (parameters, Patch::Merge(onto(texts, version)))
             }
         };
-        let written = timeout(ANSWER_TIMEOUT, self.secrets.patch(NAME, &parameters, &patch)).await;
+        let written =
+            timeout(ANSWER_TIMEOUT, self.secrets.patch(AUTHORITY_SECRET, &parameters, &patch))
+                .await;
         match written.map_err(|_| self.timed_out("write"))? {
             Ok(secret) => Ok(Saved::As(stored(&secret).revision)),
             Err(kube::Error::Api(status)) if status.code == CONFLICT => Ok(Saved::Conflict),
@@ -148,7 +147,7 @@ impl SecretStore {
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Secret".to_owned()),
-            name: Some(NAME.to_owned()),
+            name: Some(AUTHORITY_SECRET.to_owned()),
             namespace: Some(self.namespace.clone()),
             ..ObjectReference::default()
         };
@@ -161,10 +160,10 @@ impl SecretStore {
 
     /// Our ConfigMaps of trust anchors, as far as one answer goes.
     pub(super) async fn handed_out(&self) -> Result<Vec<HandedOut>, StoreError> {
-        let object = || format!("the ConfigMaps {}", anchors::NAME);
+        let object = || format!("the ConfigMaps {}", TRUST_ANCHORS_CONFIG_MAP);
         let only = ListParams::default()
-            .labels(anchors::plan::SELECTOR)
-            .fields(&format!("metadata.name={}", anchors::NAME))
+            .labels(installation::SELECTOR)
+            .fields(&format!("metadata.name={}", TRUST_ANCHORS_CONFIG_MAP))
             .limit(HANDED_OUT_LIMIT);
         let listed = timeout(ANSWER_TIMEOUT, self.maps.list(&only)).await;
         let listed =
@@ -199,7 +198,7 @@ pub struct Watched {
 
 impl fmt::Display for SecretStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret {}/{NAME}", self.namespace)
+        write!(f, "Secret {}/{AUTHORITY_SECRET}", self.namespace)
     }
 }
 
@@ -233,7 +232,7 @@ fn whole(texts: &KeptTexts) -> Value {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": NAME,
+            "name": AUTHORITY_SECRET,
             "labels": {
                 "app.kubernetes.io/name": "heddle",
                 "app.kubernetes.io/component": "control-plane",
