@@ -21,8 +21,8 @@ use tonic::{Request, Response, Status};
 
 use crate::admin::explain::Proxied;
 use crate::admin::routes::progress::Progress;
+use crate::identity::custodian::{self, Asked, Authorities, View};
 use crate::identity::holdings::Holdings;
-use crate::identity::keeper::{self, Asked, Authorities, View};
 use crate::metrics::Metrics;
 use crate::push::held::{Answer, Held};
 use crate::push::programmed::{self, Board};
@@ -43,7 +43,7 @@ pub struct AdminService {
     /// How its keeping and its rotation are.
     pub identity: watch::Receiver<View>,
     /// Asks for a rotation.
-    pub rotations: mpsc::Sender<keeper::Request>,
+    pub rotations: mpsc::Sender<custodian::Request>,
     /// What proxies go by.
     pub holdings: Holdings,
     /// Of the certificates it issues.
@@ -123,10 +123,10 @@ impl AdminService {
     }
 
     /// What was asked for is kept, or is not.
-    async fn ask_keeper(&self, asked: Asked) -> Result<(), Status> {
+    async fn ask_custodian(&self, asked: Asked) -> Result<(), Status> {
         let (answer, answered) = oneshot::channel();
         let gone = || Status::unavailable("the control plane is about to end");
-        let sent = self.rotations.send(keeper::Request { asked, answer });
+        let sent = self.rotations.send(custodian::Request { asked, answer });
         sent.await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?.map_err(|error| identity::not_rotated(&error))
     }
@@ -189,7 +189,7 @@ impl Admin for AdminService {
         request: Request<wire::RotateIdentityRequest>,
     ) -> Result<Response<wire::RotateIdentityResponse>, Status> {
         let kind = identity::kind(request.get_ref().kind())?;
-        self.ask_keeper(Asked::Rotate(kind)).await?;
+        self.ask_custodian(Asked::Rotate(kind)).await?;
         Ok(Response::new(wire::RotateIdentityResponse {}))
     }
 
@@ -198,7 +198,7 @@ impl Admin for AdminService {
         request: Request<wire::LeaveOutRequest>,
     ) -> Result<Response<wire::LeaveOutResponse>, Status> {
         let pods = self.meshed_pods(&request.get_ref().pods)?;
-        self.ask_keeper(Asked::LeaveOut(pods)).await?;
+        self.ask_custodian(Asked::LeaveOut(pods)).await?;
         Ok(Response::new(wire::LeaveOutResponse {}))
     }
 

@@ -24,9 +24,9 @@ use crate::admin::listen as admin;
 use crate::config::Config;
 use crate::discovery::DiscoveryService;
 use crate::identity::IdentityService;
+use crate::identity::custodian::Custodian;
+use crate::identity::custodian::load::CustodianError;
 use crate::identity::gauges;
-use crate::identity::keeper::Keeper;
-use crate::identity::keeper::load::KeeperError;
 use crate::identity::replicas::Population;
 use crate::index::Index;
 use crate::metrics::Metrics;
@@ -54,7 +54,7 @@ pub struct Running {
 pub enum StartError {
     /// The authority or our own certificate is missing.
     #[error("cannot start the certificate authority")]
-    Keeper(#[from] KeeperError),
+    Custodian(#[from] CustodianError),
     /// The configuration cannot be read.
     #[error(transparent)]
     Origin(#[from] NoOrigin),
@@ -94,7 +94,8 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let population = Population::new(proxies.clone(), snapshots.clone());
     let holdings = population.holdings.clone();
     let metrics_address = serve_metrics(&config, &readiness, &metrics, tasks).await?;
-    let (keeper, handles) = Keeper::start(origin.keeping(&config, population), writer).await?;
+    let (custodian, handles) =
+        Custodian::start(origin.keeping(&config, population), writer).await?;
     readiness.set_ready(AUTHORITY);
     tasks.spawn("identity.gauges", gauges::keep(&handles, &metrics, tasks.drain()));
     let (listener, address) = listen(config.listen).await?;
@@ -145,7 +146,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         vital.spawn(name, task);
     }
     vital.spawn("push.publisher", publisher.run(receiver, drain.clone()));
-    vital.spawn("identity.keeper", keeper.run(drain));
+    vital.spawn("identity.custodian", custodian.run(drain));
     tasks.spawn("app.readiness", become_ready(readiness, snapshots));
     let served = server::serve(router, listener, credentials, metrics, tasks.clone());
     vital.spawn("server.grpc", served);

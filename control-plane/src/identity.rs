@@ -1,5 +1,5 @@
 //! The service `heddle.identity.v1`: certificates for workloads that prove who they are (`attest.rs` and the
-//! files beside it), and the trust bundle. The authority itself is kept in `keeper.rs`.
+//! files beside it), and the trust bundle. The authority itself is kept in `custodian.rs`.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -19,18 +19,18 @@ use tonic::{Request, Response, Status};
 use tracing::{error, info, warn};
 
 use crate::identity::attest::{Attest, Attested, NotAttested};
+use crate::identity::custodian::Authorities;
 use crate::identity::holdings::{Holding, Holdings};
-use crate::identity::keeper::Authorities;
 use crate::metrics::{Metrics, Refusal};
 use crate::server::Caller;
 
 pub mod anchors;
 pub mod attest;
+pub mod custodian;
 pub mod gauges;
 pub mod holdings;
 pub mod in_cluster;
 pub mod join_tokens;
-pub mod keeper;
 pub mod kept;
 pub mod live_pod;
 pub mod own;

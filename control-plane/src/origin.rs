@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Source};
 use crate::identity::attest::Attest;
+use crate::identity::custodian::{Authorities, Setup};
 use crate::identity::in_cluster::{Beside, InCluster};
 use crate::identity::join_tokens::JoinTokens;
-use crate::identity::keeper::{Authorities, Setup};
 use crate::identity::replicas::{Population, Replicas};
 use crate::identity::store::Store;
 use crate::identity::store::directory::DirectoryStore;
@@ -58,7 +58,7 @@ pub struct Cluster {
     candidate: Candidate,
     namespace: String,
     pod_name: String,
-    /// What has to run beside the keeper of the authority, once there is one.
+    /// What has to run beside the custodian of the authority, once there is one.
     beside: Option<Beside>,
 }
 

@@ -11,8 +11,8 @@ use heddle_tls::authority::rotation::Role;
 use tonic::Status;
 
 use crate::admin::AdminService;
+use crate::identity::custodian::NotRotated;
 use crate::identity::holdings::Holding;
-use crate::identity::keeper::NotRotated;
 use crate::identity::rotation::{Ended, Kind, LeftOut, Rotation, Step};
 use crate::translate::pod::Pod;
 

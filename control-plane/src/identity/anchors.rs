@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use crate::identity::anchors::mirror::Mirror;
 use crate::identity::anchors::plan::{Found, Lack, Plan, Seen};
 use crate::identity::anchors::write::Outcome;
-use crate::identity::keeper::{Authorities, Leads};
+use crate::identity::custodian::{Authorities, Leads};
 use crate::push::publisher::Snapshots;
 
 /// What new proxies are given.

@@ -5,10 +5,10 @@ use heddle_tls::authority::description;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::identity::keeper::{Authorities, Handles, View};
+use crate::identity::custodian::{Authorities, Handles, View};
 use crate::metrics::{Certificate, Metrics};
 
-/// Until the drain, or until the keeper is gone.
+/// Until the drain, or until the custodian is gone.
 pub fn keep(
     handles: &Handles,
     metrics: &Metrics,

@@ -8,7 +8,7 @@ use kube::Client;
 use tokio::sync::watch;
 
 use crate::identity::anchors::{Distributor, Published};
-use crate::identity::keeper::{Authorities, Leads, Setup};
+use crate::identity::custodian::{Authorities, Leads, Setup};
 use crate::identity::replicas::{Population, Replicas, Shared};
 use crate::identity::store::Store;
 use crate::identity::store::secret::{SecretStore, Watched};
@@ -26,7 +26,7 @@ pub struct InCluster {
     pub leads: Leads,
 }
 
-/// What has to run beside the keeper.
+/// What has to run beside the custodian.
 #[derive(Debug)]
 pub struct Beside {
     watched: Watched,
@@ -34,7 +34,7 @@ pub struct Beside {
 }
 
 impl InCluster {
-    /// What a keeper works with, and what has to run beside it.
+    /// What a custodian works with, and what has to run beside it.
     pub fn setup(
         &self,
         trust_domain: TrustDomain,

@@ -1,5 +1,5 @@
 //! How far a rotation is, and whether its next step may be taken. Pure; the steps themselves are in the tls
-//! crate, and they are taken by `keeper.rs`.
+//! crate, and they are taken by `custodian.rs`.
 //!
 //! A trust anchor: announced (in the bundle) → every connected proxy has acknowledged the bundle → the issuer
 //! is a new one, below it → every control plane uses it → certificates of the issuer of before have run out →

@@ -9,7 +9,7 @@ use heddle_tls::credentials;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::identity::keeper::{Keeper, Setup};
+use crate::identity::custodian::{Custodian, Setup};
 use crate::identity::replicas::{Population, Replicas};
 use crate::identity::store::Store;
 use crate::identity::store::directory::DirectoryStore;
@@ -36,7 +36,7 @@ async fn distributor(
         published: None,
     };
     let (writer, _) = credentials::channel("cluster.local".parse().unwrap());
-    let (_, handles) = Keeper::start(setup, writer).await.unwrap();
+    let (_, handles) = Custodian::start(setup, writer).await.unwrap();
     let (published, publishes) = watch::channel(Published::default());
     let leads: Leads = Arc::new(|| true);
     let mut distributor =

@@ -9,13 +9,13 @@ use heddle_runtime::logging::Chain;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use crate::identity::keeper::{Keeper, NotRotated};
+use crate::identity::custodian::{Custodian, NotRotated};
 use crate::identity::kept::NotBegun;
 use crate::identity::replicas::NotHeard;
 use crate::identity::rotation::{self, Facts, Kind, Move, Replica, Rotation, Step, Waiting};
 use crate::identity::store::News;
 
-impl Keeper {
+impl Custodian {
     /// The next step of the rotation, if it is time.
     pub(super) async fn go_on(&mut self) -> Result<(), NotRotated> {
         let Some(current) = self.kept.rotations.current.clone() else { return Ok(()) };

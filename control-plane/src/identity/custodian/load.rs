@@ -11,7 +11,7 @@ use heddle_tls::authority::AuthorityError;
 use heddle_tls::bundle::Bundle;
 use tracing::{info, warn};
 
-use crate::identity::keeper::Setup;
+use crate::identity::custodian::Setup;
 use crate::identity::kept::{Kept, Read, Unreadable};
 use crate::identity::own::OwnError;
 use crate::identity::rotation::Several;
@@ -19,7 +19,7 @@ use crate::identity::store::{HandedOut, Revision, Saved, StoreError};
 
 /// Why there is no authority or no certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum KeeperError {
+pub enum CustodianError {
     /// Where it is kept cannot be read or written.
     #[error("cannot load or keep the certificate authority")]
     Store(#[from] StoreError),
@@ -63,7 +63,7 @@ pub enum KeeperError {
 /// process that ended instead would begin with nothing each time.
 ///
 /// Cancel safe: yes; what was made and kept is found by the next start.
-pub(super) async fn load_patiently(setup: &Setup) -> Result<(Kept, Revision), KeeperError> {
+pub(super) async fn load_patiently(setup: &Setup) -> Result<(Kept, Revision), CustodianError> {
     let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
     loop {
         match load_or_create(setup).await {
@@ -77,7 +77,7 @@ pub(super) async fn load_patiently(setup: &Setup) -> Result<(Kept, Revision), Ke
     }
 }
 
-impl KeeperError {
+impl CustodianError {
     /// Whether it is a matter of time, or of an API server that does not allow it yet.
     fn may_pass(&self) -> bool {
         match self {
@@ -94,12 +94,12 @@ impl KeeperError {
 }
 
 /// Of several that start at once, one makes the authority and the others load it.
-async fn load_or_create(setup: &Setup) -> Result<(Kept, Revision), KeeperError> {
+async fn load_or_create(setup: &Setup) -> Result<(Kept, Revision), CustodianError> {
     let mut was_stranded = false;
     for _ in 0..LOAD_ATTEMPTS {
         let stored = setup.store.load().await?;
         let read = Kept::read(&stored.texts, &setup.trust_domain, clock::now());
-        let read = read.map_err(|error| KeeperError::Unreadable {
+        let read = read.map_err(|error| CustodianError::Unreadable {
             store: setup.store.to_string(),
             source: Box::new(error),
         })?;
@@ -120,7 +120,7 @@ async fn load_or_create(setup: &Setup) -> Result<(Kept, Revision), KeeperError> 
                     continue;
                 }
                 Some(namespaces) => {
-                    return Err(KeeperError::Stranded {
+                    return Err(CustodianError::Stranded {
                         store: setup.store.to_string(),
                         namespaces,
                     });
@@ -138,11 +138,11 @@ async fn load_or_create(setup: &Setup) -> Result<(Kept, Revision), KeeperError> 
             Saved::Conflict => tokio::time::sleep(LOAD_PAUSE).await,
         }
     }
-    Err(KeeperError::Contended)
+    Err(CustodianError::Contended)
 }
 
 /// The namespaces whose proxies begin with anchors that vouch for nothing of this authority's.
-async fn stranded(setup: &Setup, kept: &Kept) -> Result<Option<Several>, KeeperError> {
+async fn stranded(setup: &Setup, kept: &Kept) -> Result<Option<Several>, CustodianError> {
     let ours = kept.authority.bundle();
     let mut namespaces = Several::default();
     for HandedOut { namespace, text } in setup.store.handed_out().await? {

@@ -2,8 +2,8 @@
 //! step by step if this process leads, and sees to the control plane's own certificate.
 //!
 //! What is decided is in `rotation.rs` and `kept.rs`; where it is kept, in `store.rs`; how it is there at the
-//! start, in `keeper/load.rs`; how a rotation goes on, in `keeper/steps.rs`; what is done when somebody else
-//! has changed what is kept, in `keeper/follow.rs`.
+//! start, in `custodian/load.rs`; how a rotation goes on, in `custodian/steps.rs`; what is done when somebody else
+//! has changed what is kept, in `custodian/follow.rs`.
 
 mod follow;
 pub mod load;
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::identity::anchors::Published;
-use crate::identity::keeper::follow::Trouble;
-use crate::identity::keeper::load::KeeperError;
+use crate::identity::custodian::follow::Trouble;
+use crate::identity::custodian::load::CustodianError;
 use crate::identity::kept::{Kept, NotBegun};
 use crate::identity::own::{Own, OwnError};
 use crate::identity::replicas::{Population, Replicas};
@@ -66,14 +66,14 @@ impl Authorities {
         self.0.borrow().leaf_lifetime
     }
 
-    /// Completes when something of it is other than at the last call; false when the keeper is gone.
+    /// Completes when something of it is other than at the last call; false when the custodian is gone.
     ///
     /// Cancel safe: yes.
     pub async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
 
-    /// The trust bundle as soon as it is another than `told`; `None` when the keeper is gone.
+    /// The trust bundle as soon as it is another than `told`; `None` when the custodian is gone.
     ///
     /// Cancel safe: yes.
     pub async fn bundle_other_than(&mut self, told: Option<&Bundle>) -> Option<Bundle> {
@@ -82,7 +82,7 @@ impl Authorities {
     }
 }
 
-/// What a keeper works with.
+/// What a custodian works with.
 pub struct Setup {
     /// Where the authority is kept.
     pub store: Store,
@@ -156,7 +156,7 @@ pub struct View {
 }
 
 /// Keeps the authority.
-pub struct Keeper {
+pub struct Custodian {
     setup: Setup,
     kept: Kept,
     revision: Revision,
@@ -179,7 +179,7 @@ pub struct Keeper {
     requests: mpsc::Receiver<Request>,
 }
 
-/// What others have of a keeper.
+/// What others have of a custodian.
 #[derive(Clone, Debug)]
 pub struct Handles {
     /// Signs.
@@ -190,19 +190,19 @@ pub struct Handles {
     pub requests: mpsc::Sender<Request>,
 }
 
-impl Keeper {
+impl Custodian {
     /// Loads the authority or makes one, and issues our own certificate. An API server is waited for.
     pub async fn start(
         setup: Setup,
         credentials: CredentialsWriter,
-    ) -> Result<(Self, Handles), KeeperError> {
+    ) -> Result<(Self, Handles), CustodianError> {
         let (kept, revision) = load::load_patiently(&setup).await?;
         let signing = Signing::of(&kept, setup.leaf_lifetime);
         let own = Own::begin(credentials, signing.leaf_lifetime, &kept.authority)?;
         let (authority, authorities) = watch::channel(signing);
         let (view, viewed) = watch::channel(View::default());
         let (requesting, requests) = mpsc::channel(REQUESTS_QUEUED);
-        let keeper = Self {
+        let custodian = Self {
             setup,
             kept,
             revision,
@@ -218,9 +218,9 @@ impl Keeper {
             view,
             requests,
         };
-        keeper.show();
+        custodian.show();
         let authorities = Authorities(authorities);
-        Ok((keeper, Handles { authorities, view: viewed, requests: requesting }))
+        Ok((custodian, Handles { authorities, view: viewed, requests: requesting }))
     }
 
     /// Keeps it until the drain.
@@ -408,9 +408,9 @@ impl fmt::Debug for Setup {
     }
 }
 
-impl fmt::Debug for Keeper {
+impl fmt::Debug for Custodian {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("kept", &self.kept).finish_non_exhaustive()
+        f.debug_struct("Custodian").field("kept", &self.kept).finish_non_exhaustive()
     }
 }
 

@@ -9,7 +9,7 @@ use heddle_runtime::logging::Chain;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::identity::keeper::Keeper;
+use crate::identity::custodian::Custodian;
 use crate::identity::kept::{Kept, Read};
 use crate::identity::store::{News, Stored};
 
@@ -22,7 +22,7 @@ pub(super) enum Trouble {
     Unusable(String),
 }
 
-impl Keeper {
+impl Custodian {
     /// Takes over what is kept.
     pub(super) async fn follow(&mut self, stored: Stored) {
         if stored.revision == self.revision || stored.revision.is_before(&self.revision) {
