@@ -78,6 +78,9 @@ impl Outcome {
 /// Why bytes get no review for an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswerable {
+    /// Not text. What is passed over would not be looked at by the parser.
+    #[error("the body is not UTF-8 (want an AdmissionReview of {META_API_VERSION_V1})")]
+    Text(#[source] std::str::Utf8Error),
     /// Not JSON, or not of the shape.
     #[error("the body is not JSON of a review (want an AdmissionReview of {META_API_VERSION_V1})")]
     Json(#[source] serde_json::Error),
@@ -158,7 +161,8 @@ struct User {}
 
 /// Reads what was asked.
 pub fn read(body: Measured<'_>) -> Result<Asked, Unanswerable> {
-    let envelope: Envelope = serde_json::from_slice(body.text()).map_err(Unanswerable::Json)?;
+    let text = std::str::from_utf8(body.text()).map_err(Unanswerable::Text)?;
+    let envelope: Envelope = serde_json::from_str(text).map_err(Unanswerable::Json)?;
     if envelope.kind != META_KIND {
         return Err(Unanswerable::NoReview("the body is of another kind"));
     }
@@ -174,7 +178,7 @@ pub fn read(body: Measured<'_>) -> Result<Asked, Unanswerable> {
         return Err(Unanswerable::TooMuch { uid, structure });
     }
     // Nesting is bounded by the parser: 128 levels.
-    let request = match serde_json::from_slice::<Review>(body.text()) {
+    let request = match serde_json::from_str::<Review>(text) {
         Ok(review) => review.request,
         Err(source) => return Err(Unanswerable::Request { uid, source }),
     };
@@ -192,7 +196,7 @@ pub fn read(body: Measured<'_>) -> Result<Asked, Unanswerable> {
 /// Says to the sender of a request that cannot be read what is wrong; `None`: nobody is known to be told.
 pub fn refuse(unanswerable: &Unanswerable) -> Option<Answered> {
     let uid = match unanswerable {
-        Unanswerable::Json(_) | Unanswerable::NoReview(_) => return None,
+        Unanswerable::Text(_) | Unanswerable::Json(_) | Unanswerable::NoReview(_) => return None,
         Unanswerable::Request { uid, .. }
         | Unanswerable::TooMuch { uid, .. }
         | Unanswerable::Incomplete { uid, .. } => uid,

@@ -37,6 +37,10 @@ pub(super) fn strange() -> Vec<Case> {
         ("a list", b"[]".to_vec()),
         ("an empty object", b"{}".to_vec()),
         ("no UTF-8", vec![0xff, 0xfe, 0x00, 0x80]),
+        (
+            "no UTF-8 where nobody looks",
+            [br#"{"x":""#.as_slice(), &[0xff], br#"","#, &text(&review(json!({})))[1..]].concat(),
+        ),
         ("UTF-16", "{}".encode_utf16().flat_map(u16::to_le_bytes).collect()),
         ("a byte order mark", [b"\xef\xbb\xbf".as_slice(), b"{}"].concat()),
         ("100,000 lists in one another", repeated("[", 100_000)),
