@@ -9,6 +9,7 @@ use clap::Parser;
 use heddle_model::identity::TrustDomain;
 use heddle_runtime::duration;
 use heddle_runtime::logging::Format;
+use heddle_runtime::settings::{BadSettings, names};
 use heddle_tls::authority::LEAF_LIFETIME_MINIMUM;
 
 /// Settings as typed.
@@ -179,7 +180,7 @@ impl Config {
         })();
         match all {
             Some(config) if reader.bad.is_empty() => Ok(config),
-            Some(_) | None => Err(BadSettings(reader.bad)),
+            Some(_) | None => Err(BadSettings::new(reader.bad)),
         }
     }
 }
@@ -219,17 +220,6 @@ impl fmt::Display for Source {
                 write!(f, "kubernetes=true namespace={namespace} pod-name={pod_name}")
             }
         }
-    }
-}
-
-/// Settings that will not do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct BadSettings(Vec<String>);
-
-impl fmt::Display for BadSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = if self.0.len() == 1 { "setting" } else { "settings" };
-        write!(f, "{} bad {settings}: {}", self.0.len(), self.0.join("; "))
     }
 }
 
@@ -321,10 +311,6 @@ fn is_name(text: &str) -> bool {
     let of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=NAME_LIMIT_BYTES).contains(&text.len())
         && text.bytes().all(|byte| of_name(byte) || matches!(byte, b'-' | b'.'))
-}
-
-fn names(flag: &str) -> String {
-    format!("--{flag} (HEDDLE_{})", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
 const NAME: &str = "a name of Kubernetes: lower-case letters, digits, - and .";

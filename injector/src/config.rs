@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use heddle_runtime::logging::Format;
+use heddle_runtime::settings::{BadSettings, names};
 use heddle_runtime::{duration, logging};
 
 /// Settings as typed.
@@ -137,7 +138,7 @@ impl Config {
         };
         match all() {
             Some(config) if bad.is_empty() => Ok(config),
-            Some(_) | None => Err(BadSettings(bad)),
+            Some(_) | None => Err(BadSettings::new(bad)),
         }
     }
 }
@@ -159,17 +160,6 @@ impl fmt::Display for Config {
             self.log,
             self.log_format,
         )
-    }
-}
-
-/// Settings that will not do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct BadSettings(Vec<String>);
-
-impl fmt::Display for BadSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = if self.0.len() == 1 { "setting" } else { "settings" };
-        write!(f, "{} bad {settings}: {}", self.0.len(), self.0.join("; "))
     }
 }
 
@@ -207,10 +197,6 @@ impl Reader {
         }
         value
     }
-}
-
-fn names(flag: &str) -> String {
-    format!("--{flag} (HEDDLE_{})", flag.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// A DNS subdomain, as names of objects are (RFC 1123): some become part of a certificate.

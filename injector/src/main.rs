@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use heddle_injector::app;
-use heddle_injector::config::{BadSettings, Config, Typed};
+use heddle_injector::config::{Config, Typed};
 use heddle_runtime::logging;
 use heddle_runtime::logging::Chain;
+use heddle_runtime::settings::BadSettings;
 
 fn main() -> ExitCode {
     match run() {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod duration;
 pub mod logging;
 pub mod readiness;
+pub mod settings;
 pub mod signals;
 pub mod sources;
 pub mod tasks;
