@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use heddle_runtime::signals;
 use heddle_runtime::tasks::{DrainOutcome, Tasks};
 use heddle_runtime::vital::Vital;
 use heddle_tls::https;
-use kube::{Api, Client};
+use kube::Api;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::api;
 use crate::config::Config;
 use crate::coverage::Coverage;
 use crate::events::Events;
@@ -77,10 +79,12 @@ pub enum RunError {
 /// Runs until SIGTERM or SIGINT, and then until drained.
 pub async fn run(config: Config) -> Result<(), RunError> {
     info!(version = env!("CARGO_PKG_VERSION"), %config, "injector starting");
-    let terminated = signals::terminated();
+    let mut terminated = pin!(signals::terminated());
     let mesh = read_settings(&config.injector_config)?;
-    let client =
-        Client::try_default().await.map_err(|source| RunError::Client(Box::new(source)))?;
+    let client = tokio::select! {
+        found = api::client() => found.map_err(|source| RunError::Client(Box::new(source)))?,
+        signal = terminated.as_mut() => return signal.map_err(RunError::Signals),
+    };
     let readiness = Readiness::new(&[CERTIFICATE, NAMESPACES]);
     let metrics = Metrics::default();
     let (work, background) = (Tasks::new(), Tasks::new());
@@ -102,6 +106,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         webhooks: Api::all(client.clone()),
         settings: KeeperSettings {
             namespace: config.namespace.clone(),
+            replica: config.pod_name.clone(),
             webhook_configuration: config.webhook_configuration.clone(),
             lifetime: config.certificate_lifetime,
         },
@@ -131,7 +136,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     background.spawn("app.readiness", become_ready(readiness.clone()));
 
     let is_broken = tokio::select! {
-        signal = terminated => {
+        signal = terminated.as_mut() => {
             signal.map_err(RunError::Signals)?;
             false
         }

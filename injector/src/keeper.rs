@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use heddle_runtime::backoff::Backoff;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_runtime::readiness::Readiness;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::api::{self, ApiError};
 use crate::metrics::Metrics;
 use crate::secret::{Due, SECRET_TYPE, Stored};
 use crate::webhook::{self, Repair};
@@ -40,6 +42,8 @@ pub(crate) struct Keeper {
 #[derive(Clone, Debug)]
 pub(crate) struct KeeperSettings {
     pub(crate) namespace: String,
+    /// This pod's name: by it one replica is told from the others that make the Secret at the same moment.
+    pub(crate) replica: String,
     pub(crate) webhook_configuration: String,
     pub(crate) lifetime: Duration,
 }
@@ -51,7 +55,7 @@ enum KeepError {
     Api {
         attempted: &'static str,
         #[source]
-        source: Box<kube::Error>,
+        source: ApiError,
     },
     #[error("cannot make a certificate")]
     Make(#[from] IdentityError),
@@ -67,18 +71,22 @@ impl Keeper {
     /// Goes round when the Secret or the webhook's configuration changes, and otherwise every half minute.
     pub(crate) async fn run(self, drain: CancellationToken) {
         let name = format!("metadata.name={SECRET_NAME}");
-        let secrets = watcher(self.secrets.clone(), watcher::Config::default().fields(&name));
+        let secrets = watcher(self.secrets.clone(), api::watched().fields(&name));
         let mut secrets = pin!(secrets.default_backoff());
         let name = format!("metadata.name={}", self.settings.webhook_configuration);
-        let webhooks = watcher(self.webhooks.clone(), watcher::Config::default().fields(&name));
+        let webhooks = watcher(self.webhooks.clone(), api::watched().fields(&name));
         let mut webhooks = pin!(webhooks.default_backoff());
         let mut presented = None;
+        let mut backoff = Backoff::new(api::RETRY_FIRST, api::RETRY_LONGEST);
         loop {
             let pause = match self.go_round(&mut presented).await {
-                Ok(pause) => pause,
+                Ok(pause) => {
+                    backoff.reset();
+                    pause
+                }
                 Err(error) => {
                     warn!(error = %Chain(&error), "the webhook's certificate is not in order");
-                    RETRY_PAUSE
+                    backoff.next_delay()
                 }
             };
             tokio::select! {
@@ -118,7 +126,8 @@ impl Keeper {
     /// What the Secret holds, made if there is none or none that could be used; `None`: another replica
     /// was faster.
     async fn stored(&self) -> Result<Option<(Secret, Stored)>, KeepError> {
-        let found = self.secrets.get_opt(SECRET_NAME).await.map_err(api("read the Secret"))?;
+        let found = api::ask(self.secrets.get_opt(SECRET_NAME)).await;
+        let found = found.map_err(cannot("read the Secret"))?;
         let name = self.server_name();
         let Some(secret) = found else {
             let stored = Stored::new(self.made()?);
@@ -146,15 +155,18 @@ impl Keeper {
         secret.metadata.labels = Some(labels.into());
         secret.type_ = Some(SECRET_TYPE.to_owned());
         stored.write(&mut secret);
-        let parameters =
-            PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        match self.secrets.create(&parameters, &secret).await {
+        // Applied by a manager of its own: of two replicas that do so, the second one conflicts. To make it by
+        // POST would take leave to make any Secret.
+        let manager = format!("{MANAGER}-{}", self.settings.replica);
+        let manager: String = manager.chars().take(MANAGER_LIMIT).collect();
+        let (parameters, patch) = (PatchParams::apply(&manager), Patch::Apply(&secret));
+        match api::ask(self.secrets.patch(SECRET_NAME, &parameters, &patch)).await {
             Ok(secret) => {
                 info!("made the webhook's certificate");
                 Ok(Some((secret, stored.clone())))
             }
-            Err(error) if is_race(&error) => Ok(None),
-            Err(error) => Err(api("make the Secret")(error)),
+            Err(error) if error.is_race() => Ok(None),
+            Err(error) => Err(cannot("make the Secret")(error)),
         }
     }
 
@@ -163,10 +175,10 @@ impl Keeper {
         stored.write(&mut secret);
         let parameters =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
-        match self.secrets.replace(SECRET_NAME, &parameters, &secret).await {
+        match api::ask(self.secrets.replace(SECRET_NAME, &parameters, &secret)).await {
             Ok(_) => Ok(()),
-            Err(error) if is_race(&error) => Ok(()),
-            Err(error) => Err(api("write the Secret")(error)),
+            Err(error) if error.is_race() => Ok(()),
+            Err(error) => Err(cannot("write the Secret")(error)),
         }
     }
 
@@ -195,8 +207,8 @@ impl Keeper {
     /// Whether the API server was told, before this round, whom to trust; it is told now if not.
     async fn announce(&self, stored: &Stored) -> Result<bool, KeepError> {
         let name = &self.settings.webhook_configuration;
-        let found = self.webhooks.get_opt(name).await.map_err(api("read the webhook"))?;
-        let Some(configuration) = found else {
+        let found = api::ask(self.webhooks.get_opt(name)).await;
+        let Some(configuration) = found.map_err(cannot("read the webhook"))? else {
             debug!(name, "there is no webhook configuration (yet)");
             return Ok(false);
         };
@@ -211,14 +223,14 @@ impl Keeper {
         };
         let parameters =
             PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-        match self.webhooks.patch(name, &parameters, &Patch::<()>::Json(patch)).await {
+        match api::ask(self.webhooks.patch(name, &parameters, &Patch::<()>::Json(patch))).await {
             Ok(_) => {
                 self.metrics.webhooks_patched.inc();
                 info!(name, "told the API server whom to trust");
                 Ok(false)
             }
-            Err(error) if is_race(&error) => Ok(false),
-            Err(error) => Err(api("write the webhook's caBundle")(error)),
+            Err(error) if error.is_race() => Ok(false),
+            Err(error) => Err(cannot("write the webhook's caBundle")(error)),
         }
     }
 
@@ -227,13 +239,8 @@ impl Keeper {
     }
 }
 
-/// Whether somebody else was faster: a conflict, or a JSON patch whose test did not hold.
-fn is_race(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409 | 422))
-}
-
-fn api(attempted: &'static str) -> impl FnOnce(kube::Error) -> KeepError {
-    move |source| KeepError::Api { attempted, source: Box::new(source) }
+fn cannot(attempted: &'static str) -> impl FnOnce(ApiError) -> KeepError {
+    move |source| KeepError::Api { attempted, source }
 }
 
 fn log_event(watched: &'static str, error: Option<watcher::Error>) {
@@ -248,9 +255,11 @@ pub(crate) const CERTIFICATE: &str = "certificate";
 pub(crate) const SERVICE: &str = "heddle-injector";
 const SECRET_NAME: &str = "heddle-injector-tls";
 const MANAGER: &str = "heddle-injector";
+/// Of the API server.
+const MANAGER_LIMIT: usize = 128;
 /// Between two looks, if nothing changes.
 const ROUND_PAUSE: Duration = Duration::from_secs(30);
-/// After a change of our own, a race or a failure.
+/// After a change of our own, or a race.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long changes are gathered.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);

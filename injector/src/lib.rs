@@ -2,6 +2,7 @@
 //! a pure library, shared with `meshctl inject` and `meshctl check`; the server is below `app.rs`.
 
 pub mod annotations;
+mod api;
 pub mod app;
 pub mod config;
 pub mod conflict;
@@ -13,6 +14,7 @@ pub mod inject;
 mod keeper;
 pub mod metrics;
 mod namespaces;
+mod outlook;
 pub mod patch;
 pub mod proxy;
 pub mod quantity;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::annotations::{self, Wish};
+use crate::api;
 
 /// The labels of namespaces. Clones share them.
 #[derive(Clone, Debug)]
@@ -96,7 +97,7 @@ impl NamespacesWatch {
     /// Until the drain.
     pub(crate) async fn run(self, readiness: Readiness, drain: CancellationToken) {
         let store = self.writer.as_reader();
-        let watched = watcher(self.api, watcher::Config::default()).default_backoff();
+        let watched = watcher(self.api, api::watched()).default_backoff().modify(lighten);
         let mut events = pin!(reflector(self.writer, watched));
         let ready = async {
             if store.wait_until_ready().await.is_ok() {
@@ -122,6 +123,14 @@ impl NamespacesWatch {
             }
         }
     }
+}
+
+/// Leaves of a namespace its name and labels.
+fn lighten(namespace: &mut Namespace) {
+    namespace.metadata.managed_fields = None;
+    namespace.metadata.annotations = None;
+    namespace.spec = None;
+    namespace.status = None;
 }
 
 /// Holds once all namespaces are known.

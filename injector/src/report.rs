@@ -156,12 +156,19 @@ pub fn report(pods: &[Pod], namespaces: &[Namespace]) -> Vec<Finding> {
         let labels = if annotations::wish(labels).is_ok() { labels } else { &empty };
         findings.extend(of_pod(pod, labels));
     }
-    let key = |finding: &Finding| {
-        let name = finding.pod.as_ref().map(|pod| pod.name.clone());
-        (finding.namespace.clone(), name, finding.kind.label())
-    };
-    findings.sort_by_key(key);
+    sort(&mut findings);
     findings
+}
+
+/// Puts findings into the order in which they are told.
+pub(crate) fn sort(findings: &mut [Finding]) {
+    findings.sort_by(|one, other| {
+        fn key(finding: &Finding) -> (&str, Option<&str>, &'static str) {
+            let name = finding.pod.as_ref().map(|pod| pod.name.as_str());
+            (&finding.namespace, name, finding.kind.label())
+        }
+        key(one).cmp(&key(other))
+    });
 }
 
 /// Looks at one pod.
