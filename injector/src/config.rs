@@ -96,7 +96,7 @@ impl Config {
         let certificate_lifetime = reader.read(
             ("certificate-lifetime", typed.certificate_lifetime),
             Some(DEFAULT_CERTIFICATE_LIFETIME),
-            "a duration of 10m to 8760h, such as \"2160h\"",
+            "a duration of 5m to 8760h, such as \"2160h\"",
             |text| {
                 let lifetime = duration::parse(text).ok()?;
                 let allowed = CERTIFICATE_LIFETIME_MINIMUM..=CERTIFICATE_LIFETIME_MAXIMUM;
@@ -210,8 +210,8 @@ fn parse_name(text: &str) -> Option<String> {
     (text.len() <= 253 && text.split('.').all(is_label)).then(|| text.to_owned())
 }
 
-/// Shorter ones could expire while the API server is away.
-pub const CERTIFICATE_LIFETIME_MINIMUM: Duration = Duration::from_secs(600);
+/// A third of it is left for a renewal, which takes one minute at least, and for an API server that is away.
+pub const CERTIFICATE_LIFETIME_MINIMUM: Duration = Duration::from_secs(300);
 /// Longer than any certificate should live.
 const CERTIFICATE_LIFETIME_MAXIMUM: Duration = Duration::from_hours(365 * 24);
 const DEFAULT_LISTEN: &str = "0.0.0.0:15243";
@@ -245,7 +245,7 @@ mod tests {
             log_format: Some("xml".into()),
             ..Typed::default()
         };
-        insta::assert_snapshot!(Config::new(typed).unwrap_err(), @r#"5 bad settings: --namespace (HEDDLE_NAMESPACE) is missing (want a name such as heddle-system); --listen (HEDDLE_LISTEN)="15243" (want an address and a port such as 0.0.0.0:15243); --webhook-configuration (HEDDLE_WEBHOOK_CONFIGURATION)="A_B" (want a name such as heddle-system); --certificate-lifetime (HEDDLE_CERTIFICATE_LIFETIME)="1s" (want a duration of 10m to 8760h, such as "2160h"); --log-format (HEDDLE_LOG_FORMAT)="xml" (want text or json)"#);
+        insta::assert_snapshot!(Config::new(typed).unwrap_err(), @r#"5 bad settings: --namespace (HEDDLE_NAMESPACE) is missing (want a name such as heddle-system); --listen (HEDDLE_LISTEN)="15243" (want an address and a port such as 0.0.0.0:15243); --webhook-configuration (HEDDLE_WEBHOOK_CONFIGURATION)="A_B" (want a name such as heddle-system); --certificate-lifetime (HEDDLE_CERTIFICATE_LIFETIME)="1s" (want a duration of 5m to 8760h, such as "2160h"); --log-format (HEDDLE_LOG_FORMAT)="xml" (want text or json)"#);
     }
 
     #[test]

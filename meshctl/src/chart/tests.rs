@@ -94,9 +94,9 @@ controlPlane:
   affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}
   podAnnotations: {example.org/a: '1'}
   podLabels: {example.org/b: '2'}
-injector: {failurePolicy: Fail, timeoutSeconds: 7}
+injector: {failurePolicy: Fail, timeoutSeconds: 7, certificateLifetime: 24h}
 proxy: {log: warn, drainGrace: 5s, resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}
-networkPolicy: {apiServerPorts: [8443], metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}
+networkPolicy: {apiServerPorts: [8443], webhookFrom: [10.0.0.0/28, '2001:db8::/64'], metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}
 crds: {install: false}
 ";
     let files = vec![("everything.yaml".to_owned(), everything.to_owned())];
@@ -108,6 +108,52 @@ fn notes_are_told() {
     let values = values::complete(&json!({})).unwrap();
     let release = Release { namespace: "mesh", service: "meshctl" };
     insta::assert_snapshot!(notes(&values, release).unwrap());
+}
+
+#[test]
+fn the_webhook_may_be_called_from_the_networks_that_are_named_and_else_from_everywhere() {
+    let callers = |values: Value| {
+        let release = Release { namespace: DEFAULT_NAMESPACE, service: "meshctl" };
+        let manifests = render(&values::complete(&values).unwrap(), release).unwrap();
+        let policy = manifests.into_iter().find(|manifest| {
+            let metadata = &manifest.object["metadata"];
+            manifest.kind == kind::Kind::NetworkPolicy && metadata["name"] == "heddle-injector"
+        });
+        let rule = policy.unwrap().object["spec"]["ingress"][0].clone();
+        assert_eq!(rule["ports"], json!([{"port": 15243, "protocol": "TCP"}]));
+        rule.get("from").cloned()
+    };
+    assert_eq!(callers(json!({})), None);
+    let networks = ["10.0.0.0/28", "192.168.255.7/32", "2001:db8::/64", "::1/128", "0.0.0.0/0"];
+    let blocks: Vec<Value> =
+        networks.iter().map(|network| json!({"ipBlock": {"cidr": network}})).collect();
+    let given = json!({"networkPolicy": {"webhookFrom": networks}});
+    assert_eq!(callers(given), Some(json!(blocks)));
+    for bad in
+        ["10.0.0.1", "10.0.0.256/8", "10.0.0/8", "10.0.0.0/33", "api.example.com", "::/129", ""]
+    {
+        let refused = values::complete(&json!({"networkPolicy": {"webhookFrom": [bad]}}));
+        let text = refused.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(text.contains("networkPolicy.webhookFrom[0]"), "case: {bad}: {text:?}");
+    }
+}
+
+#[test]
+fn the_injector_reaches_no_secret_but_its_own() {
+    let manifests = rendered(&values::Wanted::default());
+    let roles = manifests.iter().filter(|manifest| {
+        let metadata = &manifest.object["metadata"];
+        metadata["name"] == "heddle-injector" && manifest.object["rules"].is_array()
+    });
+    let rules: Vec<&Value> =
+        roles.flat_map(|manifest| manifest.object["rules"].as_array().unwrap()).collect();
+    let of_secrets = |rule: &&Value| {
+        let resources = rule["resources"].as_array().unwrap();
+        resources.iter().any(|resource| resource == "secrets")
+    };
+    let of_secrets: Vec<&Value> = rules.into_iter().filter(of_secrets).collect();
+    assert_eq!(of_secrets.len(), 1, "{of_secrets:?}");
+    assert_eq!(of_secrets[0]["resourceNames"], json!(["heddle-injector-tls"]));
 }
 
 #[test]
