@@ -14,9 +14,11 @@ mod cluster {
     mod leftovers;
     mod mesh;
     mod real;
+    mod renewal;
     mod rotation;
     mod shared;
     mod shop;
+    mod told;
     mod tokens;
     mod traffic;
     mod wire;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use heddle_cluster::cluster::Cluster;
+use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -21,7 +22,7 @@ pub(crate) struct Mesh<'a> {
 pub(crate) const NAMESPACE: &str = "heddle-system";
 
 /// The mesh in the cluster that the tests share, installed by the first test that wants it. Its certificates live for a
-/// minute, so that what takes as long as a certificate lives can be waited for.
+/// minute, and the webhook's own for five, so that what takes as long as a certificate lives can be waited for.
 pub(crate) async fn installed() -> Result<&'static Mesh<'static>> {
     static MESH: OnceCell<Mesh<'static>> = OnceCell::const_new();
     let install = async || Mesh::install(shared::cluster().await?, "60s").await;
@@ -32,7 +33,9 @@ impl<'a> Mesh<'a> {
     /// Installs it: two control planes, and certificates that live for so long.
     pub(crate) async fn install(cluster: &'a Cluster, leaf_lifetime: &str) -> Result<Self> {
         let mesh = Self { cluster, meshctl: shared::mesh_program("meshctl")? };
-        let settings = format!("controlPlane.replicas=2,controlPlane.leafLifetime={leaf_lifetime}");
+        let settings = format!(
+            "controlPlane.replicas=2,controlPlane.leafLifetime={leaf_lifetime},injector.certificateLifetime=5m"
+        );
         mesh.ask(&["install", "--apply", "--set", &settings]).await?;
         Ok(mesh)
     }
@@ -54,6 +57,13 @@ impl<'a> Mesh<'a> {
     pub(crate) async fn hear(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
         let output = self.run(arguments).await?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    /// What `meshctl check` finds, be it good or bad.
+    pub(crate) async fn findings(&self) -> Result<Vec<Value>> {
+        let (code, said) = self.hear(&["check", "-o", "json"]).await?;
+        ensure!(matches!(code, Some(0 | 3)), "meshctl check: {code:?}: {said}");
+        Ok(serde_json::from_str(&said)?)
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<Output> {
