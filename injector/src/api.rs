@@ -23,13 +23,9 @@ pub(crate) enum ApiError {
 impl ApiError {
     /// The status that it answered with, if it did.
     pub(crate) fn code(&self) -> Option<u16> {
-        match self {
-            Self::Late => None,
-            Self::Failed(error) => match error.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
-        }
+        let Self::Failed(error) = self else { return None };
+        let kube::Error::Api(status) = error.as_ref() else { return None };
+        Some(status.code)
     }
 
     /// Whether somebody else was faster: a conflict, or a JSON patch whose test did not hold.

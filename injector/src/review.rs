@@ -118,9 +118,8 @@ pub enum Unanswerable {
 }
 
 /// What tells whom to answer. The rest is passed over: it takes no memory.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
 struct Envelope {
     kind: String,
     api_version: String,

@@ -18,8 +18,8 @@ mod cluster {
     mod rotation;
     mod shared;
     mod shop;
-    mod told;
     mod tokens;
+    mod told;
     mod traffic;
     mod wire;
 }
