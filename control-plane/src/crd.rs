@@ -55,7 +55,13 @@ fn columns() -> Value {
         })
     };
     let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"});
-    json!([condition("Accepted", 0), condition("Programmed", 0), condition("ResolvedRefs", 1), age])
+    json!([
+        condition("Ready", 0),
+        condition("Accepted", 0),
+        condition("Programmed", 0),
+        condition("ResolvedRefs", 1),
+        age
+    ])
 }
 
 fn spec() -> Value {
