@@ -9,10 +9,13 @@
 mod cluster {
     mod continuity;
     mod control_plane;
+    mod helm;
     mod injection;
     mod install;
     mod leftovers;
     mod mesh;
+    mod operation;
+    mod probes;
     mod real;
     mod renewal;
     mod rotation;

@@ -96,6 +96,7 @@ const MESH: [Plan; 4] = [
         user: UNPRIVILEGED,
         capabilities: "",
         kind: Kind::Application(&[
+            "echo",
             "heddle-test-adversary",
             "heddle-test-grpc",
             "heddle-test-http2",

@@ -1,4 +1,5 @@
-//! `meshctl install`, `check`, `upgrade` and `uninstall` on a cluster of their own: what they say is so.
+//! `meshctl install`, `check`, `upgrade` and `uninstall` on a cluster of their own: what they say is so. What an operator
+//! does between them is in `operation.rs`, what Helm does in `helm.rs`.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -10,7 +11,7 @@ use heddle_cluster::wait;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::shared;
+use super::{helm, operation, shared};
 
 /// Three ordinary applications, with unnamed ports, and who asks the first.
 const SHOP: &str = r#"
@@ -91,17 +92,20 @@ async fn a_mesh_is_installed_works_and_leaves_the_cluster_as_it_was() -> Result<
 
 async fn whole(cluster: &Cluster) -> Result<()> {
     let before = everything(cluster).await?;
-    meshctl(cluster, &["check", "--pre"]).await?;
-    meshctl(cluster, &["install", "--apply", "--timeout", "3m"]).await?;
-    let again = meshctl(cluster, &["install", "--apply", "--timeout", "3m"]).await?;
-    let changed: Vec<&str> = again.lines().filter(|line| !line.ends_with(" unchanged")).collect();
-    ensure!(changed.is_empty(), "a second time changes something: {changed:?}");
+    operation::nothing_is_kept_of_what_is_tried(cluster).await.context("tried")?;
+    operation::an_older_version_is_upgraded(cluster).await.context("upgrade")?;
     let shop = shared::namespace(cluster, "shop").await?;
     let plain = shared::namespace(cluster, "plain").await?;
     applications_get_their_proxies(cluster, &shop).await.context("applications")?;
-    findings_are_good(cluster).await.context("check")?;
+    is_well(cluster).await.context("check")?;
+    operation::proxies_are_told_of(cluster, &shop).await.context("proxies")?;
+    operation::a_namespace_that_refuses_proxies_is_named(cluster).await.context("Pod Security")?;
+    operation::files_are_injected_and_uninjected(cluster, &plain).await.context("inject")?;
     nobody_waits_for_an_injector_that_is_down(cluster, &shop, &plain).await.context("Ignore")?;
     meshed_pods_wait_where_they_must(cluster, &shop, &plain).await.context("Fail")?;
+    operation::a_mesh_that_is_relied_on_goes_by_force_only(cluster, &shop)
+        .await
+        .context("uninstall")?;
     for namespace in [&shop, &plain] {
         cluster.kubectl(&["delete", "namespace", namespace, "--timeout=90s"], "").await?;
     }
@@ -110,7 +114,7 @@ async fn whole(cluster: &Cluster) -> Result<()> {
     let left: Vec<&String> = after.difference(&before).collect();
     let lost: Vec<&String> = before.difference(&after).collect();
     ensure!(left.is_empty() && lost.is_empty(), "left {left:?}, lost {lost:?}: {told}");
-    Ok(())
+    helm::round(cluster, &before).await.context("Helm")
 }
 
 async fn applications_get_their_proxies(cluster: &Cluster, shop: &str) -> Result<()> {
@@ -132,11 +136,14 @@ async fn applications_get_their_proxies(cluster: &Cluster, shop: &str) -> Result
     Ok(())
 }
 
-async fn findings_are_good(cluster: &Cluster) -> Result<()> {
-    let findings = findings(cluster).await?;
+/// Nothing failed, and everything was looked at.
+pub(crate) async fn is_well(cluster: &Cluster) -> Result<()> {
+    let output = run(cluster, &["check", "-o", "json"]).await?;
+    let findings = read(&output)?;
     let failed: Vec<&Value> =
         findings.iter().filter(|finding| finding["level"] == "fail").collect();
     ensure!(failed.is_empty(), "{failed:#?}");
+    ensure!(output.status.code() == Some(0), "nothing failed, and {}", output.status);
     for area in ["api", "permissions", "certificates", "webhook", "clocks", "coverage", "versions"]
     {
         ensure!(
@@ -160,7 +167,9 @@ async fn nobody_waits_for_an_injector_that_is_down(
         let pods = objects(cluster, &get).await?;
         ensure!(!pods.is_empty() && !pods.iter().any(has_proxy), "who gave it a proxy? {pods:?}");
     }
-    let findings = findings(cluster).await?;
+    let output = run(cluster, &["check", "-o", "json"]).await?;
+    ensure!(output.status.code() == Some(3), "{}", output.status);
+    let findings = read(&output)?;
     let name = format!("{shop}/bare: ");
     let reported =
         |finding: &&Value| finding["message"].as_str().is_some_and(|text| text.starts_with(&name));
@@ -236,19 +245,19 @@ async fn start(cluster: &Cluster, namespace: &str, name: &str) -> Result<()> {
     cluster.kubectl(&wait, "").await.map(drop)
 }
 
-fn has_proxy(pod: &Value) -> bool {
+pub(crate) fn has_proxy(pod: &Value) -> bool {
     let containers = pod["spec"]["initContainers"].as_array();
     containers.into_iter().flatten().any(|container| container["name"] == "heddle-proxy")
 }
 
-async fn objects(cluster: &Cluster, arguments: &[&str]) -> Result<Vec<Value>> {
+pub(crate) async fn objects(cluster: &Cluster, arguments: &[&str]) -> Result<Vec<Value>> {
     let text = cluster.kubectl(&[arguments, &["-o", "json"]].concat(), "").await?;
     let mut list: Value = serde_json::from_str(&text)?;
     Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }
 
 /// The names of all objects that an installation could leave; what comes and goes by itself is left out.
-async fn everything(cluster: &Cluster) -> Result<BTreeSet<String>> {
+pub(crate) async fn everything(cluster: &Cluster) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for kinds in [
         "namespaces,clusterroles,clusterrolebindings,customresourcedefinitions,mutatingwebhookconfigurations,validatingwebhookconfigurations,priorityclasses",
@@ -272,14 +281,12 @@ async fn everything(cluster: &Cluster) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-async fn findings(cluster: &Cluster) -> Result<Vec<Value>> {
-    let output = run(cluster, &["check", "-o", "json"]).await?;
-    let code = output.status.code();
-    ensure!(matches!(code, Some(0 | 3)), "{code:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(serde_json::from_slice(&output.stdout)?)
+fn read(findings: &Output) -> Result<Vec<Value>> {
+    let complaint = String::from_utf8_lossy(&findings.stderr);
+    serde_json::from_slice(&findings.stdout).with_context(|| complaint.into_owned())
 }
 
-async fn meshctl(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+pub(crate) async fn meshctl(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     let output = run(cluster, arguments).await?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
@@ -291,14 +298,14 @@ async fn meshctl(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
     Ok(printed)
 }
 
-async fn run(cluster: &Cluster, arguments: &[&str]) -> Result<Output> {
+pub(crate) async fn run(cluster: &Cluster, arguments: &[&str]) -> Result<Output> {
     let mut command = Command::new(shared::mesh_program("meshctl")?);
     command.args(arguments).env("KUBECONFIG", cluster.kubeconfig()).kill_on_drop(true);
     let output = tokio::time::timeout(COMMAND_LIMIT, command.output()).await;
     Ok(output.with_context(|| format!("meshctl {arguments:?} does not end"))??)
 }
 
-const NAMESPACE: &str = "heddle-system";
+pub(crate) const NAMESPACE: &str = "heddle-system";
 
 /// More than `meshctl install --timeout 3m`.
-const COMMAND_LIMIT: Duration = Duration::from_secs(240);
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(240);
