@@ -15,7 +15,6 @@ pub mod install;
 pub mod kubernetes;
 pub mod local;
 pub mod output;
-pub mod prometheus;
 pub mod proxy;
 pub mod repeat;
 pub mod routes;

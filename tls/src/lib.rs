@@ -9,6 +9,7 @@ pub mod application;
 pub mod authority;
 pub mod bundle;
 pub mod certificate;
+pub mod collector;
 mod config;
 pub mod connect;
 pub mod control_plane;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::demo::observe::Observation;
 use crate::histogram::{self, Bucket};
-use crate::prometheus::Sample;
+use heddle_telemetry::prometheus::Sample;
 
 /// The metric of certificates that a proxy asked for, by `outcome`.
 pub const CERTIFICATES: &str = "heddle_certificate_renewals_total";
@@ -256,7 +256,7 @@ pub(crate) mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::prometheus;
+    use heddle_telemetry::prometheus;
 
     const EARLIER: &str = r#"
 heddle_http_requests_total{direction="outbound",service="default/api:8080",backend="default/api-v1:8080",status="200",tls="mtls"} 100

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::failure::Failure;
-use crate::prometheus::{self, Sample};
 use crate::shop::load::report::Report;
 use crate::status::report::StatusReport;
+use heddle_telemetry::prometheus::{self, Sample};
 
 /// Every workload of the shop; each has a proxy.
 pub const WORKLOADS: [&str; 5] = ["load", "frontend", "api-v1", "api-v2", "store"];

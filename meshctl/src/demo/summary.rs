@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::demo::measure::{CERTIFICATES, SUCCEEDED, count, short_name};
 use crate::output::Colour;
-use crate::prometheus::Sample;
 use crate::shop::load::report::Report;
 use crate::status::report::StatusReport;
+use heddle_telemetry::prometheus::Sample;
 
 /// The summary of `meshctl demo --output json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -245,7 +245,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prometheus;
+    use heddle_telemetry::prometheus;
 
     fn report(sent: u64, failed: u64, versions: [u64; 2]) -> Report {
         let failures =

@@ -55,6 +55,66 @@ pub fn parse(text: &str) -> Result<Vec<Sample>, InvalidMetrics> {
     Ok(samples)
 }
 
+/// All metrics of one name, but for suffixes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Family {
+    /// Without the suffixes of its samples.
+    pub name: String,
+    /// For people; empty if there is none.
+    pub help: String,
+    /// What it is.
+    pub kind: Kind,
+    /// In order.
+    pub samples: Vec<Sample>,
+}
+
+/// What a family is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Is so now.
+    Gauge,
+    /// How values are spread.
+    Histogram,
+    /// Something else, or not said.
+    Other,
+}
+
+/// Reads all families that have a type, in order.
+pub fn families(text: &str) -> Result<Vec<Family>, InvalidMetrics> {
+    let mut families: Vec<Family> = Vec::new();
+    let mut help = ("", "");
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(about) = line.strip_prefix("# HELP ") {
+            help = about.split_once(' ').unwrap_or((about, ""));
+        } else if let Some(about) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = about.split_once(' ').unwrap_or((about, ""));
+            let kind = match kind {
+                "counter" => Kind::Counter,
+                "gauge" => Kind::Gauge,
+                "histogram" => Kind::Histogram,
+                _ => Kind::Other,
+            };
+            let help = if help.0 == name { help.1.to_owned() } else { String::new() };
+            families.push(Family { name: name.to_owned(), help, kind, samples: Vec::new() });
+        } else if !line.is_empty() && !line.starts_with('#') {
+            let sample =
+                parse_line(line).map_err(|wanted| InvalidMetrics { line: index + 1, wanted })?;
+            let is_its = |family: &&mut Family| {
+                sample.name.strip_prefix(&family.name).is_some_and(|suffix| {
+                    matches!(suffix, "" | "_total" | "_sum" | "_count" | "_bucket" | "_created")
+                })
+            };
+            if let Some(family) = families.last_mut().filter(is_its) {
+                family.samples.push(sample);
+            }
+        }
+    }
+    Ok(families)
+}
+
 fn parse_line(line: &str) -> Result<Sample, &'static str> {
     let end = line.find(|c: char| c == '{' || c.is_whitespace()).ok_or("a value after the name")?;
     let (name, mut rest) = line.split_at(end);

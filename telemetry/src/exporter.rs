@@ -1,0 +1,170 @@
+//! Tells a receiver of metrics, again and again. Each export has all series with all that was counted
+//! since they began, so that one that fails loses nothing but a moment: the next has it all. There is one
+//! export at a time, and nothing is kept for later, so that a slow receiver costs no memory.
+
+use std::fmt;
+use std::time::Duration;
+
+use heddle_runtime::logging::Chain;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use rand::Rng;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tracing::{debug, warn};
+
+use crate::collector::{Collector, SendError, grpc};
+use crate::settings::Signal;
+
+/// Who is told.
+#[derive(Clone)]
+pub enum Receiver {
+    /// The mesh's control plane, over the connection that there is.
+    ControlPlane {
+        /// The connection, while there is one.
+        connection: watch::Receiver<Option<Channel>>,
+        /// How long one export may take.
+        timeout: Duration,
+    },
+    /// Any other.
+    Collector(Collector),
+}
+
+impl Receiver {
+    /// The word for it in metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::ControlPlane { .. } => "control_plane",
+            Self::Collector(_) => "collector",
+        }
+    }
+
+    async fn export(
+        &self,
+        request: ExportMetricsServiceRequest,
+    ) -> Result<ExportMetricsServiceResponse, SendError> {
+        match self {
+            Self::ControlPlane { connection, timeout } => {
+                let channel = connection.borrow().clone().ok_or(SendError::NotConnected)?;
+                let call = grpc(channel, Signal::Metrics, request, &[]);
+                tokio::time::timeout(*timeout, call).await.map_err(|_| SendError::Timeout)?
+            }
+            Self::Collector(collector) => collector.send(Signal::Metrics, request).await,
+        }
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What became of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was taken.
+    Succeeded,
+    /// It was taken, but for so many points.
+    Partial {
+        /// Of points.
+        rejected: u64,
+    },
+    /// It was not: there was no connection to send it over.
+    NotConnected,
+    /// It was not taken in time.
+    TimedOut,
+    /// It was refused, or broke off.
+    Failed,
+}
+
+impl Outcome {
+    /// The word for it in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Partial { .. } => "partial",
+            Self::NotConnected => "not_connected",
+            Self::TimedOut => "timed_out",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Exports until drained, and once more then. `gather` is asked for all series each time, and `tell` is
+/// told of each outcome.
+pub async fn run(
+    receiver: Receiver,
+    interval: Duration,
+    gather: impl Fn() -> ExportMetricsServiceRequest,
+    tell: impl Fn(Outcome),
+    drain: CancellationToken,
+) {
+    let mut warned_at: Option<Instant> = None;
+    // Proxies that were started together do not tell together.
+    let mut next = Instant::now() + interval.mul_f64(rand::rng().random_range(0.0..1.0));
+    loop {
+        let is_last = tokio::select! {
+            () = tokio::time::sleep_until(next) => false,
+            () = drain.cancelled() => true,
+        };
+        let answer = receiver.export(gather()).await;
+        let outcome = judge(&answer);
+        tell(outcome);
+        match answer {
+            Ok(response) => {
+                if let Some(partial) = response.partial_success
+                    && !partial.error_message.is_empty()
+                {
+                    debug!(receiver = receiver.as_str(), error = %partial.error_message, "metrics taken with a remark");
+                }
+            }
+            // Told of elsewhere: it is the connection that everything else goes over.
+            Err(SendError::NotConnected) => {}
+            Err(error) => {
+                let now = Instant::now();
+                let is_due = warned_at.is_none_or(|at| now.duration_since(at) >= WARN_INTERVAL);
+                if is_due && !is_last {
+                    warned_at = Some(now);
+                    warn!(receiver = receiver.as_str(), error = %Chain(&error), "metrics not taken");
+                }
+            }
+        }
+        if is_last {
+            return;
+        }
+        // No two exports at once: what took longer than the interval is followed by one soon.
+        let jitter = rand::rng().random_range(0.9..1.1);
+        next = (next + interval.mul_f64(jitter)).max(Instant::now());
+    }
+}
+
+fn judge(answer: &Result<ExportMetricsServiceResponse, SendError>) -> Outcome {
+    match answer {
+        Ok(response) => {
+            let partial = response.partial_success.as_ref();
+            match partial.map_or(0, |partial| partial.rejected_data_points) {
+                0 => Outcome::Succeeded,
+                rejected => Outcome::Partial { rejected: rejected.unsigned_abs() },
+            }
+        }
+        Err(SendError::NotConnected) => Outcome::NotConnected,
+        Err(SendError::Timeout) => Outcome::TimedOut,
+        Err(
+            SendError::Connect { .. }
+            | SendError::Refused(_)
+            | SendError::Status(_)
+            | SendError::Http(_)
+            | SendError::Unreadable(_),
+        ) => Outcome::Failed,
+    }
+}
+
+/// How often it is warned of a receiver that does not take what it is sent.
+const WARN_INTERVAL: Duration = Duration::from_secs(300);
+
+#[cfg(test)]
+mod tests;
