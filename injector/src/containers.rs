@@ -130,6 +130,9 @@ fn environment(proxy: &Proxy, mesh: &MeshSettings) -> Value {
         json!({"name": "HEDDLE_LOG", "value": proxy.log}),
         json!({"name": "HEDDLE_LOG_FORMAT", "value": mesh.log_format.to_string()}),
     ];
+    if let Some(owner) = &proxy.owner {
+        environment.push(json!({"name": "HEDDLE_OWNER", "value": owner}));
+    }
     // Said besides, for runtimes that do not show a container its own limit.
     if proxy.memory.limit.is_some() {
         environment.push(json!({"name": "HEDDLE_MEMORY_LIMIT", "valueFrom": {"resourceFieldRef": {

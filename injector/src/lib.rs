@@ -15,6 +15,7 @@ mod keeper;
 pub mod metrics;
 mod namespaces;
 mod outlook;
+mod owner;
 pub mod patch;
 pub mod proxy;
 pub mod quantity;

@@ -9,6 +9,7 @@ use crate::annotations::invalid::InvalidAnnotation;
 use crate::annotations::{
     CPU_LIMIT, CPU_REQUEST, DRAIN_GRACE, MEMORY_LIMIT, MEMORY_REQUEST, ProxySettings,
 };
+use crate::owner::owner;
 use crate::quantity::Quantity;
 use crate::settings::{MeshSettings, Share};
 
@@ -17,6 +18,8 @@ use crate::settings::{MeshSettings, Share};
 pub struct Proxy {
     /// What the pod asks for.
     pub settings: ProxySettings,
+    /// What made the pod, for telemetry.
+    pub owner: Option<String>,
     /// What it logs.
     pub log: String,
     /// How long connections may take to finish; below the pod's own grace period.
@@ -60,7 +63,7 @@ impl Proxy {
             return Err(invalid);
         }
         let log = settings.log.clone().unwrap_or_else(|| mesh.log.clone());
-        Ok(Self { settings, log, drain_grace, cpu, memory })
+        Ok(Self { settings, owner: owner(pod), log, drain_grace, cpu, memory })
     }
 }
 
