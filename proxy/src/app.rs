@@ -14,12 +14,15 @@ use heddle_runtime::logging::Chain;
 use heddle_runtime::readiness::Readiness;
 use heddle_runtime::tasks::{DrainOutcome, Tasks};
 use heddle_runtime::{logging, signals};
+use heddle_telemetry::collector::CollectorError;
 use heddle_tls::bundle::{Bundle, InvalidBundle};
 use heddle_tls::credentials::{Credentials, CredentialsError};
 use prometheus_client::registry::Registry;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -33,8 +36,12 @@ use crate::identity::metrics::IdentityMetrics;
 use crate::identity::{self, CertificateClient, IdentitySettings};
 use crate::listen::{self, DataPath, DataPathSettings, Listeners};
 use crate::metrics::Metrics;
+use crate::metrics::calls::CallTable;
+use crate::metrics::drawn::DrawnCalls;
 use crate::pressure;
 use crate::redirect::probe::probe;
+use crate::telemetry::resource::{OwnWorkload, Resource};
+use crate::telemetry::{self, ExportSettings};
 
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +79,9 @@ pub enum RunError {
     /// The trust anchors are not taken.
     #[error("the trust anchors are refused")]
     Credentials(#[from] Box<CredentialsError>),
+    /// There can be no way to the collector that the settings name.
+    #[error("metrics cannot be exported")]
+    Collector(#[from] CollectorError),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -91,8 +101,24 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let registry = Arc::new(Mutex::new(Registry::default()));
     let admin = Admin { readiness: readiness.clone(), registry: Arc::clone(&registry) };
     admin::serve(admin_listener, admin, &background);
-    let (store, credentials) = start_control(&config, &registry, &readiness, &background).await?;
-    let path = data_path(&config, store, credentials, &registry, (&work, &background));
+    let Control { store, credentials, connection } =
+        start_control(&config, &registry, &readiness, &background).await?;
+    let own = OwnWorkload::new(store.clone(), config.owner.clone());
+    let path =
+        data_path(&config, (store, own.clone()), credentials, &registry, (&work, &background));
+    let resource = Resource {
+        own,
+        pod_uid: config.pod_uid.clone(),
+        service_name: config.telemetry.service_name.clone(),
+        attributes: config.telemetry.resource.clone(),
+    };
+    let export = ExportSettings {
+        telemetry: config.telemetry.clone(),
+        interval: config.telemetry_interval,
+        mark: config.mark,
+    };
+    let measured = (Arc::clone(&path.metrics), Arc::clone(&registry));
+    telemetry::start(&export, resource, measured, connection, &background)?;
     listen::serve_outbound(outbound, Arc::clone(&path));
     listen::serve_inbound(inbound, path);
     readiness.set_ready(LISTENERS_CONDITION);
@@ -119,13 +145,24 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
+/// What the control plane is for: who this is, what addresses mean, and whoever else has something to
+/// tell it.
+pub struct Control {
+    /// What addresses mean.
+    pub store: Store,
+    /// Who this is.
+    pub credentials: Credentials,
+    /// The connection, while there is one.
+    pub connection: watch::Receiver<Option<Channel>>,
+}
+
 /// Begins what talks to the control plane: certificates and discovery.
 pub async fn start_control(
     config: &Config,
     registry: &Mutex<Registry>,
     readiness: &Readiness,
     tasks: &Tasks,
-) -> Result<(Store, Credentials), RunError> {
+) -> Result<Control, RunError> {
     let bundle = read_trust_anchors(config).await?;
     let control_plane = ControlPlane::new(config.control_plane.clone(), config.mark);
     let (identity_metrics, discovery_metrics) =
@@ -150,27 +187,30 @@ pub async fn start_control(
     )?;
     let (connection, connected) = watch::channel(None);
     let drain = tasks.drain().clone();
-    tasks.spawn("identity.certificate", certificates.run(connected, drain));
+    tasks.spawn("identity.certificate", certificates.run(connected.clone(), drain));
 
     let (store, store_writer, asks) = store::channel();
     let own = config.pod_uid.clone();
     let writer = Writer::new(own, store_writer, discovery_metrics, readiness.clone());
     let client = Client::new(control_plane, credentials.clone(), writer, asks, connection);
     tasks.spawn("discovery.stream", client.run(tasks.drain().clone()));
-    Ok((store, credentials))
+    Ok(Control { store, credentials, connection: connected })
 }
 
 fn data_path(
     config: &Config,
-    store: Store,
+    (store, own): (Store, OwnWorkload),
     credentials: Credentials,
     registry: &Mutex<Registry>,
     (tasks, background): (&Tasks, &Tasks),
 ) -> Arc<DataPath> {
     let metrics = {
         let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-        Metrics::register(&mut registry)
+        let metrics = Metrics::register(&mut registry);
+        registry.register_collector(Box::new(DrawnCalls::new(metrics.calls.clone(), own)));
+        metrics
     };
+    background.spawn("metrics.sweep", sweep(metrics.calls.clone(), background.drain().clone()));
     let memory_limit_bytes = config.limits.memory_limit_bytes;
     Arc::new(DataPath {
         store,
@@ -185,6 +225,17 @@ fn data_path(
             ..config.limits
         },
     })
+}
+
+/// Takes away what nothing was added to for long.
+async fn sweep(calls: CallTable, drain: CancellationToken) {
+    let mut sweeps = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            now = sweeps.tick() => calls.sweep(now),
+            () = drain.cancelled() => break,
+        }
+    }
 }
 
 async fn bind(port: Port) -> Result<Listeners, RunError> {
@@ -232,3 +283,5 @@ const DRAINING_CONDITION: &str = "draining";
 const ADMIN_BACKLOG: i32 = 64;
 /// How long certificates and discovery may take to end once all connections have.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
+/// How often it is looked for series that nothing is added to: a few times before they go.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

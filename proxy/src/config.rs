@@ -13,8 +13,10 @@ use clap::{Arg, ArgMatches, Command};
 use heddle_model::identity::{PodUid, TrustDomain};
 use heddle_model::names::Port;
 use heddle_runtime::{duration, logging};
+use heddle_telemetry::settings::{TelemetrySettings, variables};
 
 use crate::listen::DataPathSettings;
+use crate::telemetry::owner::Owner;
 
 /// What a proxy runs with.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub token_file: PathBuf,
     /// The pod this proxy serves.
     pub pod_uid: PodUid,
+    /// What made the pod, if that is known; for telemetry.
+    pub owner: Option<Owner>,
     /// The trust domain of the mesh.
     pub trust_domain: TrustDomain,
     /// Where outgoing connections are redirected to.
@@ -41,6 +45,10 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Limits on time, number and memory; without the mark.
     pub limits: DataPathSettings,
+    /// Where telemetry goes.
+    pub telemetry: TelemetrySettings,
+    /// How often the control plane is told of all metrics.
+    pub telemetry_interval: Duration,
     /// What is logged, as `tracing-subscriber` reads it.
     pub log: String,
     /// How log lines look.
@@ -109,6 +117,7 @@ impl Config {
         let token_file = reader.required(&TOKEN_FILE, path, parse_path);
         let pod_uid =
             reader.required(&POD_UID, "a pod's UID: a DNS label", |text| text.parse().ok());
+        let owner = reader.optional(&OWNER, "KIND/NAME", |text| text.parse().ok());
         let trust_domain =
             reader.required(&TRUST_DOMAIN, "a lower-case DNS name", |text| text.parse().ok());
         let outbound_port = reader.required(&OUTBOUND_PORT, port, parse_port);
@@ -119,6 +128,11 @@ impl Config {
             duration::parse(text).ok()
         });
         let limits = limits::read(&mut reader);
+        let telemetry = reader.telemetry();
+        let want = "a duration above zero such as \"10s\"";
+        let telemetry_interval = reader.required(&TELEMETRY_INTERVAL, want, |text| {
+            duration::parse(text).ok().filter(|interval| !interval.is_zero())
+        });
         let log = reader.required(&LOG, "a filter such as \"info\"", |text| Some(text.to_owned()));
         let log_format = reader.required(&LOG_FORMAT, "text or json", |text| text.parse().ok());
         reader.distinct([
@@ -133,6 +147,7 @@ impl Config {
                 trust_anchors: trust_anchors?,
                 token_file: token_file?,
                 pod_uid: pod_uid?,
+                owner,
                 trust_domain: trust_domain?,
                 outbound_port: outbound_port?,
                 inbound_port: inbound_port?,
@@ -140,6 +155,8 @@ impl Config {
                 mark,
                 drain_grace: drain_grace?,
                 limits,
+                telemetry: telemetry?,
+                telemetry_interval: telemetry_interval?,
                 log: log?,
                 log_format: log_format?,
             })
@@ -166,6 +183,7 @@ impl fmt::Display for Config {
         }
         write!(f, " drain-grace={}", duration::Text(self.drain_grace))?;
         limits::show(&self.limits, f)?;
+        write!(f, " telemetry={}", self.telemetry)?;
         write!(f, " log={} log-format={}", self.log, self.log_format)
     }
 }
@@ -177,17 +195,19 @@ pub fn command(name: &'static str) -> Command {
         &TRUST_ANCHORS,
         &TOKEN_FILE,
         &POD_UID,
+        &OWNER,
         &TRUST_DOMAIN,
         &OUTBOUND_PORT,
         &INBOUND_PORT,
         &ADMIN_PORT,
         &MARK,
         &DRAIN_GRACE,
+        &TELEMETRY_INTERVAL,
         &LOG,
         &LOG_FORMAT,
     ];
     let settings = settings.into_iter().chain(limits::settings());
-    settings.fold(Command::new(name), |command, setting| {
+    let command = settings.fold(Command::new(name), |command, setting| {
         let argument = Arg::new(setting.flag)
             .long(setting.flag)
             .env(setting.variable)
@@ -197,6 +217,16 @@ pub fn command(name: &'static str) -> Command {
             Some(default) => argument.default_value(default),
             None => argument,
         })
+    });
+    variables().fold(command, |command, variable| {
+        let argument = Arg::new(variable.flag)
+            .long(variable.flag)
+            .env(variable.name)
+            .hide_env_values(true)
+            .value_name(variable.value_name)
+            .help_heading("OpenTelemetry")
+            .help(variable.help);
+        command.arg(argument)
     })
 }
 
@@ -242,6 +272,14 @@ impl Reader<'_> {
             self.problems.push(format!("{name}={text:?} (want {want})"));
         }
         value
+    }
+
+    fn telemetry(&mut self) -> Option<TelemetrySettings> {
+        let read = TelemetrySettings::read(&|name| {
+            let variable = variables().find(|variable| variable.name == name)?;
+            self.matches.get_one::<String>(variable.flag).cloned()
+        });
+        read.map_err(|problems| self.problems.extend(problems)).ok()
     }
 
     fn distinct(&mut self, ports: [(&Setting, Option<Port>); 3]) {
@@ -315,6 +353,13 @@ const POD_UID: Setting = Setting {
     default: None,
     help: "The pod that this proxy serves",
 };
+const OWNER: Setting = Setting {
+    flag: "owner",
+    variable: "HEDDLE_OWNER",
+    value_name: "KIND/NAME",
+    default: None,
+    help: "What made the pod, such as Deployment/api; for telemetry",
+};
 const TRUST_DOMAIN: Setting = Setting {
     flag: "trust-domain",
     variable: "HEDDLE_TRUST_DOMAIN",
@@ -356,6 +401,13 @@ const DRAIN_GRACE: Setting = Setting {
     value_name: "DURATION",
     default: Some("30s"),
     help: "How long connections may take to finish after SIGTERM",
+};
+const TELEMETRY_INTERVAL: Setting = Setting {
+    flag: "telemetry-interval",
+    variable: "HEDDLE_TELEMETRY_INTERVAL",
+    value_name: "DURATION",
+    default: Some("10s"),
+    help: "How often the control plane is told of all metrics",
 };
 const LOG: Setting = Setting {
     flag: "log",
@@ -443,9 +495,14 @@ mod tests {
     fn the_effective_config_is_printed_whole() {
         let limits = ["--mark=7", "--body-idle-timeout=7s", "--memory-limit=1Mi"];
         let limited = read(&limits).unwrap().to_string();
-        let expected = "drain-grace=30s body-idle-timeout=7s memory-limit=1048576 log=info";
+        let expected = "drain-grace=30s body-idle-timeout=7s memory-limit=1048576 telemetry=control-plane log=info";
         assert!(limited.contains(expected), "{limited}");
         let printed = read(&["--mark=7"]).unwrap().to_string();
-        assert!(printed.contains("mark=7 drain-grace=30s log=info log-format=text"), "{printed}");
+        assert!(
+            printed.contains(
+                "mark=7 drain-grace=30s telemetry=control-plane log=info log-format=text"
+            ),
+            "{printed}"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP: serving a connection, routing its requests, and sending them on over pooled connections.
 
+pub mod account;
 mod attempt;
 pub mod body;
 pub mod breaker;

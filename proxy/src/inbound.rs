@@ -407,7 +407,7 @@ impl Inbound {
                 Caller::Mutual { .. } => Protection::Mutual,
             },
         };
-        admitted.application.count_connection(&self.dialer.metrics, &labels);
+        let _carried = admitted.application.begin_connection(&self.dialer.metrics, &labels);
         let mut server = Rewind::new(first_bytes.freeze(), stream);
         let bytes = self.dialer.metrics.bytes(Direction::Inbound);
         let idle = self.dialer.settings.opaque_idle;

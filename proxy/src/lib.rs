@@ -21,6 +21,7 @@ pub mod pressure;
 pub mod redirect;
 pub mod rewind;
 pub mod tcp;
+pub mod telemetry;
 
 #[cfg(test)]
 mod testing;

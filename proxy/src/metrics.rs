@@ -1,8 +1,12 @@
 //! What the data path counts, and under which names and labels. Every label set is bounded, and the
 //! series of endpoints that are gone are removed. Metrics of discovery are in discovery/metrics.rs.
 
+pub mod calls;
+pub mod drawn;
 pub mod leased;
+pub mod method;
 pub mod routes;
+pub mod timing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,22 +15,28 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::balance::ejection::Cause;
 use crate::http::grpc::GrpcStatus;
 use crate::http::respond::ProxyError;
+use crate::metrics::calls::CallTable;
 use crate::metrics::leased::LeasedFamily;
 use crate::metrics::routes::RouteMetrics;
+use crate::metrics::timing::Timing;
 
 /// Everything the data path counts. Clones of the parts share their values.
 pub struct Metrics {
     /// `heddle_http_requests_total`: requests answered, also those the proxy answered itself.
     /// `service` is what was called, `backend` what it was routed to, `status` the HTTP status.
     pub requests: LeasedFamily<RequestLabels, Counter>,
-    /// `heddle_http_request_duration_seconds`: from the head of the request to that of the response.
-    pub durations: LeasedFamily<DurationLabels, Histogram>,
+    /// Durations and sizes of requests, which drawn.rs shows.
+    pub calls: CallTable,
+    /// `heddle_http_active_requests`: requests under way, to the last byte of their responses.
+    pub active: LeasedFamily<ActiveLabels, Gauge>,
+    /// `heddle_queue_duration_seconds`: how long requests and connections waited for a place, of those
+    /// that had to.
+    pub queued: LeasedFamily<BackendLabels, Timing>,
     /// `heddle_http_errors_total`: requests that failed in the proxy, by its own reason.
     pub errors: Family<ReasonLabels, Counter>,
     /// `heddle_http_requests_refused_total`: requests that did not pass the gate, by the rule that
@@ -38,6 +48,8 @@ pub struct Metrics {
     pub routes: RouteMetrics,
     /// `heddle_tcp_connections_total`: connections carried as bytes, counted when they are set up.
     pub connections: LeasedFamily<ConnectionLabels, Counter>,
+    /// `heddle_tcp_connection_duration_seconds`: how long they were open, counted at their end.
+    pub connection_durations: LeasedFamily<ConnectionLabels, Timing>,
     /// `heddle_tcp_open_connections`: connections accepted and not ended, of any protocol.
     pub open: OpenConnections,
     /// `heddle_tcp_bytes_total`: bytes of connections carried as bytes, without what TLS adds.
@@ -104,11 +116,14 @@ impl Metrics {
         Self {
             response_broken: errors.get_or_create_owned(&ReasonLabels { reason: RESPONSE_BROKEN }),
             requests: LeasedFamily::new(Counter::default),
-            durations: LeasedFamily::new(|| Histogram::new(DURATION_BUCKETS_SECONDS)),
+            calls: CallTable::default(),
+            active: LeasedFamily::new(Gauge::default),
+            queued: LeasedFamily::new(Timing::default),
             errors,
             requests_refused: Family::default(),
             routes: RouteMetrics::default(),
             connections: LeasedFamily::new(Counter::default),
+            connection_durations: LeasedFamily::new(Timing::default),
             open: OpenConnections::default(),
             bytes: Family::default(),
             handshakes: Family::default(),
@@ -126,9 +141,14 @@ impl Metrics {
     fn show(&self, registry: &mut Registry) {
         registry.register("heddle_http_requests", REQUESTS, self.requests.family());
         registry.register(
-            "heddle_http_request_duration_seconds",
-            "From the head of the request to that of the response",
-            self.durations.family(),
+            "heddle_http_active_requests",
+            "Requests under way, to the last byte of their responses",
+            self.active.family(),
+        );
+        registry.register(
+            "heddle_queue_duration_seconds",
+            "How long requests and connections waited for a place, of those that had to",
+            self.queued.family(),
         );
         registry.register(
             "heddle_http_errors",
@@ -141,10 +161,29 @@ impl Metrics {
             self.requests_refused.clone(),
         );
         self.routes.show(registry);
+        self.show_connections(registry);
+        registry.register(
+            "heddle_memory_used_bytes",
+            "Memory that the process takes; 0 if nothing limits it",
+            self.memory_used.clone(),
+        );
+        registry.register(
+            "heddle_memory_limit_bytes",
+            "Memory that the process may take; 0 if nothing limits it",
+            self.memory_limit.clone(),
+        );
+    }
+
+    fn show_connections(&self, registry: &mut Registry) {
         registry.register(
             "heddle_tcp_connections",
             "Connections carried as bytes, counted when they are set up",
             self.connections.family(),
+        );
+        registry.register(
+            "heddle_tcp_connection_duration_seconds",
+            "How long connections carried as bytes were open, counted at their end",
+            self.connection_durations.family(),
         );
         registry.register(
             "heddle_tcp_open_connections",
@@ -170,16 +209,6 @@ impl Metrics {
             "heddle_limits_reached",
             "Connections and streams ended since a timer had run out or a budget was spent",
             self.limits.clone(),
-        );
-        registry.register(
-            "heddle_memory_used_bytes",
-            "Memory that the process takes; 0 if nothing limits it",
-            self.memory_used.clone(),
-        );
-        registry.register(
-            "heddle_memory_limit_bytes",
-            "Memory that the process may take; 0 if nothing limits it",
-            self.memory_limit.clone(),
         );
         registry.register(
             "heddle_protocol_detections",
@@ -253,12 +282,8 @@ impl fmt::Debug for Metrics {
 /// The reason that no [`ProxyError`] has, since no response could tell it any more.
 const RESPONSE_BROKEN: &str = "response_broken";
 /// As above: nobody is left to be told.
-const CLIENT_CANCELLED: &str = "client_cancelled";
+pub(crate) const CLIENT_CANCELLED: &str = "client_cancelled";
 const REQUESTS: &str = "Requests answered, also those that the proxy answered itself";
-
-/// From half a millisecond, which a hop on one machine takes, to what people give up after.
-const DURATION_BUCKETS_SECONDS: [f64; 14] =
-    [0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
 
 /// A label value from a closed set of words.
 macro_rules! words {
@@ -351,7 +376,7 @@ pub struct EjectionLabels {
     pub reason: EjectionReason,
 }
 
-/// Labels of `heddle_ejected_endpoints`.
+/// Labels of what is told of a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct BackendLabels {
     /// As in `heddle_http_requests_total`.
@@ -388,15 +413,13 @@ pub struct RequestOutcome {
     pub tls: Protection,
 }
 
-/// Labels of `heddle_http_request_duration_seconds`.
+/// Labels of `heddle_http_active_requests`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DurationLabels {
+pub struct ActiveLabels {
     /// Seen from the workload.
     pub direction: Direction,
     /// What was called; empty for inbound.
     pub service: Arc<str>,
-    /// What the request was routed to.
-    pub backend: Arc<str>,
 }
 
 /// Labels of `heddle_tcp_connections_total`.

@@ -33,6 +33,7 @@ use crate::http::mirror::MirrorPlaces;
 use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, OutboundCall, service_label};
 use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
+use crate::metrics::timing::Timed;
 use crate::metrics::{ConnectionLabels, Direction, Protection};
 use crate::opening::{self, First, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
@@ -67,6 +68,7 @@ struct Backend {
     /// What it said before it was known that it speaks first.
     first_bytes: BytesMut,
     _in_flight: InFlight,
+    _carried: Timed,
 }
 
 impl Outbound {
@@ -307,7 +309,7 @@ impl Outbound {
         call: &OutboundCall,
     ) {
         let carried = match opened {
-            Ok(Backend { transport, first_bytes, _in_flight }) => {
+            Ok(Backend { transport, first_bytes, _in_flight, _carried }) => {
                 let mut server = Rewind::new(first_bytes.freeze(), transport);
                 let bytes = self.dialer.metrics.bytes(Direction::Outbound);
                 let idle = self.dialer.settings.opaque_idle;
@@ -367,8 +369,12 @@ impl Outbound {
         let mut last = None;
         for _attempt in 0..ATTEMPT_LIMIT {
             let label = || Arc::clone(balancer.label());
-            let context =
-                PickContext { tried: &tried, key, ..PickContext::first(Purpose::Connection) };
+            let context = PickContext {
+                tried: &tried,
+                key,
+                metrics: Some(&self.dialer.metrics),
+                ..PickContext::first(Purpose::Connection)
+            };
             let admitted = balancer.admit(&context, self.dialer.settings.requests_per_endpoint);
             let in_flight = match admitted.await {
                 Ok(in_flight) => in_flight,
@@ -385,9 +391,14 @@ impl Outbound {
                         backend: label(),
                         tls: self.dialer.protection(&endpoint.endpoint),
                     };
-                    balancer.count_connection(&self.dialer.metrics, &labels);
+                    let carried = balancer.begin_connection(&self.dialer.metrics, &labels);
                     let first_bytes = BytesMut::new();
-                    return Ok(Backend { transport, first_bytes, _in_flight: in_flight });
+                    return Ok(Backend {
+                        transport,
+                        first_bytes,
+                        _in_flight: in_flight,
+                        _carried: carried,
+                    });
                 }
                 Err(error) => {
                     debug!(error = %Chain(&error), backend = %balancer.label(), "cannot connect");
@@ -413,7 +424,7 @@ impl Outbound {
                 backend: Arc::clone(self.unknown.label()),
                 tls: Protection::Plaintext,
             };
-            self.unknown.count_connection(&self.dialer.metrics, &labels);
+            let _carried = self.unknown.begin_connection(&self.dialer.metrics, &labels);
             let bytes = self.dialer.metrics.bytes(Direction::Outbound);
             let idle = self.dialer.settings.opaque_idle;
             tcp::copy(&mut client, &mut server, &bytes, idle).await.map_err(|error| {

@@ -89,6 +89,7 @@ pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) 
             mirrors: Vec::new(),
             session: None,
             timeouts: rule.timeouts,
+            route: crate::discovery::resolved::route_name(&rule.origin),
             origin: rule.origin,
         })],
         tls_rules: Vec::new(),

@@ -64,8 +64,8 @@ impl Proxy {
         let registry = Arc::new(Mutex::new(Registry::default()));
         let readiness = Readiness::new(&["identity", "discovery"]);
         let tasks = Tasks::new();
-        let (store, credentials) =
-            app::start_control(&config, &registry, &readiness, &tasks).await.unwrap();
+        let control = app::start_control(&config, &registry, &readiness, &tasks).await.unwrap();
+        let app::Control { store, credentials, .. } = control;
         Self { directory, registry, readiness, tasks, store, credentials }
     }
 

@@ -16,7 +16,6 @@ use heddle_model::policy::{BackendPolicy, Balance, SessionPersistence};
 use heddle_runtime::clock;
 use http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::Histogram;
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -30,7 +29,8 @@ use crate::balance::round_robin::RoundRobin;
 use crate::balance::session::Session;
 use crate::balance::set::{PickContext, Purpose, Set};
 use crate::metrics::leased::HeldSeries;
-use crate::metrics::{ConnectionLabels, Direction, DurationLabels, Metrics};
+use crate::metrics::timing::{Timed, Timing};
+use crate::metrics::{BackendLabels, ConnectionLabels, Metrics};
 
 /// The endpoints of one backend. Readers never wait for an update.
 pub struct Balancer {
@@ -38,8 +38,9 @@ pub struct Balancer {
     set: ArcSwap<Set>,
     turns: RoundRobin,
     presence: watch::Sender<Presence>,
-    durations: HeldSeries<DurationLabels, Histogram>,
     connections: HeldSeries<ConnectionLabels, Counter>,
+    connection_durations: HeldSeries<ConnectionLabels, Timing>,
+    queued: HeldSeries<BackendLabels, Timing>,
 }
 
 /// Whether there are endpoints.
@@ -80,8 +81,9 @@ impl Balancer {
             set: ArcSwap::from_pointee(Set::new(Vec::new(), policy, &Place::default())),
             turns: RoundRobin::new(&mut rand::rng()),
             presence: watch::Sender::new(Presence::None { since: Instant::now() }),
-            durations: HeldSeries::default(),
             connections: HeldSeries::default(),
+            connection_durations: HeldSeries::default(),
+            queued: HeldSeries::default(),
         })
     }
 
@@ -214,6 +216,7 @@ impl Balancer {
         context: &PickContext<'_>,
         limit: usize,
     ) -> Result<InFlight, NotAdmitted> {
+        let _queued = context.metrics.map(|metrics| self.begin_queued(metrics));
         let patience = self.state.policy().limits.pending_timeout;
         if let Presence::None { since } = *self.presence.borrow()
             && since.elapsed() >= patience
@@ -242,11 +245,12 @@ impl Balancer {
     }
 
     /// One more connection for requests. If there are as many as may be, an idle one makes room.
-    pub async fn connection(&self) -> Result<Slot, NotAdmitted> {
+    pub async fn connection(&self, metrics: &Metrics) -> Result<Slot, NotAdmitted> {
         if let Some(slot) = self.state.connections.try_take() {
             return Ok(slot);
         }
         let _wanted = self.want_connection();
+        let _queued = self.begin_queued(metrics);
         Box::pin(self.wait(self.state.connections.take())).await
     }
 
@@ -299,29 +303,19 @@ impl Balancer {
         self.state.budget.may_retry(&rules, self.state.since_born(now))
     }
 
-    /// Where the durations of requests to this backend are observed.
-    pub fn durations(
-        &self,
-        metrics: &Metrics,
-        direction: Direction,
-        service: &Arc<str>,
-    ) -> Histogram {
-        self.durations.metric(
-            &metrics.durations,
-            |labels| labels.direction == direction && labels.service == *service,
-            || DurationLabels {
-                direction,
-                service: Arc::clone(service),
-                backend: Arc::clone(self.label()),
-            },
-        )
+    /// Counts a connection that is carried to this backend as bytes, and how long it is open: until what
+    /// is returned is dropped.
+    pub fn begin_connection(&self, metrics: &Metrics, labels: &ConnectionLabels) -> Timed {
+        let is_it = |held: &ConnectionLabels| held == labels;
+        self.connections.metric(&metrics.connections, is_it, || labels.clone()).inc();
+        let durations = &metrics.connection_durations;
+        self.connection_durations.metric(durations, is_it, || labels.clone()).begin()
     }
 
-    /// Counts a connection that is carried to this backend as bytes.
-    pub fn count_connection(&self, metrics: &Metrics, labels: &ConnectionLabels) {
-        self.connections
-            .metric(&metrics.connections, |held| held == labels, || labels.clone())
-            .inc();
+    /// Something begins to wait for its turn, until what is returned is dropped.
+    fn begin_queued(&self, metrics: &Metrics) -> Timed {
+        let make = || BackendLabels { backend: Arc::clone(self.label()) };
+        self.queued.metric(&metrics.queued, |_held| true, make).begin()
     }
 }
 

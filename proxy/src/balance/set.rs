@@ -13,6 +13,7 @@ use crate::balance::hash::Ring;
 use crate::balance::locality::{self, Place, suffices};
 use crate::balance::p2c;
 use crate::balance::round_robin::RoundRobin;
+use crate::metrics::Metrics;
 
 /// What is known of who needs an endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub struct PickContext<'a> {
     pub key: Option<u64>,
     /// The number of the endpoint that its session is with.
     pub session: Option<u64>,
+    /// Where it is recorded how long it has waited for its turn.
+    pub metrics: Option<&'a Metrics>,
 }
 
 /// What an endpoint is needed for.
@@ -41,7 +44,7 @@ pub enum Purpose {
 impl PickContext<'static> {
     /// The first try, with nothing that ties it to one endpoint.
     pub fn first(purpose: Purpose) -> Self {
-        Self { tried: &[], avoid: &[], purpose, key: None, session: None }
+        Self { tried: &[], avoid: &[], purpose, key: None, session: None, metrics: None }
     }
 }
 

@@ -76,6 +76,16 @@ pub struct ResolvedRule {
     pub timeouts: Timeouts,
     /// The object it came from.
     pub origin: RuleOrigin,
+    /// Its name, for metrics; `None` if there is none.
+    pub route: Option<Arc<str>>,
+}
+
+/// The name of the object that a rule came from.
+pub fn route_name(origin: &RuleOrigin) -> Option<Arc<str>> {
+    match origin {
+        RuleOrigin::ServiceDefault => None,
+        RuleOrigin::Object { object, .. } => Some(object.name.as_str().into()),
+    }
 }
 
 impl ResolvedRule {
@@ -270,6 +280,7 @@ impl Resolver {
             mirrors: self.mirrors(&rule.filters),
             session: rule.session.map(Arc::new),
             timeouts: rule.timeouts,
+            route: route_name(&rule.origin),
             origin: rule.origin,
         }
     }

@@ -206,7 +206,7 @@ impl Attempt<'_> {
         let slot = tokio::select! {
             biased;
             // Usually there is one, and nothing is waited for.
-            slot = self.backend.connection() => slot,
+            slot = self.backend.connection(&self.dialer.metrics) => slot,
             Some(connection) = handed_over => return Ok((connection, false)),
         };
         let slot = slot.map_err(|_refused| ConnectError::TooMany)?;
@@ -231,7 +231,7 @@ impl Attempt<'_> {
         if let Some((connection, place)) = pool.take_http2(Instant::now(), self.closed_at) {
             return Ok((connection, place, false));
         }
-        let slot = self.backend.connection().await.map_err(|_refused| {
+        let slot = self.backend.connection(&self.dialer.metrics).await.map_err(|_refused| {
             // Those who wait for their turn have waited as long.
             self.endpoint.fail_waiting();
             ConnectError::TooMany

@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use crate::http::account::Counted;
 use crate::http::breaker::Breaker;
 use crate::http::expect::{Consent, Held, Unwanted};
 use crate::http::gate::{admitted, exchanges};
@@ -36,6 +37,8 @@ pub struct Body {
     keeper: Option<Box<Keeper>>,
     /// Of the connection that it comes from, which it is not all read of if dropped before its end.
     unread: Option<Breaker>,
+    /// Where its bytes are counted.
+    counted: Option<Counted>,
     /// Whether its last frame was taken.
     has_ended: bool,
     /// What only few bodies have.
@@ -55,7 +58,7 @@ struct Rare {
 enum Kind {
     Text(Option<Bytes>),
     /// Bytes, and what follows them.
-    Whole(Option<Bytes>, Option<HeaderMap>),
+    Whole(Option<Bytes>, Option<Box<HeaderMap>>),
     Incoming(Incoming),
 }
 
@@ -88,7 +91,7 @@ impl Body {
     pub fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
         match trailers {
             None => Self::text(bytes),
-            Some(_) => Self::of(Kind::Whole(Some(bytes), trailers)),
+            Some(_) => Self::of(Kind::Whole(Some(bytes), trailers.map(Box::new))),
         }
     }
 
@@ -109,6 +112,7 @@ impl Body {
             watch: None,
             keeper: None,
             unread: None,
+            counted: None,
             has_ended: false,
             rare: None,
         }
@@ -137,6 +141,12 @@ impl Body {
     /// Tells `watch` of its progress.
     pub fn watched(mut self, watch: Watch) -> Self {
         self.watch = Some(watch);
+        self
+    }
+
+    /// Counts its bytes.
+    pub fn counted(mut self, counted: Counted) -> Self {
+        self.counted = Some(counted);
         self
     }
 
@@ -223,7 +233,7 @@ impl Body {
                 bytes
                     .take()
                     .map(Frame::data)
-                    .or_else(|| trailers.take().map(Frame::trailers))
+                    .or_else(|| trailers.take().map(|trailers| Frame::trailers(*trailers)))
                     .map(Ok),
             ),
             Kind::Incoming(incoming) => {
@@ -284,6 +294,9 @@ impl http_body::Body for Body {
                 }
             }
             Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(counted), Some(data)) = (&self.counted, frame.data_ref()) {
+                    counted.add(data.len());
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     if let Some(exchange) = &self.exchange {
                         exchange.learn(trailers);

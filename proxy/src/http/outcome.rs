@@ -20,8 +20,13 @@ pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Option<Sign> {
 /// By a gRPC status; `None` if there is none.
 pub fn of_trailers(trailers: &HeaderMap) -> Option<Sign> {
     let status = trailers.get("grpc-status")?;
-    let blames_server = SERVER_FAULTS.iter().any(|code| code.as_bytes() == status.as_bytes());
-    Some(if blames_server { Sign::BadResponse } else { Sign::GoodResponse })
+    let is_bad = blames_server(status.as_bytes());
+    Some(if is_bad { Sign::BadResponse } else { Sign::GoodResponse })
+}
+
+/// Whether a gRPC status, as it is written, tells of a fault of the server.
+pub fn blames_server(status: &[u8]) -> bool {
+    SERVER_FAULTS.iter().any(|code| code.as_bytes() == status)
 }
 
 /// Unknown, deadline exceeded, internal, unavailable, data loss: those that gRPC's mapping to HTTP

@@ -110,6 +110,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
             key,
             session: session.as_ref().and_then(Session::endpoint),
             purpose: Purpose::Request,
+            metrics: Some(&dialer.metrics),
         };
         let admitted = backend.admit(&context, dialer.settings.requests_per_endpoint).await;
         let in_flight = match admitted {
@@ -133,9 +134,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
                 if response.extensions().get::<Agreed>().is_some()
                     && let Some(Err(refusal)) = permit.as_ref().map(Permit::agree)
                 {
-                    if let Some(client) = client {
-                        close_after(&dialer, client);
-                    }
+                    close_after(&dialer, client);
                     let error = ProxyError::BadRequest { refusal };
                     return Err(failure(error, &backend, Some(endpoint)));
                 }
@@ -284,13 +283,14 @@ fn finish(
     let Some(client) = client else { return };
     match agreed.and_then(|agreed| agreed.take()) {
         Some((server, tunnelled)) => tunnel(dialer, direction, Ends { client, server }, tunnelled),
-        None => close_after(dialer, client),
+        None => close_after(dialer, Some(client)),
     }
 }
 
 /// Hyper hands over a connection that ends after a request for a tunnel, whatever the answer was, and
 /// leaves its end to whoever takes it. At most one is waited for on each connection.
-fn close_after(dialer: &Dialer, client: End) {
+fn close_after(dialer: &Dialer, client: Option<End>) {
+    let Some(client) = client else { return };
     dialer.tasks.spawn_quiet(async move {
         if let Ok(upgraded) = client.upgrade.await {
             // A client that is gone needs no end.

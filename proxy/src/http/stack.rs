@@ -8,6 +8,7 @@
 
 mod deliver;
 mod limit;
+mod observe;
 mod routing;
 
 use std::net::SocketAddr;
@@ -20,27 +21,26 @@ use tokio::time::Instant;
 use tower::layer::layer_fn;
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
-use tracing::{debug, trace};
 
 use crate::balance::balancer::Balancer;
 use crate::balance::callers::CallerPlaces;
-use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::rate_limit::RateLimits;
 use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
+use crate::http::account::CallSource;
 use crate::http::body::Body;
 use crate::http::gate::admitted::Admitted;
-use crate::http::grpc::{self, Code, Ending, GrpcStatus};
 use crate::http::headers::{self, Caller};
 use crate::http::mirror::MirrorPlaces;
-use crate::http::respond::{Asked, Audience, ProxyError, Teller, client_closed, respond};
+use crate::http::respond::ProxyError;
 use crate::http::send::{Answer, Failure, Outgoing, send};
 use crate::http::stack::deliver::deliver;
 use crate::http::stack::limit::limit_time;
+use crate::http::stack::observe::{Observer, observe};
 use crate::http::stack::routing::{After, Routed, route};
 use crate::http::{HttpService, HttpVersion};
 use crate::inbound::probes::{Passing, ProbeRequests};
-use crate::metrics::{Direction, Protection, RequestLabels, RequestOutcome};
+use crate::metrics::{Direction, Protection};
 
 /// One HTTP connection from the application.
 #[derive(Clone)]
@@ -84,11 +84,14 @@ pub struct InboundCall {
 /// The service of an outbound connection.
 pub fn outbound(call: OutboundCall) -> HttpService {
     let call = Arc::new(call);
+    let service = Arc::clone(&call.service);
+    let source = CallSource::new(&call.dialer.metrics, Direction::Outbound, service, None);
     let watching = Observer {
         dialer: Arc::clone(&call.dialer),
         direction: Direction::Outbound,
         service: Arc::clone(&call.service),
         inbound_tls: None,
+        source: Arc::new(source),
     };
     let (dialer, places) = (Arc::clone(&call.dialer), call.mirrors.clone());
     let (version, original) = (call.version, call.original);
@@ -106,6 +109,9 @@ pub fn outbound(call: OutboundCall) -> HttpService {
 /// The service of an inbound connection.
 pub fn inbound(call: InboundCall) -> HttpService {
     let call = Arc::new(call);
+    let peer = call.caller.identity().map(ToString::to_string);
+    let metrics = &call.dialer.metrics;
+    let source = CallSource::new(metrics, Direction::Inbound, "".into(), peer.as_deref());
     let watching = Observer {
         dialer: Arc::clone(&call.dialer),
         direction: Direction::Inbound,
@@ -114,6 +120,7 @@ pub fn inbound(call: InboundCall) -> HttpService {
             Caller::Plaintext => Protection::Plaintext,
             Caller::Mutual { .. } => Protection::Mutual,
         }),
+        source: Arc::new(source),
     };
     let dialer = Arc::clone(&call.dialer);
     let (version, original) = (call.version, call.original);
@@ -128,182 +135,23 @@ pub fn inbound(call: InboundCall) -> HttpService {
     BoxCloneSyncService::new(stack)
 }
 
-/// Who answered a request.
+/// Who answered a request, and the name of its route.
 enum Reply {
-    Backend(Answer),
+    Backend(Answer, Option<Arc<str>>),
     /// The proxy, as a filter has it.
-    Own(Response<Body>),
+    Own(Response<Body>, Option<Arc<str>>),
 }
 
-/// A failure, and what is done to the response that tells of it.
+/// A failure, what is done to the response that tells of it, and the name of its route.
 struct Undelivered {
     failure: Failure,
     after: Option<Box<After>>,
+    route: Option<Arc<str>>,
 }
 
 impl<E: Into<Failure>> From<E> for Undelivered {
     fn from(error: E) -> Self {
-        Self { failure: error.into(), after: None }
-    }
-}
-
-/// What is the same for all requests of a connection.
-#[derive(Clone)]
-struct Observer {
-    dialer: Arc<Dialer>,
-    direction: Direction,
-    service: Arc<str>,
-    /// How an inbound connection is protected; outbound it depends on the endpoint.
-    inbound_tls: Option<Protection>,
-}
-
-fn observe<S>(
-    observer: Observer,
-    inner: S,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = ProxyError, Future: Send>
-+ Clone
-+ Send
-+ Sync
-where
-    S: Service<Request<Body>, Response = Reply, Error = Undelivered, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    let observer = Arc::new(observer);
-    service_fn(move |request: Request<Body>| {
-        let (observer, inner) = (Arc::clone(&observer), inner.clone());
-        async move {
-            let start = Instant::now();
-            let asked = Asked::new(&request);
-            trace!(direction = observer.direction.as_str(), method = %request.method(), "request");
-            let waiting = Waiting { observer: &observer, asked, has_ended: false };
-            let outcome = inner.oneshot(request).await;
-            waiting.end();
-            Ok(match outcome {
-                Ok(Reply::Backend(answer)) => observer.answered(answer, asked, start),
-                Ok(Reply::Own(response)) => {
-                    let status = response.status().as_u16();
-                    let code = grpc::status_at_head(status, response.headers());
-                    let code = code.filter(|_code| asked.is_grpc());
-                    observer.count_without_endpoint(None, status, code.into());
-                    response
-                }
-                Err(Undelivered { failure, after }) => {
-                    let response = observer.failed(&failure, asked, start);
-                    match after {
-                        Some(after) => after.dress(response),
-                        None => response,
-                    }
-                }
-            })
-        }
-    })
-}
-
-/// Counts a request that nobody waits for any more.
-struct Waiting<'a> {
-    observer: &'a Observer,
-    asked: Asked,
-    has_ended: bool,
-}
-
-impl Waiting<'_> {
-    fn end(mut self) {
-        self.has_ended = true;
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            self.observer.dialer.metrics.count_cancelled();
-            let grpc = self.asked.is_grpc().then_some(Code::Cancelled).into();
-            self.observer.count_without_endpoint(None, client_closed().as_u16(), grpc);
-        }
-    }
-}
-
-impl Observer {
-    fn answered(self: &Arc<Self>, answer: Answer, asked: Asked, start: Instant) -> Response<Body> {
-        let Answer { response, endpoint, backend } = answer;
-        self.observe_duration(&backend, start);
-        let status = response.status().as_u16();
-        if !asked.is_grpc() {
-            self.count(&endpoint, status, GrpcStatus::NotGrpc);
-            return response;
-        }
-        if let Some(code) = grpc::status_at_head(status, response.headers()) {
-            self.count(&endpoint, status, GrpcStatus::Ended(code));
-            return response;
-        }
-        let observer = Arc::clone(self);
-        let ending = Ending::new(move |grpc| observer.count(&endpoint, status, grpc));
-        response.map(|body| body.told_by(ending))
-    }
-
-    fn failed(&self, failure: &Failure, asked: Asked, start: Instant) -> Response<Body> {
-        let Failure { error, backend, endpoint, .. } = failure;
-        self.dialer.metrics.count_error(error);
-        let teller = Teller {
-            source: self.direction,
-            audience: match (self.direction, self.inbound_tls) {
-                (Direction::Inbound, Some(Protection::Plaintext)) => Audience::Outsider,
-                (Direction::Inbound | Direction::Outbound, _) => Audience::Mesh,
-            },
-            pod: endpoint.as_ref().map(|endpoint| endpoint.endpoint.pod.as_str()),
-        };
-        let response = respond(error, asked, teller);
-        let status = response.status().as_u16();
-        let grpc = asked.code(error).into();
-        match endpoint {
-            Some(endpoint) => self.count(endpoint, status, grpc),
-            None => self.count_without_endpoint(backend.as_deref(), status, grpc),
-        }
-        if let Some(backend) = backend {
-            self.observe_duration(backend, start);
-        }
-        debug!(
-            direction = self.direction.as_str(),
-            service = %self.service,
-            reason = error.reason(),
-            error = %heddle_runtime::logging::Chain(error),
-            "request failed"
-        );
-        response
-    }
-
-    fn count(&self, endpoint: &BalancedEndpoint, status: u16, grpc_status: GrpcStatus) {
-        let tls = self.protection(&endpoint.endpoint);
-        let outcome = RequestOutcome { status, grpc_status, tls };
-        endpoint.count_request(&self.dialer.metrics, self.direction, &self.service, outcome);
-    }
-
-    /// The series is no endpoint's, so that none takes it away; there is one for each backend.
-    fn count_without_endpoint(
-        &self,
-        backend: Option<&Balancer>,
-        status: u16,
-        grpc_status: GrpcStatus,
-    ) {
-        let labels = RequestLabels {
-            direction: self.direction,
-            service: Arc::clone(&self.service),
-            backend: backend.map_or_else(|| "".into(), |backend| Arc::clone(backend.label())),
-            backend_pod: "".into(),
-            status,
-            grpc_status,
-            tls: self.inbound_tls.unwrap_or(Protection::Plaintext),
-        };
-        self.dialer.metrics.requests.family().get_or_create(&labels).inc();
-    }
-
-    fn protection(&self, endpoint: &heddle_model::endpoint::Endpoint) -> Protection {
-        self.inbound_tls.unwrap_or_else(|| self.dialer.protection(endpoint))
-    }
-
-    fn observe_duration(&self, backend: &Arc<Balancer>, start: Instant) {
-        backend
-            .durations(&self.dialer.metrics, self.direction, &self.service)
-            .observe(start.elapsed().as_secs_f64());
+        Self { failure: error.into(), after: None, route: None }
     }
 }
 
@@ -407,7 +255,7 @@ where
                 attempt_limit: None,
                 direction: Direction::Inbound,
             };
-            Ok(Reply::Backend(inner.oneshot(outgoing).await?))
+            Ok(Reply::Backend(inner.oneshot(outgoing).await?, None))
         }
     })
 }

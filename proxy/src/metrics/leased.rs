@@ -13,7 +13,13 @@ use prometheus_client::metrics::family::Family;
 /// Hands out series, and counts who holds each.
 pub struct LeasedFamily<Labels, Metric> {
     family: Family<Labels, Metric, fn() -> Metric>,
-    holders: Arc<Mutex<HashMap<Labels, usize>>>,
+    holders: Arc<Mutex<HashMap<Labels, Held<Metric>>>>,
+}
+
+/// A series that is held.
+struct Held<Metric> {
+    holders: usize,
+    metric: Metric,
 }
 
 impl<Labels, Metric> LeasedFamily<Labels, Metric>
@@ -34,9 +40,11 @@ where
     /// Holds a series. Two holders of the same labels share it.
     pub fn lease(&self, labels: &Labels) -> Series<Labels, Metric> {
         let mut holders = self.holders.lock();
-        *holders.entry(labels.clone()).or_insert(0) += 1;
         // Under the lock: the last holder, in another thread, could remove it in between.
-        let metric = self.family.get_or_create_owned(labels);
+        let make = || Held { holders: 0, metric: self.family.get_or_create_owned(labels) };
+        let held = holders.entry(labels.clone()).or_insert_with(make);
+        held.holders += 1;
+        let metric = held.metric.clone();
         Series {
             labels: labels.clone(),
             metric,
@@ -44,11 +52,17 @@ where
         }
     }
 
+    /// All series that are held.
+    pub fn all(&self) -> Vec<(Labels, Metric)> {
+        let holders = self.holders.lock();
+        holders.iter().map(|(labels, held)| (labels.clone(), held.metric.clone())).collect()
+    }
+
     fn release(&self, labels: &Labels) {
         let mut holders = self.holders.lock();
         if let Entry::Occupied(mut entry) = holders.entry(labels.clone()) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
+            entry.get_mut().holders -= 1;
+            if entry.get().holders == 0 {
                 entry.remove();
                 self.family.remove(labels);
             }

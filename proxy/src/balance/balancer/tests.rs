@@ -14,7 +14,8 @@ use crate::balance::ejection::Sign;
 use crate::balance::endpoint::{FAILING_FOR, Standing};
 use crate::http::grpc::GrpcStatus;
 use crate::metrics::{
-    BackendLabels, EjectionLabels, EjectionReason, Protection, RequestLabels, RequestOutcome,
+    BackendLabels, Direction, EjectionLabels, EjectionReason, Protection, RequestLabels,
+    RequestOutcome,
 };
 use crate::testing::slot;
 
@@ -386,7 +387,7 @@ async fn connections_are_limited_by_themselves() {
     };
     let balancer = limited(limits);
     let connection = PickContext::first(Purpose::Connection);
-    let held = balancer.connection().await.unwrap();
+    let held = balancer.connection(&metrics()).await.unwrap();
     let refused = balancer.admit(&connection, 10).await;
     assert_eq!(refused.unwrap_err(), NotAdmitted::Overloaded);
     assert!(balancer.admit(&first(), 10).await.is_ok(), "a request may go over what is open");

@@ -27,12 +27,14 @@ pub(super) struct Routed {
     pub(super) limit: Option<Duration>,
     pub(super) plan: Plan,
     after: Option<After>,
+    /// The name of the route's object.
+    route: Option<Arc<str>>,
 }
 
 /// Why a request is not sent.
 enum Stopped {
-    /// The proxy answers it.
-    Answered(Box<Response<Body>>),
+    /// The proxy answers it, as a route has it.
+    Answered(Box<Response<Body>>, Option<Arc<str>>),
     Failed(Undelivered),
 }
 
@@ -81,16 +83,19 @@ where
         async move {
             let mut routed = match routed {
                 Ok(routed) => routed,
-                Err(Stopped::Answered(response)) => return Ok(Reply::Own(*response)),
+                Err(Stopped::Answered(response, route)) => return Ok(Reply::Own(*response, route)),
                 Err(Stopped::Failed(undelivered)) => return Err(undelivered),
             };
-            let after = routed.after.take();
+            let (after, route) = (routed.after.take(), routed.route.take());
             match (inner.oneshot(routed).await, after) {
-                (Ok(answer), None) => Ok(Reply::Backend(answer)),
+                (Ok(answer), None) => Ok(Reply::Backend(answer, route)),
                 (Ok(answer), Some(after)) => {
-                    Ok(Reply::Backend(Answer { response: after.dress(answer.response), ..answer }))
+                    let response = after.dress(answer.response);
+                    Ok(Reply::Backend(Answer { response, ..answer }, route))
                 }
-                (Err(failure), after) => Err(Undelivered { failure, after: after.map(Box::new) }),
+                (Err(failure), after) => {
+                    Err(Undelivered { failure, after: after.map(Box::new), route })
+                }
             }
         }
     })
@@ -105,7 +110,7 @@ fn route_one(call: &OutboundCall, admitted: Admitted) -> Result<Routed, Stopped>
         Resolved::Endpoint(endpoint) => {
             let backend = Arc::clone(&endpoint.balancer);
             let outgoing = outgoing(call, request, backend, None);
-            Ok(Routed { outgoing, limit: None, plan: Plan::default(), after: None })
+            Ok(Routed { outgoing, limit: None, plan: Plan::default(), after: None, route: None })
         }
         Resolved::Service(service) => by_rule(call, &service, request),
     }
@@ -124,11 +129,13 @@ fn by_rule(
     let found = Found { port: service.service.port, prefix };
     match follow(call, rule, found, request, &mut after) {
         Ok(routed) => Ok(Routed { after: rule.changes_responses().then_some(after), ..routed }),
-        Err(Stopped::Answered(response)) => {
-            Err(Stopped::Answered(Box::new(after.dress(*response))))
+        Err(Stopped::Answered(response, _)) => {
+            let response = Box::new(after.dress(*response));
+            Err(Stopped::Answered(response, rule.route.clone()))
         }
         Err(Stopped::Failed(Undelivered { failure, .. })) => {
-            Err(Undelivered { failure, after: Some(Box::new(after)) }.into())
+            let route = rule.route.clone();
+            Err(Undelivered { failure, after: Some(Box::new(after)), route }.into())
         }
     }
 }
@@ -143,7 +150,7 @@ fn follow(
 ) -> Result<Routed, Stopped> {
     let filters = &rule.compiled.filters;
     if let Some(answer) = filters.answer(&request, found)? {
-        return Err(Stopped::Answered(Box::new(answer)));
+        return Err(Stopped::Answered(Box::new(answer), None));
     }
     if rule.changes_requests() {
         let tunnel = wants_tunnel(&request);
@@ -166,7 +173,7 @@ fn follow(
     after.backend = picked;
     if let Some(filters) = picked.and_then(|index| rule.compiled.backend_filters.get(index)) {
         if let Some(answer) = filters.answer(&request, found)? {
-            return Err(Stopped::Answered(Box::new(answer)));
+            return Err(Stopped::Answered(Box::new(answer), None));
         }
         filters.change_request(&mut request, found.prefix)?;
     }
@@ -175,7 +182,8 @@ fn follow(
     let limit = rule.timeouts.backend_request;
     let outgoing = outgoing(call, request, Arc::clone(&backend.balancer), limit);
     let outgoing = Outgoing { session: rule.session.clone(), ..outgoing };
-    Ok(Routed { outgoing, limit: rule.timeouts.request, plan, after: None })
+    let route = rule.route.clone();
+    Ok(Routed { outgoing, limit: rule.timeouts.request, plan, after: None, route })
 }
 
 fn outgoing(

@@ -2,6 +2,7 @@
 
 mod breaking;
 mod filters;
+mod measured;
 mod mirrors;
 mod policy;
 mod recorder;
@@ -21,6 +22,7 @@ use crate::http::frames::Budgets;
 use crate::http::grpc::GrpcStatus;
 use crate::http::pool;
 use crate::http::server::{Serving, serve};
+use crate::metrics::RequestLabels;
 use crate::testing::{
     Backend, Client, answered, balancer, dialer, identity, listen, loopback, places, plain,
     resolved, slot, spawn, tcp_pair,
