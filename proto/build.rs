@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "heddle/identity/v1/identity.proto",
         "heddle/discovery/v1/discovery.proto",
         "heddle/peers/v1/peers.proto",
+        "heddle/telemetry/v1/telemetry.proto",
     ];
     tonic_prost_build::configure()
         // What a proxy was sent is shown by meshctl as it is on the wire.

@@ -20,7 +20,7 @@ use tonic::transport::server::Router;
 use tracing::info;
 
 use crate::admin::AdminService;
-use crate::admin::listen as admin;
+use crate::admin::listen::{self as admin, Services};
 use crate::config::Config;
 use crate::discovery::DiscoveryService;
 use crate::identity::IdentityService;
@@ -36,6 +36,7 @@ use crate::push::proxies::Proxies;
 use crate::push::publisher::{Publisher, Snapshots};
 use crate::push::session::Surroundings;
 use crate::server;
+use crate::telemetry::parts::Parts;
 
 /// Where a control plane is reached that runs.
 #[derive(Clone, Debug)]
@@ -111,7 +112,9 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         leaf_lifetime: config.leaf_lifetime,
         metrics: metrics.clone(),
     };
-    serve_admin(admin, &config, tasks).await?;
+    let telemetry = Parts::new(&config, &snapshots, &credentials, &metrics);
+    let answers = telemetry.answers.clone();
+    serve_admin(Services { admin, telemetry: answers }, &config, tasks).await?;
     let identity = IdentityService {
         attest: origin.attest(&snapshots),
         authorities: authorities.clone(),
@@ -128,6 +131,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         drain: tasks.drain().clone(),
     };
     let router = router(identity, surroundings, &config.trust_domain, tasks);
+    let router = telemetry.serve(router, tasks);
     let known = Known {
         snapshots: snapshots.clone(),
         proxies,
@@ -177,20 +181,16 @@ async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {
     }
 }
 
-async fn serve_admin(
-    service: AdminService,
-    config: &Config,
-    tasks: &Tasks,
-) -> Result<(), StartError> {
+async fn serve_admin(services: Services, config: &Config, tasks: &Tasks) -> Result<(), StartError> {
     if let Some(path) = config.admin_socket.clone() {
         let listener =
             admin::bind(&path).map_err(|source| StartError::AdminSocket { path, source })?;
-        let served = admin::serve(service.clone(), listener, tasks.drain().clone());
+        let served = admin::serve(services.clone(), listener, tasks.drain().clone());
         tasks.spawn("admin.socket", served);
     }
     if let Some(address) = config.admin_listen {
         let (listener, address) = listen(address).await?;
-        tasks.spawn("admin.listen", admin::serve_tcp(service, listener, tasks.drain().clone()));
+        tasks.spawn("admin.listen", admin::serve_tcp(services, listener, tasks.drain().clone()));
         info!(%address, "serving the status");
     }
     Ok(())

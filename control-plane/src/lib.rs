@@ -16,6 +16,7 @@ pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod status;
+pub mod telemetry;
 pub mod translate;
 
 #[cfg(test)]

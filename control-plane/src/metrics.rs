@@ -24,6 +24,16 @@ pub struct Metrics {
     pub updates_acknowledged: Counter,
     /// Updates that proxies refused.
     pub updates_refused: Counter,
+    /// Exports of metrics that proxies sent.
+    pub telemetry_exports: Counter,
+    /// Points of them that were not kept.
+    pub telemetry_points_refused: Counter,
+    /// How often the memory was full, so that its oldest part went.
+    pub telemetry_shortened: Counter,
+    /// Series in the memory.
+    pub telemetry_series: Gauge,
+    /// What the memory takes.
+    pub telemetry_bytes: Gauge,
     sessions: Gauge,
     leader: Gauge,
     authority_usable: Gauge,
@@ -146,10 +156,25 @@ impl Metrics {
                 "Configuration updates that proxies refused",
                 &self.updates_refused,
             ),
+            ("telemetry_exports", "Exports of metrics by proxies", &self.telemetry_exports),
+            (
+                "telemetry_points_refused",
+                "Points of exported metrics that were not kept",
+                &self.telemetry_points_refused,
+            ),
+            (
+                "telemetry_shortened",
+                "Times that the memory of traffic was full, and its oldest part was dropped",
+                &self.telemetry_shortened,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        let series = self.telemetry_series.clone();
+        registry.register("telemetry_series", "Series in the memory of traffic", series);
+        let bytes = self.telemetry_bytes.clone();
+        registry.register("telemetry_bytes", "What the memory of traffic takes, about", bytes);
         registry.register("sessions", "Open discovery streams", self.sessions.clone());
         for reason in Refusal::ALL {
             drop(self.certificates_refused.get_or_create(&RefusalLabels { reason }));

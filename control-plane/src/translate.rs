@@ -16,6 +16,7 @@ pub mod http_route;
 pub mod http_route_group;
 pub mod node;
 pub mod number;
+pub mod owner;
 pub mod pod;
 pub mod port_protocol;
 pub mod precedence;

@@ -51,3 +51,15 @@ pub mod admin {
 pub mod peers {
     tonic::include_proto!("heddle.peers.v1");
 }
+
+/// `heddle.telemetry.v1`: what the control plane remembers of the traffic.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
+pub mod telemetry {
+    tonic::include_proto!("heddle.telemetry.v1");
+}

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use heddle_proto::admin::admin_server::AdminServer;
+use heddle_proto::telemetry::telemetry_server::TelemetryServer;
 use heddle_runtime::logging::Chain;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -13,6 +14,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::admin::AdminService;
+use crate::telemetry::service::TelemetryService;
+
+/// What is answered there.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// What the control plane knows.
+    pub admin: AdminService,
+    /// What it remembers of the traffic.
+    pub telemetry: TelemetryService,
+}
 
 /// Makes the socket, for its owner alone. A socket that nobody serves any more is replaced.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -42,9 +53,10 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves on a Unix socket until the drain.
-pub async fn serve(service: AdminService, listener: UnixListener, drain: CancellationToken) {
+pub async fn serve(services: Services, listener: UnixListener, drain: CancellationToken) {
     let served = tonic::transport::Server::builder()
-        .add_service(AdminServer::new(service))
+        .add_service(AdminServer::new(services.admin))
+        .add_service(TelemetryServer::new(services.telemetry))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), drain.cancelled_owned())
         .await;
     if let Err(error) = served {
@@ -54,10 +66,11 @@ pub async fn serve(service: AdminService, listener: UnixListener, drain: Cancell
 
 /// Serves on a loopback address until the drain. On Kubernetes it is reached by a port-forward, and so by
 /// whoever the API server allows one to this pod.
-pub async fn serve_tcp(service: AdminService, listener: TcpListener, drain: CancellationToken) {
+pub async fn serve_tcp(services: Services, listener: TcpListener, drain: CancellationToken) {
     let served = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(REQUESTS_LIMIT)
-        .add_service(AdminServer::new(service))
+        .add_service(AdminServer::new(services.admin))
+        .add_service(TelemetryServer::new(services.telemetry))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), drain.cancelled_owned())
         .await;
     if let Err(error) = served {

@@ -32,6 +32,22 @@ pub struct Surroundings {
     pub credentials: Credentials,
 }
 
+impl Surroundings {
+    /// Where the other replicas serve.
+    pub fn addresses(&self, snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
+        let Self { namespace, pod_name, .. } = self;
+        let service = ServiceName { namespace: namespace.clone(), name: PEERS_SERVICE.to_owned() };
+        let ports = snapshot.contents.endpoints.iter();
+        let own = ports.filter(|(port, _)| port.service == service);
+        let endpoints = own.filter_map(|(_, resource)| match &resource.content {
+            Content::Endpoints(set) => Some(&set.endpoints),
+            Content::Workload(_) | Content::Destination(_) => None,
+        });
+        let others = endpoints.flatten().filter(|endpoint| endpoint.pod != *pod_name);
+        others.map(|endpoint| endpoint.address).take(REPLICAS_LIMIT).collect()
+    }
+}
+
 /// The other replicas, and what each said last.
 #[derive(Debug)]
 pub struct Others {
@@ -56,12 +72,13 @@ impl Others {
     ///
     /// Cancel safe: yes.
     pub async fn ask(&mut self, snapshot: &Snapshot) -> Vec<Gathered> {
-        let addresses = self.addresses(snapshot);
+        let addresses = self.surroundings.addresses(snapshot);
         self.known.retain(|address, _| addresses.contains(address));
         for address in addresses {
             let credentials = &self.surroundings.credentials;
             self.known.entry(address).or_insert_with(|| Other {
-                client: client(address, credentials.clone()),
+                client: PeersClient::new(channel(address, credentials.clone()))
+                    .max_decoding_message_size(MESSAGE_LIMIT_BYTES),
                 said: None,
             });
         }
@@ -72,19 +89,6 @@ impl Others {
         let revisions = revisions(snapshot);
         let said = self.known.values().filter_map(|other| other.said.clone());
         said.map(|said| from_wire(said, &revisions)).collect()
-    }
-
-    fn addresses(&self, snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
-        let Surroundings { namespace, pod_name, .. } = &self.surroundings;
-        let service = ServiceName { namespace: namespace.clone(), name: PEERS_SERVICE.to_owned() };
-        let ports = snapshot.contents.endpoints.iter();
-        let own = ports.filter(|(port, _)| port.service == service);
-        let endpoints = own.filter_map(|(_, resource)| match &resource.content {
-            Content::Endpoints(set) => Some(&set.endpoints),
-            Content::Workload(_) | Content::Destination(_) => None,
-        });
-        let others = endpoints.flatten().filter(|endpoint| endpoint.pod != *pod_name);
-        others.map(|endpoint| endpoint.address).take(REPLICAS_LIMIT).collect()
     }
 }
 
@@ -102,7 +106,7 @@ impl Other {
 }
 
 /// Connects when it is asked, and again when that was lost.
-fn client(address: SocketAddr, credentials: Credentials) -> PeersClient<Channel> {
+pub fn channel(address: SocketAddr, credentials: Credentials) -> Channel {
     let connector = service_fn(move |_| {
         let credentials = credentials.clone();
         async move {
@@ -112,8 +116,7 @@ fn client(address: SocketAddr, credentials: Credentials) -> PeersClient<Channel>
         }
     });
     let endpoint = Endpoint::from_static("http://control-plane").connect_timeout(ANSWER_TIMEOUT);
-    PeersClient::new(endpoint.connect_with_connector_lazy(connector))
-        .max_decoding_message_size(MESSAGE_LIMIT_BYTES)
+    endpoint.connect_with_connector_lazy(connector)
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

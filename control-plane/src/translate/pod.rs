@@ -8,6 +8,7 @@ use heddle_model::names::{ObjectReference, Port, Protocol};
 use heddle_model::workload::{InboundMode, NodeProbes};
 use k8s_openapi::api::core::v1 as api;
 
+use crate::translate::owner::{self, Owner};
 use crate::translate::port_protocol::{self, Declared};
 use crate::translate::{Rejected, Seniority, annotations, node, probes};
 
@@ -20,6 +21,8 @@ pub struct Pod {
     pub seniority: Seniority,
     /// The pod.
     pub uid: PodUid,
+    /// What it is one of several pods of; `None`: it stands for itself.
+    pub owner: Option<Owner>,
     /// Its service account's identity.
     pub identity: SpiffeId,
     /// Its own addresses; none while it has none, after it finished, and on the host's network.
@@ -87,6 +90,7 @@ pub fn translate(
         reference: reference.clone(),
         seniority: Seniority::new(metadata, reference),
         uid,
+        owner: owner::translate(metadata),
         identity,
         addresses: if on_host { Vec::new() } else { calls_from.clone() },
         calls_from,

@@ -12,4 +12,5 @@ mod discovery;
 mod http;
 mod identity;
 mod start;
+mod telemetry;
 mod world;

@@ -13,7 +13,7 @@ use heddle_runtime::tasks::Tasks;
 use hyper_util::rt::TokioIo;
 use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 pub(crate) struct World {
     pub(crate) root: tempfile::TempDir,
@@ -65,15 +65,19 @@ impl World {
         crate::http::get(address, "/metrics").await.unwrap().1
     }
 
-    pub(crate) async fn status(&self) -> admin::Status {
+    /// To the admin socket.
+    pub(crate) async fn admin(&self) -> Channel {
         let path = self.root.path().join("admin.sock");
         let connect = tower::service_fn(move |_| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
-        let channel =
-            Endpoint::from_static("http://admin").connect_with_connector(connect).await.unwrap();
-        let answer = AdminClient::new(channel).get_status(admin::GetStatusRequest {}).await;
+        Endpoint::from_static("http://admin").connect_with_connector(connect).await.unwrap()
+    }
+
+    pub(crate) async fn status(&self) -> admin::Status {
+        let mut client = AdminClient::new(self.admin().await);
+        let answer = client.get_status(admin::GetStatusRequest {}).await;
         answer.unwrap().into_inner()
     }
 

@@ -40,6 +40,15 @@ pub const METADATA: Keep = Keep::Only(&[
     ("deletionTimestamp", Keep::All),
     ("labels", NAMED),
     ("annotations", NAMED),
+    ("ownerReferences", OWNERS),
+]);
+/// Whose a pod is: `translate/owner.rs`.
+const OWNERS: Keep = Keep::Only(&[
+    ("apiVersion", Keep::All),
+    ("kind", Keep::All),
+    ("name", Keep::All),
+    ("uid", Keep::All),
+    ("controller", Keep::All),
 ]);
 /// Labels and annotations that are read, by their prefixes; those of others can be long, and change all the time.
 const NAMED: Keep = Keep::Prefixed(&[
@@ -47,6 +56,8 @@ const NAMED: Keep = Keep::Prefixed(&[
     "kubernetes.io/service-name",
     "service.kubernetes.io/",
     "topology.kubernetes.io/",
+    "pod-template-hash",
+    "rollouts-pod-template-hash",
 ]);
 /// A node says its zone in its labels; the rest is what `translate/node.rs` reads of its addresses.
 pub const NODE: Keep = Keep::Only(&[
@@ -199,6 +210,11 @@ mod tests {
             "name": "a", "namespace": "n", "uid": "u", "generation": 3, "resourceVersion": "9",
             "creationTimestamp": "2026-01-01T00:00:00Z",
             "managedFields": [{"manager": "kubectl"}],
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "o"},
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "r", "controller": true,
+                 "blockOwnerDeletion": true},
+            ],
             "labels": {"app": "a"},
             "annotations": {
                 "heddle.dev/injected": "true",
@@ -214,6 +230,10 @@ mod tests {
                 "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {},
                 "annotations": {"heddle.dev/injected": "true"},
+                "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "o"},
+                    {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "r", "controller": true},
+                ],
             })
         );
     }
