@@ -141,9 +141,6 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     };
     let (events, receiver) = mpsc::channel(EVENTS_QUEUED);
     let drain = tasks.drain().clone();
-    let authorities = known.authorities.clone();
-    let gauges = gauges::keep(authorities, handles.view, metrics.clone(), drain.clone());
-    tasks.spawn("identity.gauges", gauges);
     let broken = CancellationToken::new();
     let vital = Vital { tasks, broken: &broken };
     for (name, task) in origin.tasks(events, known, &drain) {

@@ -142,17 +142,21 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
         () = broken.cancelled() => true,
     };
-    // The API server learns from its Service's endpoints that we go, and until then still calls.
     readiness.set_unready(DRAINING);
+    drain_reviews(&work, &stop, config.drain_grace).await;
+    background.shutdown(BACKGROUND_GRACE).await;
+    if is_broken { Err(RunError::Broken) } else { Ok(()) }
+}
+
+/// The API server learns from its Service's endpoints that we go, and until then still calls.
+async fn drain_reviews(work: &Tasks, stop: &CancellationToken, grace: Duration) {
     info!("draining");
     tokio::time::sleep(FAREWELL).await;
     stop.cancel();
-    match work.shutdown(config.drain_grace).await {
+    match work.shutdown(grace).await {
         DrainOutcome::Finished => info!("drained"),
         DrainOutcome::Aborted { tasks } => warn!(tasks, "grace period over, connections dropped"),
     }
-    background.shutdown(BACKGROUND_GRACE).await;
-    if is_broken { Err(RunError::Broken) } else { Ok(()) }
 }
 
 async fn become_ready(readiness: Readiness) {

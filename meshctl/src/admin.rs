@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{GetStatusRequest, Status};
+use heddle_proto::telemetry::telemetry_client::TelemetryClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -22,6 +23,24 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A large mesh's status, of tens of thousands of objects.
 const ANSWER_LIMIT_BYTES: usize = 64 << 20;
 
+/// A service of the control plane's admin port.
+pub trait AdminService: Clone + Send + 'static {
+    /// Its client, which takes long answers.
+    fn over(channel: Channel) -> Self;
+}
+
+impl AdminService for AdminClient<Channel> {
+    fn over(channel: Channel) -> Self {
+        Self::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES)
+    }
+}
+
+impl AdminService for TelemetryClient<Channel> {
+    fn over(channel: Channel) -> Self {
+        Self::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES)
+    }
+}
+
 /// The status, as the control plane tells it.
 pub async fn status(socket: &Path) -> Result<Status, Failure> {
     ask(socket, get_status).await
@@ -35,9 +54,10 @@ pub fn get_status(
 }
 
 /// Asks the control plane at this socket.
-pub async fn ask<T, F>(socket: &Path, ask: F) -> Result<T, Failure>
+pub async fn ask<C, T, F>(socket: &Path, ask: F) -> Result<T, Failure>
 where
-    F: Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<T, tonic::Status>>,
+    C: AdminService,
+    F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
 {
     let unreachable = || {
         Failure::new(
@@ -46,8 +66,7 @@ where
         )
     };
     let channel = connect(socket).await.map_err(|error| because(unreachable(), &error))?;
-    let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES);
-    ask(client).await.map_err(|status| control_plane::refused(unreachable(), &status))
+    ask(C::over(channel)).await.map_err(|status| control_plane::refused(unreachable(), &status))
 }
 
 /// `tonic` says "transport error" first, which tells nobody anything; what follows does.

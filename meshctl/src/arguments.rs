@@ -10,6 +10,7 @@ use heddle_runtime::duration;
 use http::Uri;
 
 use crate::check::arguments::CheckArguments;
+use crate::edges::EdgesArguments;
 use crate::identity::arguments::IdentityArguments;
 use crate::inject::arguments::{InjectArguments, UninjectArguments};
 use crate::install::arguments::{InstallArguments, UninstallArguments, UpgradeArguments};
@@ -19,6 +20,7 @@ use crate::routes::arguments::RoutesArguments;
 use crate::shop::listen::ListenAddress;
 use crate::shop::load::plan::{HttpVersion, Plan, Rate, Target};
 use crate::split::arguments::SplitArguments;
+use crate::stat::arguments::StatArguments;
 use crate::target::TargetArguments;
 use crate::why::arguments::WhyArguments;
 
@@ -67,6 +69,10 @@ pub enum Command {
     Uninject(UninjectArguments),
     /// What the control plane knows: objects, proxies, who refuses what and why
     Status(StatusArguments),
+    /// How much is asked of workloads, services, backends and routes, and how well they answer
+    Stat(StatArguments),
+    /// Who talks to whom, with which identities, and whether it is secured
+    Edges(EdgesArguments),
     /// Trust anchors, issuer and rotation of the mesh's identities
     Identity(IdentityArguments),
     /// What the control plane knows of proxies, and what it sent them

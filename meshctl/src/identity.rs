@@ -7,9 +7,11 @@ pub mod report;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
+use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{self, GetIdentityRequest, LeaveOutRequest, RotateIdentityRequest};
 use heddle_runtime::clock;
 use tokio::time::Instant;
+use tonic::transport::Channel;
 
 use crate::failure::Failure;
 use crate::identity::arguments::{IdentityArguments, IdentityCommand, Look, RotateArguments};
@@ -50,7 +52,7 @@ fn names(report: &IdentityReport) -> String {
 }
 
 async fn read(target: &Target) -> Result<IdentityReport, Failure> {
-    let asked = target.ask_all(|mut client| {
+    let asked = target.ask_all(|mut client: AdminClient<Channel>| {
         async move { Ok(client.get_identity(GetIdentityRequest {}).await?.into_inner()) }.boxed()
     });
     Ok(IdentityReport::new(target::heard(asked.await?)))
@@ -62,14 +64,14 @@ async fn rotate(options: RotateArguments) -> Result<Ending, Failure> {
     if options.without.is_empty() {
         let kind =
             if options.root { admin::RotationKind::Root } else { admin::RotationKind::Issuer };
-        let asked = target.ask_any(move |mut client| {
+        let asked = target.ask_any(move |mut client: AdminClient<Channel>| {
             let request = RotateIdentityRequest { kind: kind.into() };
             async move { client.rotate_identity(request).await.map(drop) }.boxed()
         });
         asked.await?;
     } else {
         let pods = options.without;
-        let asked = target.ask_any(move |mut client| {
+        let asked = target.ask_any(move |mut client: AdminClient<Channel>| {
             let request = LeaveOutRequest { pods: pods.clone() };
             async move { client.leave_out(request).await.map(drop) }.boxed()
         });

@@ -99,11 +99,16 @@ pub fn program() -> String {
 
 /// Prints text. A reader that has gone is no failure: nobody is left to be told.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_to_reader(text).map(|_| ())
+}
+
+/// Prints text, and tells whether there is still a reader.
+pub fn print_to_reader(text: &str) -> Result<bool, Failure> {
     let mut output = io::stdout().lock();
     let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
     match written {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::new(
             "cannot write to standard output",
             "check what standard output is sent to: a full disk, or a closed terminal",
@@ -112,10 +117,14 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Says something to people beside the result, on standard error. Nobody may be reading.
+pub fn hint(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Prints a value as indented JSON and a line end.
 pub fn print_json<T: Serialize>(value: &T) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| not_json(&error))?;
-    print(&format!("{text}\n"))
+    print(&json(value, false)?)
 }
 
 /// A value as JSON with a line end: on one line where more of them follow.

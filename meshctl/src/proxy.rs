@@ -5,7 +5,9 @@ pub mod report;
 
 use futures_util::FutureExt as _;
 use heddle_proto::admin::GetProxyConfigRequest;
+use heddle_proto::admin::admin_client::AdminClient;
 use heddle_runtime::clock;
+use tonic::transport::Channel;
 
 use crate::admin;
 use crate::failure::Failure;
@@ -56,7 +58,7 @@ async fn config(options: ProxyConfigArguments, colour: Colour) -> Result<Ending,
     let proxies = report::proxies(target::heard(target.ask_all(admin::get_status).await?));
     let proxy = one(proxies, &pod, &look, &target)?;
     let uid = proxy.pod_uid.clone();
-    let asked = target.ask_at(&proxy.control_plane, move |mut client| {
+    let asked = target.ask_at(&proxy.control_plane, move |mut client: AdminClient<Channel>| {
         let request = GetProxyConfigRequest { pod_uid: uid.clone() };
         async move { Ok(client.get_proxy_config(request).await?.into_inner()) }.boxed()
     });

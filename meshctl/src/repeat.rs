@@ -27,6 +27,8 @@ pub struct Watch {
 pub struct Shown {
     /// With a line end.
     pub text: String,
+    /// What people may want to know beside it: on standard error.
+    pub hint: Option<String>,
     /// The exit code.
     pub ending: Ending,
 }
@@ -41,9 +43,12 @@ where
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     let clear = watch.watch && io::stdout().is_terminal();
-    let print =
-        |text: &str| output::print(&if clear { format!("{CLEAR}{text}") } else { text.to_owned() });
-    print(&last.text)?;
+    let print = |Shown { text, hint, .. }: &Shown| {
+        output::print(&if clear { format!("{CLEAR}{text}") } else { text.clone() })?;
+        hint.iter().for_each(|hint| output::hint(hint));
+        Ok(())
+    };
+    print(&last)?;
     if !watch.watch {
         return Ok(last.ending);
     }
@@ -54,10 +59,12 @@ where
         }
         let shown = match ask().await {
             Ok(shown) => shown,
-            Err(failure) => Shown { text: format!("error: {failure}\n"), ending: last.ending },
+            Err(failure) => {
+                Shown { text: format!("error: {failure}\n"), hint: None, ending: last.ending }
+            }
         };
-        if shown.text != last.text {
-            print(&shown.text)?;
+        if (&shown.text, &shown.hint) != (&last.text, &last.hint) {
+            print(&shown)?;
         }
         last = shown;
     }

@@ -29,7 +29,11 @@ pub async fn run(options: RoutesArguments, colour: Colour) -> Result<Ending, Fai
             Output::Wide => render::text(&report, true, colour),
         };
         let refused = report.routes.iter().any(|route| route.refusals().next().is_some());
-        Ok(Shown { text, ending: if refused { Ending::CheckFailed } else { Ending::Good } })
+        Ok(Shown {
+            text,
+            hint: None,
+            ending: if refused { Ending::CheckFailed } else { Ending::Good },
+        })
     })
     .await
 }

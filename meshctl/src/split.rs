@@ -49,7 +49,11 @@ async fn show(options: ShowArguments, colour: Colour) -> Result<Ending, Failure>
             Output::Wide => render::text(&report, service.as_deref(), true, colour),
         };
         let good = report.splits.iter().all(|split| split.state != "refused");
-        Ok(Shown { text, ending: if good { Ending::Good } else { Ending::CheckFailed } })
+        Ok(Shown {
+            text,
+            hint: None,
+            ending: if good { Ending::Good } else { Ending::CheckFailed },
+        })
     })
     .await
 }

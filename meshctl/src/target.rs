@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use futures_util::future::BoxFuture;
 use heddle_local::state_directory::{self, StateDirectory};
-use heddle_proto::admin::admin_client::AdminClient;
-use tonic::transport::Channel;
 
-use crate::admin;
+use crate::admin::{self, AdminService};
 use crate::failure::Failure;
 use crate::kubernetes::arguments::ClusterArguments;
 use crate::kubernetes::client::{self, Cluster};
@@ -89,9 +87,10 @@ impl TargetArguments {
 
 impl Target {
     /// Asks every control plane of the mesh; see [`control_plane::ask_all`].
-    pub async fn ask_all<T, F>(&self, ask: F) -> Result<Vec<Answer<T>>, Failure>
+    pub async fn ask_all<C, T, F>(&self, ask: F) -> Result<Vec<Answer<T>>, Failure>
     where
-        F: Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<T, tonic::Status>>,
+        C: AdminService,
+        F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
     {
         match self {
             Self::Local(socket) => {
@@ -103,9 +102,10 @@ impl Target {
     }
 
     /// Asks any control plane of the mesh: the first that is ready.
-    pub async fn ask_any<T, F>(&self, ask: F) -> Result<T, Failure>
+    pub async fn ask_any<C, T, F>(&self, ask: F) -> Result<T, Failure>
     where
-        F: Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<T, tonic::Status>>,
+        C: AdminService,
+        F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
     {
         match self {
             Self::Local(socket) => admin::ask(socket, ask).await,
@@ -118,9 +118,10 @@ impl Target {
     }
 
     /// Asks one control plane, by the name that [`Answer::pod`] told.
-    pub async fn ask_at<T, F>(&self, pod: &str, ask: F) -> Result<T, Failure>
+    pub async fn ask_at<C, T, F>(&self, pod: &str, ask: F) -> Result<T, Failure>
     where
-        F: Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<T, tonic::Status>>,
+        C: AdminService,
+        F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
     {
         match self {
             Self::Local(socket) => admin::ask(socket, ask).await,

@@ -43,7 +43,7 @@ pub async fn run(options: WhyArguments, colour: Colour) -> Result<Ending, Failur
             Output::Table => render::text(&report, Detail::Short, now, colour),
             Output::Wide => render::text(&report, Detail::Wide, now, colour),
         };
-        Ok(Shown { text, ending })
+        Ok(Shown { text, hint: None, ending })
     })
     .await
 }

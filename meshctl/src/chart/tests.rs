@@ -113,7 +113,7 @@ fn notes_are_told() {
 #[test]
 fn the_webhook_may_be_called_from_the_networks_that_are_named_and_else_from_everywhere() {
     let callers = |values: Value| {
-        let release = Release { namespace: DEFAULT_NAMESPACE, service: "meshctl" };
+        let release = Release { namespace: DEFAULT_MESH_NAMESPACE, service: "meshctl" };
         let manifests = render(&values::complete(&values).unwrap(), release).unwrap();
         let policy = manifests.into_iter().find(|manifest| {
             let metadata = &manifest.object["metadata"];

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use heddle_model::installation::CONTROL_PLANE_SELECTOR;
-use heddle_proto::admin::admin_client::AdminClient;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -17,6 +16,7 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
+use crate::admin::AdminService;
 use crate::failure::Failure;
 use crate::kubernetes::client::{self, Cluster};
 
@@ -68,9 +68,10 @@ pub async fn ready_pods(cluster: &Cluster) -> Result<Vec<String>, Failure> {
 
 /// Asks every control plane that is ready, beside one another. Fails when none answers; answers come
 /// in the order of the pods' names.
-pub async fn ask_all<T, F>(cluster: &Cluster, ask: F) -> Result<Vec<Answer<T>>, Failure>
+pub async fn ask_all<C, T, F>(cluster: &Cluster, ask: F) -> Result<Vec<Answer<T>>, Failure>
 where
-    F: Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<T, tonic::Status>>,
+    C: AdminService,
+    F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
 {
     let pods = ready_pods(cluster).await?;
     let asking = pods.into_iter().map(|pod| async {
@@ -88,9 +89,10 @@ where
 }
 
 /// Asks one control plane.
-pub async fn ask_one<T, F>(cluster: &Cluster, pod: &str, ask: F) -> Result<T, Failure>
+pub async fn ask_one<C, T, F>(cluster: &Cluster, pod: &str, ask: F) -> Result<T, Failure>
 where
-    F: Fn(AdminClient<Channel>) -> BoxFuture<'static, Result<T, tonic::Status>>,
+    C: AdminService,
+    F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
 {
     let unreachable = || {
         let namespace = &cluster.mesh_namespace;
@@ -105,8 +107,7 @@ where
     let complaint = Complaint::default();
     let channel = forward(cluster, pod, complaint.clone()).await;
     let channel = channel.map_err(|error| unreachable().because(cause_of(&error)))?;
-    let client = AdminClient::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES);
-    match ask(client).await {
+    match ask(C::over(channel)).await {
         Ok(answer) => Ok(answer),
         Err(status) => match complaint.hear().await {
             Some(said) => Err(unreachable().because_of(said)),
@@ -214,8 +215,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the kubelet's message may lag behind the end of the connection.
 const COMPLAINT_PATIENCE: Duration = Duration::from_millis(300);
-/// A large mesh's status, of tens of thousands of objects.
-const ANSWER_LIMIT_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {

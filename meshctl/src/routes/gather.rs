@@ -2,7 +2,9 @@
 //! proxies have come with them.
 
 use futures_util::FutureExt as _;
+use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{self, GetRoutesRequest, HeldShares, Route, Routes};
+use tonic::transport::Channel;
 
 use crate::failure::Failure;
 use crate::status::merge as status;
@@ -11,7 +13,7 @@ use crate::target::{self, Target};
 /// What is known together.
 pub async fn routes(target: &Target, namespace: Option<&str>) -> Result<Routes, Failure> {
     let request = GetRoutesRequest { namespace: namespace.unwrap_or_default().to_owned() };
-    let asked = target.ask_all(move |mut client| {
+    let asked = target.ask_all(move |mut client: AdminClient<Channel>| {
         let request = request.clone();
         async move { Ok(client.get_routes(request).await?.into_inner()) }.boxed()
     });

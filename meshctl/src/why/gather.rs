@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 
 use futures_util::FutureExt as _;
+use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{CallFacts, ExplainRequest, PodFacts, Proxy};
+use tonic::transport::Channel;
 
 use crate::failure::Failure;
 use crate::target::{self, Target};
 
 /// What is known together.
 pub async fn facts(target: &Target, request: ExplainRequest) -> Result<CallFacts, Failure> {
-    let asked = target.ask_all(move |mut client| {
+    let asked = target.ask_all(move |mut client: AdminClient<Channel>| {
         let request = request.clone();
         async move { Ok(client.explain(request).await?.into_inner()) }.boxed()
     });

@@ -1,0 +1,183 @@
+//! The arguments of `meshctl stat`: which kind of thing is meant, and which of them.
+
+use clap::Args;
+use heddle_proto::telemetry::Grouping;
+
+use crate::failure::Failure;
+use crate::traffic::Look;
+
+/// `meshctl stat`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = STAT_AFTER_HELP)]
+pub struct StatArguments {
+    /// What: deploy, sts, ds, job, pod, svc, backend, route, or KIND/NAME [default: workloads of all kinds]
+    #[arg(value_name = "KIND")]
+    pub kind: Option<String>,
+    /// Only this one
+    pub name: Option<String>,
+    /// How it is chosen and shown.
+    #[command(flatten)]
+    pub look: Look,
+}
+
+const STAT_AFTER_HELP: &str = "\
+Examples:
+  meshctl stat                        workloads of the namespace
+  meshctl stat svc -A --window 10m    services of all namespaces, over ten minutes
+  meshctl stat route/canary -o json   for machines; docs/stat.md has the fields
+
+Workloads and pods are counted by their own proxies, all else by the proxies of those who ask. Percentiles are of the
+merged histograms, within five percent. Counts are up to ten seconds old.
+
+Which mesh is meant:
+  --name, --admin-socket      one on this machine
+  --context, --kubeconfig     one in a cluster; so does KUBECONFIG in the environment
+  none of them                the local mesh, if one runs, and else the cluster of ~/.kube/config";
+
+/// A kind of things that are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// What owns pods: of this kind, or of any.
+    Workloads(Option<&'static str>),
+    /// Pods.
+    Pods,
+    /// Services, by port.
+    Services,
+    /// What services send to.
+    Backends,
+    /// Routes of services.
+    Routes,
+}
+
+/// What is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Of this kind.
+    pub what: What,
+    /// Only this one.
+    pub name: Option<String>,
+}
+
+impl StatArguments {
+    /// What is meant.
+    pub fn subject(&self) -> Result<Subject, Failure> {
+        let Some(kind) = self.kind.as_deref() else {
+            return Ok(Subject { what: What::Workloads(None), name: None });
+        };
+        let (kind, name) = match (kind.split_once('/'), &self.name) {
+            (None, name) => (kind, name.clone()),
+            (Some((kind, name)), None) if !name.is_empty() => (kind, Some(name.to_owned())),
+            (Some(_), _) => {
+                return Err(Failure::new(
+                    format!("\"{kind}\" names nothing, or there is one name too many"),
+                    "name it once: `meshctl stat deploy/api`, or `meshctl stat deploy api`",
+                ));
+            }
+        };
+        let found = KINDS.iter().find(|(names, _)| names.contains(&kind.to_lowercase().as_str()));
+        let (_, what) = found.ok_or_else(|| {
+            let kinds = KINDS.iter().filter_map(|(names, _)| names.first().copied());
+            Failure::new(
+                format!("nothing is counted of \"{kind}\""),
+                format!("ask for one of {}", kinds.collect::<Vec<_>>().join(", ")),
+            )
+        })?;
+        Ok(Subject { what: *what, name })
+    }
+}
+
+impl What {
+    /// How it is asked for.
+    pub fn grouping(self) -> Grouping {
+        match self {
+            Self::Workloads(_) => Grouping::Workload,
+            Self::Pods => Grouping::Pod,
+            Self::Services => Grouping::Service,
+            Self::Backends => Grouping::Backend,
+            Self::Routes => Grouping::Route,
+        }
+    }
+
+    /// As in "there is no …".
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Workloads(_) => "workload",
+            Self::Pods => "pod",
+            Self::Services => "service",
+            Self::Backends => "backend",
+            Self::Routes => "route",
+        }
+    }
+}
+
+impl Subject {
+    /// Why nothing is shown although there is traffic.
+    pub fn not_found(&self) -> String {
+        match (&self.name, self.what) {
+            (Some(name), what) => format!(
+                "there is no {} \"{name}\" among those that are known; without a name all are listed",
+                what.noun()
+            ),
+            (None, What::Workloads(Some(kind))) => {
+                format!("there is no {kind}; `meshctl stat` lists workloads of all kinds")
+            }
+            (None, what) => format!("there is no {}", what.noun()),
+        }
+    }
+}
+
+/// Names of kinds, as in kubectl; the first is told.
+const KINDS: [(&[&str], What); 11] = [
+    (&["workload", "workloads", "all"], What::Workloads(None)),
+    (&["deploy", "deployment", "deployments"], What::Workloads(Some("Deployment"))),
+    (&["sts", "statefulset", "statefulsets"], What::Workloads(Some("StatefulSet"))),
+    (&["ds", "daemonset", "daemonsets"], What::Workloads(Some("DaemonSet"))),
+    (&["job", "jobs"], What::Workloads(Some("Job"))),
+    (&["rs", "replicaset", "replicasets"], What::Workloads(Some("ReplicaSet"))),
+    (&["rollout", "rollouts"], What::Workloads(Some("Rollout"))),
+    (&["pod", "pods", "po"], What::Pods),
+    (&["svc", "service", "services"], What::Services),
+    (&["backend", "backends"], What::Backends),
+    (&["route", "routes", "httproute", "httproutes", "grpcroute", "grpcroutes"], What::Routes),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        stat: StatArguments,
+    }
+
+    fn subject(arguments: &[&str]) -> Result<Subject, String> {
+        let line = Line::try_parse_from([&["stat"], arguments].concat()).unwrap();
+        line.stat.subject().map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn a_subject_is_a_kind_and_perhaps_a_name() {
+        let named = |what, name: &str| Ok(Subject { what, name: Some(name.to_owned()) });
+        let all = |what| Ok(Subject { what, name: None });
+        for (arguments, expected) in [
+            (&[][..], all(What::Workloads(None))),
+            (&["deploy"], all(What::Workloads(Some("Deployment")))),
+            (&["Deployment/api"], named(What::Workloads(Some("Deployment")), "api")),
+            (&["po", "api-1"], named(What::Pods, "api-1")),
+            (&["svc"], all(What::Services)),
+            (&["httproute/canary"], named(What::Routes, "canary")),
+        ] {
+            assert_eq!(subject(arguments), expected, "case: {arguments:?}");
+        }
+        for (arguments, expected) in [
+            (&["node"][..], "ask for one of workload, deploy,"),
+            (&["svc/"], "names nothing"),
+            (&["svc/a", "b"], "one name too many"),
+        ] {
+            let error = subject(arguments).unwrap_err();
+            assert!(error.contains(expected), "case: {arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Traffic for machines: the JSON of `meshctl stat -o json`. Its fields are stable. Pure.
+
+use std::time::Duration;
+
+use heddle_proto::telemetry as wire;
+use serde::Serialize;
+
+use crate::stat::arguments::{Subject, What};
+
+/// What was counted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatReport {
+    /// What rows are: `workload`, `pod`, `service`, `backend` or `route`.
+    pub by: &'static str,
+    /// What was asked for.
+    pub window_seconds: u64,
+    /// What the counts are of: the window, and the ten seconds that it begins in as a whole; less where the memory
+    /// does not reach back so far.
+    pub covered_seconds: f64,
+    /// By namespace and name.
+    pub rows: Vec<Row>,
+    /// Control planes that did not answer: what proxies told them is missing.
+    pub silent_replicas: Vec<String>,
+}
+
+/// One workload, pod, service, backend or route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Row {
+    /// Its namespace.
+    pub namespace: String,
+    /// Of workloads and pods: `Deployment` and the like, or `Pod`; else empty.
+    pub kind: String,
+    /// Of workloads, pods, and of routes (empty: no route), else of the service with its port.
+    pub name: String,
+    /// Of backends and routes: which service was called, as `namespace/name:port`; else empty.
+    pub service: String,
+    /// Of backends: what it was sent to, as `namespace/name:port`; else empty.
+    pub backend: String,
+    /// Pods that serve it; null: not known.
+    pub pods: Option<u32>,
+    /// Those of them that have a proxy.
+    pub meshed: Option<u32>,
+    /// Answered, or failed.
+    pub requests: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// From 0 to 1; null: there were none.
+    pub success_rate: Option<f64>,
+    /// Per second of `covered_seconds`.
+    pub requests_per_second: f64,
+    /// Null: there were none.
+    pub latency_seconds: Option<Percentiles>,
+    /// The share of requests and connections over mutual TLS, from 0 to 1; null: there were none.
+    pub mtls_share: Option<f64>,
+    /// Connections that are carried as bytes.
+    pub tcp: Tcp,
+}
+
+/// How long requests took, from their head to the head of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// Half of them at most so long.
+    pub p50: f64,
+    /// 95 % of them.
+    pub p95: f64,
+    /// 99 % of them.
+    pub p99: f64,
+}
+
+/// Connections that are carried as bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tcp {
+    /// Set up in that time.
+    pub connections: u64,
+    /// Open now.
+    pub open_connections: u64,
+    /// Sent by clients in that time.
+    pub to_server_bytes: u64,
+    /// Sent by servers in that time.
+    pub to_client_bytes: u64,
+}
+
+impl StatReport {
+    /// What was asked for, of what was answered.
+    pub fn new(response: wire::QueryResponse, subject: &Subject, window: Duration) -> Self {
+        let covered_seconds = response.covered_seconds;
+        let rows =
+            response.groups.into_iter().map(|group| row(group, subject.what, covered_seconds));
+        let is_meant = |row: &Row| match &subject.name {
+            None => true,
+            Some(name) => {
+                let port = row.name.split_once(':').map_or("", |(service, _)| service);
+                row.name == *name || port == name
+            }
+        };
+        let is_of_kind = |row: &Row| match subject.what {
+            What::Workloads(Some(kind)) => row.kind == kind,
+            What::Workloads(None) | What::Pods | What::Services | What::Backends | What::Routes => {
+                true
+            }
+        };
+        Self {
+            by: subject.what.noun(),
+            window_seconds: window.as_secs(),
+            covered_seconds,
+            rows: rows.filter(|row| is_meant(row) && is_of_kind(row)).collect(),
+            silent_replicas: response.silent_replicas,
+        }
+    }
+}
+
+impl Row {
+    /// As one word: `deployment/api`, `pod/api-1`, `service/api:80`, `route/canary`.
+    pub fn title(&self) -> String {
+        let kind = match (self.kind.as_str(), self.service.is_empty(), self.backend.is_empty()) {
+            ("", true, _) => "service".to_owned(),
+            ("", false, false) => "backend".to_owned(),
+            ("", false, true) => "route".to_owned(),
+            (kind, _, _) => kind.to_lowercase(),
+        };
+        format!("{kind}/{}", self.name)
+    }
+
+    /// Something was sent, or is open.
+    pub fn is_busy(&self) -> bool {
+        self.requests > 0 || self.tcp.connections > 0 || self.tcp.open_connections > 0
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share or a rate, for people")]
+fn row(group: wire::Group, what: What, covered_seconds: f64) -> Row {
+    let key = group.key.unwrap_or_default();
+    let requests = group.requests.unwrap_or_default();
+    let tcp = group.tcp.unwrap_or_default();
+    let latency = requests.latency.unwrap_or_default();
+    let percentiles = latency.p50_seconds.zip(latency.p95_seconds).zip(latency.p99_seconds);
+    let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+    let name_of = |service: &str| match service.split_once('/') {
+        Some((_, name)) => name.to_owned(),
+        None => service.to_owned(),
+    };
+    let (kind, name) = match what {
+        What::Workloads(_) => (key.workload_kind, key.workload),
+        What::Pods => ("Pod".to_owned(), key.pod),
+        What::Services => (String::new(), name_of(&key.service)),
+        What::Backends => (String::new(), name_of(&key.backend)),
+        What::Routes => (String::new(), key.route),
+    };
+    let service = match what {
+        What::Workloads(_) | What::Pods | What::Services => String::new(),
+        What::Backends | What::Routes => key.service,
+    };
+    let good = requests.count.saturating_sub(requests.failures);
+    Row {
+        namespace: key.namespace,
+        kind,
+        name,
+        service,
+        backend: key.backend,
+        pods: group.population.as_ref().map(|population| population.pods),
+        meshed: group.population.as_ref().map(|population| population.meshed),
+        requests: requests.count,
+        failures: requests.failures,
+        success_rate: share(good, requests.count),
+        requests_per_second: requests.count as f64 / covered_seconds.max(1.0),
+        latency_seconds: percentiles.map(|((p50, p95), p99)| Percentiles { p50, p95, p99 }),
+        mtls_share: share(
+            requests.mtls.saturating_add(tcp.mtls),
+            requests.count.saturating_add(tcp.connections),
+        ),
+        tcp: Tcp {
+            connections: tcp.connections,
+            open_connections: tcp.open_connections,
+            to_server_bytes: tcp.to_server_bytes,
+            to_client_bytes: tcp.to_client_bytes,
+        },
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A busy deployment of which one pod of three has no proxy, and a silent pod.
+    pub(crate) fn response() -> wire::QueryResponse {
+        let key = |kind: &str, name: &str| wire::Key {
+            workload_kind: kind.to_owned(),
+            namespace: "shop".to_owned(),
+            workload: name.to_owned(),
+            ..Default::default()
+        };
+        let busy = wire::Group {
+            key: Some(key("Deployment", "api")),
+            requests: Some(wire::Requests {
+                count: 1230,
+                failures: 3,
+                mtls: 1000,
+                latency: Some(wire::Latency {
+                    p50_seconds: Some(0.0042),
+                    p95_seconds: Some(0.087),
+                    p99_seconds: Some(1.25),
+                    ..Default::default()
+                }),
+            }),
+            tcp: Some(wire::Tcp {
+                connections: 20,
+                mtls: 0,
+                to_server_bytes: 2048,
+                to_client_bytes: 5_500_000,
+                open_connections: 4,
+            }),
+            population: Some(wire::Population { pods: 3, meshed: 2, identities: Vec::new() }),
+        };
+        let silent = wire::Group {
+            key: Some(key("Pod", "client")),
+            requests: Some(wire::Requests::default()),
+            tcp: Some(wire::Tcp::default()),
+            population: Some(wire::Population { pods: 1, meshed: 1, identities: Vec::new() }),
+        };
+        wire::QueryResponse {
+            groups: vec![busy, silent],
+            covered_seconds: 61.5,
+            proxies: 3,
+            silent_replicas: Vec::new(),
+        }
+    }
+
+    pub(crate) fn report(what: What, name: Option<&str>) -> StatReport {
+        let subject = Subject { what, name: name.map(str::to_owned) };
+        StatReport::new(response(), &subject, Duration::from_secs(60))
+    }
+
+    #[test]
+    fn traffic_for_machines_has_stable_fields() {
+        let text = crate::output::json(&report(What::Workloads(None), None), false).unwrap();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn what_is_named_is_shown() {
+        for (case, what, name, expected) in [
+            ("all", What::Workloads(None), None, vec!["deployment/api", "pod/client"]),
+            ("a kind", What::Workloads(Some("Deployment")), None, vec!["deployment/api"]),
+            ("a name", What::Workloads(None), Some("client"), vec!["pod/client"]),
+            ("nobody's name", What::Workloads(None), Some("cli"), vec![]),
+        ] {
+            let titles: Vec<_> = report(what, name).rows.iter().map(Row::title).collect();
+            assert_eq!(titles, expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn services_backends_and_routes_have_names_of_their_own() {
+        let key = wire::Key {
+            namespace: "shop".to_owned(),
+            service: "shop/api:80".to_owned(),
+            backend: "shop/v2:80".to_owned(),
+            route: "canary".to_owned(),
+            ..Default::default()
+        };
+        let of_service = wire::Key { backend: String::new(), route: String::new(), ..key.clone() };
+        let of_backend = wire::Key { route: String::new(), ..key.clone() };
+        let of_route = wire::Key { backend: String::new(), ..key };
+        for (what, key, title, name) in [
+            (What::Services, of_service, "service/api:80", "api"),
+            (What::Backends, of_backend, "backend/v2:80", "v2:80"),
+            (What::Routes, of_route, "route/canary", "canary"),
+        ] {
+            let response = wire::QueryResponse {
+                groups: vec![wire::Group { key: Some(key), ..Default::default() }],
+                ..Default::default()
+            };
+            let subject = Subject { what, name: Some(name.to_owned()) };
+            let report = StatReport::new(response, &subject, Duration::from_secs(60));
+            let titles: Vec<_> = report.rows.iter().map(Row::title).collect();
+            assert_eq!(titles, [title]);
+        }
+    }
+}
