@@ -27,6 +27,7 @@ mod e2e {
     mod routes;
     mod routing;
     mod slow_peers;
+    mod stat;
     mod strict;
     mod upgrade;
     mod why;
