@@ -67,8 +67,7 @@ struct Backend {
     transport: Transport,
     /// What it said before it was known that it speaks first.
     first_bytes: BytesMut,
-    _in_flight: InFlight,
-    _carried: Timed,
+    _held: (InFlight, Timed),
 }
 
 impl Outbound {
@@ -309,7 +308,7 @@ impl Outbound {
         call: &OutboundCall,
     ) {
         let carried = match opened {
-            Ok(Backend { transport, first_bytes, _in_flight, _carried }) => {
+            Ok(Backend { transport, first_bytes, _held }) => {
                 let mut server = Rewind::new(first_bytes.freeze(), transport);
                 let bytes = self.dialer.metrics.bytes(Direction::Outbound);
                 let idle = self.dialer.settings.opaque_idle;
@@ -369,12 +368,8 @@ impl Outbound {
         let mut last = None;
         for _attempt in 0..ATTEMPT_LIMIT {
             let label = || Arc::clone(balancer.label());
-            let context = PickContext {
-                tried: &tried,
-                key,
-                metrics: Some(&self.dialer.metrics),
-                ..PickContext::first(Purpose::Connection)
-            };
+            let context = PickContext { key, ..PickContext::first(Purpose::Connection) };
+            let context = PickContext { tried: &tried, ..context.measured(&self.dialer.metrics) };
             let admitted = balancer.admit(&context, self.dialer.settings.requests_per_endpoint);
             let in_flight = match admitted.await {
                 Ok(in_flight) => in_flight,
@@ -393,12 +388,7 @@ impl Outbound {
                     };
                     let carried = balancer.begin_connection(&self.dialer.metrics, &labels);
                     let first_bytes = BytesMut::new();
-                    return Ok(Backend {
-                        transport,
-                        first_bytes,
-                        _in_flight: in_flight,
-                        _carried: carried,
-                    });
+                    return Ok(Backend { transport, first_bytes, _held: (in_flight, carried) });
                 }
                 Err(error) => {
                     debug!(error = %Chain(&error), backend = %balancer.label(), "cannot connect");

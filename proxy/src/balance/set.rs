@@ -41,6 +41,13 @@ pub enum Purpose {
     Connection,
 }
 
+impl<'a> PickContext<'a> {
+    /// Its waits are recorded.
+    pub fn measured(self, metrics: &'a Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+}
+
 impl PickContext<'static> {
     /// The first try, with nothing that ties it to one endpoint.
     pub fn first(purpose: Purpose) -> Self {
