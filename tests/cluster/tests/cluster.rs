@@ -19,6 +19,7 @@ mod cluster {
     mod real;
     mod renewal;
     mod rotation;
+    mod routes;
     mod shared;
     mod shop;
     mod tokens;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use heddle_cluster::cluster::Cluster;
 use heddle_cluster::wait;
 
-use super::mesh::{Mesh, NAMESPACE};
+use super::mesh::{self, Mesh, NAMESPACE};
 use super::shared;
 use super::shop::Shop;
 
@@ -77,6 +77,43 @@ async fn evict(cluster: &Cluster) -> Result<()> {
     let left = cluster.kubectl(&[&left[..], &["-o", "name"]].concat(), "").await?;
     ensure!(left.trim().is_empty(), "these stayed: {left}");
     Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_the_node_of_the_leader_is_emptied() -> Result<()> {
+    let mesh = mesh::installed().await?;
+    let cluster = mesh.cluster;
+    let shop = Shop::deploy(cluster, mesh.namespace("leader").await?, 1).await?;
+    shop.begin(PER_SECOND, 45).await?;
+    let former = leader(cluster).await?;
+    let get = ["-n", NAMESPACE, "get", "pod", &former, "-o", "jsonpath={.spec.nodeName}"];
+    let node = cluster.kubectl(&get, "").await?;
+    let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s"];
+    let own = "--pod-selector=app.kubernetes.io/component=control-plane";
+    let drained = cluster.kubectl(&[&drain[..], &[own]].concat(), "").await;
+    cluster.kubectl(&["uncordon", &node], "").await?;
+    drained?;
+    wait::until("another leads", Duration::from_secs(60), async || {
+        let now = leader(cluster).await?;
+        ensure!(!now.is_empty() && now != former, "{now:?} leads");
+        Ok(())
+    })
+    .await?;
+    let wait = ["rollout", "status", "deployment/heddle-control-plane", "--timeout=120s"];
+    cluster.kubectl(&[&["-n", NAMESPACE], &wait[..]].concat(), "").await?;
+    // Nor are changes lost after it: a pod that is new is found.
+    shop.kubectl(&["rollout", "restart", "deployment/api-v1"]).await?;
+    shop.rolled_out("api-v1").await?;
+    let counts = shop.ended(Duration::from_secs(180)).await?;
+    eprintln!("{counts:?}");
+    counts.ensure_whole(u64::from(PER_SECOND) * 45 / 2)?;
+    shop.end().await
+}
+
+/// The pod of the control plane that writes.
+async fn leader(cluster: &Cluster) -> Result<String> {
+    let get = ["-n", NAMESPACE, "get", "lease", "heddle-control-plane"];
+    cluster.kubectl(&[&get[..], &["-o", "jsonpath={.spec.holderIdentity}"]].concat(), "").await
 }
 
 /// How long there is no API server.

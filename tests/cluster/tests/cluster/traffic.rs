@@ -13,8 +13,8 @@ use tokio::sync::OnceCell;
 use super::mesh::{self, Mesh};
 use super::shop::Shop;
 
-/// SMI's TrafficSplit as Flagger and Argo Rollouts write it, with as much of a schema as a test needs.
-const TRAFFIC_SPLITS: &str = r#"
+/// SMI's kinds as Flagger and Argo Rollouts write them, with as much of a schema as a test needs.
+const SMI: &str = r#"
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: trafficsplits.split.smi-spec.io}
@@ -22,6 +22,19 @@ spec:
   group: split.smi-spec.io
   scope: Namespaced
   names: {kind: TrafficSplit, listKind: TrafficSplitList, plural: trafficsplits, singular: trafficsplit}
+  versions:
+  - name: v1alpha4
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: httproutegroups.specs.smi-spec.io}
+spec:
+  group: specs.smi-spec.io
+  scope: Namespaced
+  names: {kind: HTTPRouteGroup, listKind: HTTPRouteGroupList, plural: httproutegroups, singular: httproutegroup}
   versions:
   - name: v1alpha4
     served: true
@@ -36,7 +49,7 @@ async fn definitions(cluster: &Cluster) -> Result<()> {
 }
 
 async fn define(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl(&["apply", "-f", "-"], TRAFFIC_SPLITS).await?;
+    cluster.kubectl(&["apply", "-f", "-"], SMI).await?;
     // Those of the version that the conformance suite is of.
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
     let found = Command::new("go")
@@ -49,17 +62,22 @@ async fn define(cluster: &Cluster) -> Result<()> {
     ensure!(found.status.success(), "go: {}", String::from_utf8_lossy(&found.stderr));
     let module: serde_json::Value = serde_json::from_slice(&found.stdout)?;
     let folder = module["Dir"].as_str().context("go names no folder")?;
-    for kind in ["httproutes", "grpcroutes"] {
+    for kind in ["httproutes", "grpcroutes", "tcproutes", "tlsroutes", "referencegrants"] {
         let file =
             format!("{folder}/config/crd/experimental/gateway.networking.k8s.io_{kind}.yaml");
         cluster.kubectl(&["apply", "--server-side", "-f", &file], "").await?;
     }
-    let names = ["crd/httproutes.gateway.networking.k8s.io", "crd/trafficsplits.split.smi-spec.io"];
+    let names = [
+        "crd/httproutes.gateway.networking.k8s.io",
+        "crd/tlsroutes.gateway.networking.k8s.io",
+        "crd/trafficsplits.split.smi-spec.io",
+        "crd/httproutegroups.specs.smi-spec.io",
+    ];
     let wait = ["wait", "--for=condition=Established", "--timeout=60s"];
     cluster.kubectl(&[&wait[..], &names].concat(), "").await.map(drop)
 }
 
-async fn shop<'a>(mesh: &'a Mesh<'_>, theme: &str) -> Result<Shop<'a>> {
+pub(super) async fn shop<'a>(mesh: &'a Mesh<'_>, theme: &str) -> Result<Shop<'a>> {
     definitions(mesh.cluster).await?;
     let namespace = mesh.namespace(theme).await?;
     Shop::deploy(mesh.cluster, namespace, 1).await
