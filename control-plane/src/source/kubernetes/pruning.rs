@@ -79,9 +79,10 @@ const CONTAINER: Keep = Keep::Only(&[
 ]);
 /// How a node asks; what it does with the answer is its own affair.
 const PROBE: Keep = Keep::Only(&[("httpGet", GET), ("tcpSocket", Keep::All), ("grpc", Keep::All)]);
-/// Headers can hold secrets, and decide nothing.
+/// What headers hold can be a secret, and decides nothing; their names say what a probe may bring.
 const GET: Keep = Keep::Only(&[
     ("host", Keep::All),
+    ("httpHeaders", Keep::Only(&[("name", Keep::All)])),
     ("path", Keep::All),
     ("port", Keep::All),
     ("scheme", Keep::All),
@@ -172,10 +173,10 @@ mod tests {
                 POD,
                 json!({"spec": {"nodeName": "n", "volumes": [1], "containers": [
                     {"name": "a", "image": "i", "ports": [{"containerPort": 80, "hostIP": "x"}],
-                     "livenessProbe": {"periodSeconds": 1, "httpGet": {"port": 80, "httpHeaders": []}}}]},
+                     "livenessProbe": {"periodSeconds": 1, "httpGet": {"port": 80, "httpHeaders": [{"name": "x-key", "value": "secret"}]}}}]},
                     "status": {"phase": "Running", "startTime": "t", "podIPs": [{"ip": "10.0.0.1"}]}}),
                 json!({"spec": {"nodeName": "n", "containers": [
-                    {"name": "a", "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80}}}]},
+                    {"name": "a", "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80, "httpHeaders": [{"name": "x-key"}]}}}]},
                     "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]}}),
             ),
             (
