@@ -52,6 +52,7 @@ fn sets() -> Vec<(&'static str, Value)> {
                 "injector": {"failurePolicy": "Fail", "timeoutSeconds": 7, "certificateLifetime": "24h", "resources": {"limits": {"memory": "1Gi"}}},
                 "proxy": {"log": "warn", "drainGrace": "5s", "redirectAsRoot": true, "resources": {"requests": {"cpu": "0.5"}, "limits": {"cpu": 2}}},
                 "networkPolicy": {"apiServerPorts": [8443], "webhookFrom": ["10.0.0.0/28", "2001:db8::/64"], "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}, "podSelector": {}}]},
+                "podMonitors": {"enabled": true, "interval": "15s", "labels": {"release": "prometheus"}},
                 "crds": {"install": false},
             }),
         ),
@@ -177,6 +178,33 @@ fn the_example_for_kustomize_is_what_meshctl_install_prints() {
     let manifests = plan::manifests(&json!({}), NAMESPACE).unwrap();
     let path = install().join("gitops/kustomize/base/heddle.yaml");
     made(&path, &manifest::print(&manifests));
+}
+
+/// Without what says who installed them: `meshctl upgrade` deletes what it installed and does not know any more.
+#[test]
+fn the_pod_monitors_beside_the_chart_are_those_of_the_chart() {
+    let overrides = json!({"podMonitors": {"enabled": true}});
+    let release = Release { namespace: NAMESPACE, service: "meshctl" };
+    let manifests = chart::render(&values::complete(&overrides).unwrap(), release).unwrap();
+    let mut text =
+        "# For the Prometheus operator, as the chart has them with podMonitors.enabled.\n"
+            .to_owned();
+    let mut lines = 0;
+    for manifest in manifests.iter().filter(|manifest| manifest.kind == Kind::PodMonitor) {
+        text.push_str("---\n");
+        for line in manifest.text.lines() {
+            let of_installer = ["managed-by: ", "version: "]
+                .iter()
+                .any(|label| line.trim().starts_with(&format!("app.kubernetes.io/{label}")));
+            if !of_installer {
+                text.push_str(line);
+                text.push('\n');
+            }
+            lines += usize::from(of_installer);
+        }
+    }
+    assert_eq!(lines, 6, "two of each PodMonitor");
+    made(&install().join("observability/prometheus-operator/pod-monitors.yaml"), &text);
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub const TEMPLATES: &[Source<'static>] = &[
     source!("injector.yaml"),
     source!("network-policies.yaml"),
     source!("pod-disruption-budgets.yaml"),
+    source!("pod-monitors.yaml"),
     source!("rbac-control-plane.yaml"),
     source!("rbac-injector.yaml"),
     source!("service-accounts.yaml"),

@@ -25,6 +25,8 @@ pub enum Kind {
     NetworkPolicy,
     /// How many may be evicted.
     PodDisruptionBudget,
+    /// Whose metrics the Prometheus operator has scraped; its definition is that operator's.
+    PodMonitor,
     /// Where they are found.
     Service,
     /// Pods.
@@ -35,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Namespace,
         Self::CustomResourceDefinition,
         Self::ServiceAccount,
@@ -46,6 +48,7 @@ impl Kind {
         Self::ConfigMap,
         Self::NetworkPolicy,
         Self::PodDisruptionBudget,
+        Self::PodMonitor,
         Self::Service,
         Self::Deployment,
         Self::MutatingWebhookConfiguration,
@@ -94,9 +97,16 @@ impl Kind {
             | Self::ConfigMap
             | Self::NetworkPolicy
             | Self::PodDisruptionBudget
+            | Self::PodMonitor
             | Self::Service
             | Self::Deployment => true,
         }
+    }
+
+    /// Whether an installation has such objects only where somebody asks for them, so that without them nobody needs to be
+    /// allowed to make any.
+    pub fn is_optional(self) -> bool {
+        self == Self::PodMonitor
     }
 
     /// Group, version, kind, and plural.
@@ -120,6 +130,7 @@ impl Kind {
             Self::PodDisruptionBudget => {
                 ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
             }
+            Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
             Self::Service => ("", "v1", "Service", "services"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::MutatingWebhookConfiguration => (

@@ -97,6 +97,7 @@ controlPlane:
 injector: {failurePolicy: Fail, timeoutSeconds: 7, certificateLifetime: 24h}
 proxy: {log: warn, drainGrace: 5s, resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}
 networkPolicy: {apiServerPorts: [8443], webhookFrom: [10.0.0.0/28, '2001:db8::/64'], metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}
+podMonitors: {enabled: true, interval: 30s, labels: {release: prometheus}}
 crds: {install: false}
 ";
     let files = vec![("everything.yaml".to_owned(), everything.to_owned())];

@@ -32,6 +32,7 @@ pub fn progress(kind: Kind, object: Option<&Value>) -> Progress {
         | Kind::ConfigMap
         | Kind::NetworkPolicy
         | Kind::PodDisruptionBudget
+        | Kind::PodMonitor
         | Kind::Service => Progress::Ready,
     }
 }
