@@ -37,7 +37,7 @@ use crate::state_directory::StateDirectory;
 use crate::status::{LocalStatus, Problem};
 use crate::tokens::{self, Tokens};
 use crate::watch::DirectoryWatch;
-use crate::workload::sidecar::CONTROL_PLANE_PORT;
+use crate::workload::sidecar::{CONTROL_PLANE_METRICS_PORT, CONTROL_PLANE_PORT};
 use crate::workload::{Command, Workload};
 use crate::world::announce;
 use owner::Owner;
@@ -366,6 +366,7 @@ impl Supervisor {
             format!("--join-tokens={}", state.join_tokens().display()),
             format!("--listen=0.0.0.0:{CONTROL_PLANE_PORT}"),
             format!("--admin-socket={}", state.admin_socket().display()),
+            format!("--metrics-listen=0.0.0.0:{CONTROL_PLANE_METRICS_PORT}"),
             format!("--trust-domain={}", config.trust_domain),
             format!("--leaf-lifetime={}s", config.leaf_lifetime.as_secs()),
         ];

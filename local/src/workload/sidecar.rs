@@ -47,3 +47,5 @@ const INBOUND_PORT: u16 = 15_106;
 pub const ADMIN_PORT: u16 = 15_190;
 /// Where the control plane listens on the bridge.
 pub const CONTROL_PLANE_PORT: u16 = 15_210;
+/// The port of the control plane's metrics, on the bridge.
+pub const CONTROL_PLANE_METRICS_PORT: u16 = 15_290;
