@@ -41,7 +41,11 @@ fn points(workload: usize, series: usize, exports: u64) -> Vec<Point> {
         Point {
             fingerprint,
             labels: Labels {
-                direction: if index.is_multiple_of(2) { Direction::Inbound } else { Direction::Outbound },
+                direction: if index.is_multiple_of(2) {
+                    Direction::Inbound
+                } else {
+                    Direction::Outbound
+                },
                 service: format!("shop/api-{other}:80").into(),
                 backend: format!("shop/api-{other}-v2:80").into(),
                 route: format!("route-{other}").into(),
