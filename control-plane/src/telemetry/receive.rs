@@ -109,5 +109,5 @@ fn origin(peer: &PeerIdentity, snapshot: Option<&Snapshot>) -> Origin {
     }
 }
 
-/// A thousand points, each with a histogram; a proxy that has more exports them in several messages.
-pub const MESSAGE_LIMIT_BYTES: usize = 1 << 20;
+/// Some thousand points, each with a histogram: a proxy exports all that it has in one message. What gRPC has by default.
+pub const MESSAGE_LIMIT_BYTES: usize = 4 << 20;

@@ -153,7 +153,7 @@ async fn nobody_exports_without_a_certificate_or_more_than_a_message_may_have() 
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
 
     let client = Client::certified(&world).await;
-    let long = "x".repeat(2 << 20);
+    let long = "x".repeat(5 << 20);
     let large = export(1, ("user_agent.original", &long), CUMULATIVE);
     let refused = send(&client, &world, large).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");

@@ -60,7 +60,22 @@ mod tests {
     #[test]
     fn edges_read_at_a_glance() {
         let shown = |width, no_headers| table(&tests::report(), width, no_headers, Colour::Never);
-        insta::assert_snapshot!(shown(Width::Usual, false), @"");
-        insta::assert_snapshot!(shown(Width::Wide, true), @"");
+        insta::assert_snapshot!(shown(Width::Usual, false), @"
+        SRC                       DST                   CLIENT         SERVER    SECURED
+        -                         shop/deployment/api   -              shop/api  no: the client has no proxy
+        batch/serviceaccount/job  shop/deployment/api   batch/job      shop/api  yes
+        shop/deployment/frontend  passthrough           shop/frontend  -         no: the server is outside of the mesh
+        shop/deployment/frontend  shop/service/api:80   shop/frontend  shop/api  yes
+        shop/deployment/frontend  shop/service/half:80  shop/frontend  shop/api  no: 4 of 10 were not: 1 of 2 servers have no proxy
+        shop/deployment/frontend  shop/service/old:80   shop/frontend  -         no: the server has no proxy
+        ");
+        insta::assert_snapshot!(shown(Width::Wide, true), @"
+        -                         shop/deployment/api   -                                           spiffe://cluster.local/ns/shop/sa/api  no: the client has no proxy                         2         0
+        batch/serviceaccount/job  shop/deployment/api   spiffe://cluster.local/ns/batch/sa/job      spiffe://cluster.local/ns/shop/sa/api  yes                                                 7         0
+        shop/deployment/frontend  passthrough           spiffe://cluster.local/ns/shop/sa/frontend  -                                      no: the server is outside of the mesh               1         0
+        shop/deployment/frontend  shop/service/api:80   spiffe://cluster.local/ns/shop/sa/frontend  spiffe://cluster.local/ns/shop/sa/api  yes                                                 100       0
+        shop/deployment/frontend  shop/service/half:80  spiffe://cluster.local/ns/shop/sa/frontend  spiffe://cluster.local/ns/shop/sa/api  no: 4 of 10 were not: 1 of 2 servers have no proxy  10        0
+        shop/deployment/frontend  shop/service/old:80   spiffe://cluster.local/ns/shop/sa/frontend  -                                      no: the server has no proxy                         5         0
+        ");
     }
 }

@@ -175,8 +175,15 @@ mod tests {
 
     #[test]
     fn traffic_reads_at_a_glance() {
-        insta::assert_snapshot!(shown(Width::Usual, &[]), @"");
-        insta::assert_snapshot!(shown(Width::Wide, &["-A", "--no-headers"]), @"");
+        insta::assert_snapshot!(shown(Width::Usual, &[]), @"
+        NAME            MESHED  SUCCESS  RPS   P50    P95   P99   TCP_CONN
+        deployment/api  2/3     99.75 %  20.0  4.2ms  87ms  1.2s  4
+        pod/client      1/1     -        -     -      -     -     -
+        ");
+        insta::assert_snapshot!(shown(Width::Wide, &["-A", "--no-headers"]), @"
+        shop       deployment/api  2/3     99.75 %  20.0  4.2ms  87ms  1.2s  4         1230      3       80.00 %  20           2.0KiB  5.2MiB
+        shop       pod/client      1/1     -        -     -      -     -     -         -         -       -        -            -       -
+        ");
     }
 
     #[test]
