@@ -26,6 +26,8 @@ pub enum Tool {
     Tcpdump,
     /// Takes another user's rights.
     Setpriv,
+    /// Scrapes, and its tool that checks rules.
+    Prometheus,
 }
 
 impl Tool {
@@ -39,6 +41,7 @@ impl Tool {
             Self::Postgres => &["postgres", "initdb", "psql"],
             Self::Tcpdump => &["tcpdump"],
             Self::Setpriv => &["setpriv"],
+            Self::Prometheus => &["promtool", "prometheus"],
         }
     }
 
@@ -52,13 +55,31 @@ impl Tool {
             Self::Postgres => "postgresql postgresql-client",
             Self::Tcpdump => "tcpdump",
             Self::Setpriv => "util-linux",
+            Self::Prometheus => "prometheus",
         }
     }
 }
 
-/// Whether to skip the test because something is missing, which is then said; an error where `CI` is set.
+/// Whether to skip the test because something is missing, which is then said; an error where `CI` is set. All such tests
+/// need network namespaces.
 pub fn skip(tools: &[Tool]) -> Result<bool> {
-    let missing = missing(tools);
+    let mut missing = missing(tools);
+    if !namespaces_can_be_made() {
+        missing.push(
+            "this user may not make network namespaces; as root: sysctl -w user.max_user_namespaces=15000, \
+             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+                .to_owned(),
+        );
+    }
+    said(&missing)
+}
+
+/// The same for a test that needs these programs alone.
+pub fn skip_without(tools: &[Tool]) -> Result<bool> {
+    said(&missing(tools))
+}
+
+fn said(missing: &[String]) -> Result<bool> {
     if missing.is_empty() {
         return Ok(false);
     }
@@ -86,13 +107,6 @@ pub fn find(program: &str) -> Option<PathBuf> {
 
 fn missing(tools: &[Tool]) -> Vec<String> {
     let mut missing = Vec::new();
-    if !namespaces_can_be_made() {
-        missing.push(
-            "this user may not make network namespaces; as root: sysctl -w user.max_user_namespaces=15000, \
-             sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-                .to_owned(),
-        );
-    }
     for tool in tools {
         if tool.programs().iter().any(|program| find(program).is_none()) {
             missing.push(format!("apt-get install {}", tool.packages()));

@@ -18,6 +18,7 @@ mod e2e {
     mod interception;
     mod isolation;
     mod memory;
+    mod observability;
     mod policy;
     mod protocols;
     mod refusal;
