@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::observability::files;
 
 /// The configuration, with these targets. Rules are named by their whole path.
+#[expect(clippy::indexing_slicing, reason = "an object of JSON makes the field that is named")]
 pub fn from_files(targets: &Path) -> Result<Value> {
     let mut configuration = files::only(files::PROMETHEUS)?;
     let rules = files::path(files::RULES).canonicalize()?.join("*.yaml");
@@ -45,6 +46,7 @@ pub struct Target {
 
 impl Target {
     /// What the file says of it.
+    #[expect(clippy::indexing_slicing, reason = "an object of JSON makes the field that is named")]
     pub fn describe(&self) -> Value {
         let mut labels = json!({
             "__meta_kubernetes_namespace": "default",
