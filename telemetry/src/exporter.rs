@@ -17,6 +17,7 @@ use tonic::transport::Channel;
 use tracing::{debug, warn};
 
 use crate::collector::{Collector, SendError, grpc};
+use crate::parts::split;
 use crate::settings::Signal;
 
 /// Who is told.
@@ -111,17 +112,10 @@ pub async fn run(
             () = tokio::time::sleep_until(next) => false,
             () = drain.cancelled() => true,
         };
-        let answer = receiver.export(gather()).await;
-        let outcome = judge(&answer);
-        tell(outcome);
+        let answer = export_all(&receiver, gather()).await;
+        tell(judge(&answer));
         match answer {
-            Ok(response) => {
-                if let Some(partial) = response.partial_success
-                    && !partial.error_message.is_empty()
-                {
-                    debug!(receiver = receiver.as_str(), error = %partial.error_message, "metrics taken with a remark");
-                }
-            }
+            Ok(_rejected) => {}
             // Told of elsewhere: it is the connection that everything else goes over.
             Err(SendError::NotConnected) => {}
             Err(error) => {
@@ -142,15 +136,27 @@ pub async fn run(
     }
 }
 
-fn judge(answer: &Result<ExportMetricsServiceResponse, SendError>) -> Outcome {
-    match answer {
-        Ok(response) => {
-            let partial = response.partial_success.as_ref();
-            match partial.map_or(0, |partial| partial.rejected_data_points) {
-                0 => Outcome::Succeeded,
-                rejected => Outcome::Partial { rejected: rejected.unsigned_abs() },
-            }
+/// In as many messages as it takes, one after the other; how many points were rejected.
+async fn export_all(
+    receiver: &Receiver,
+    request: ExportMetricsServiceRequest,
+) -> Result<u64, SendError> {
+    let mut rejected = 0;
+    for part in split(request, PART_LIMIT_BYTES) {
+        let Some(partial) = receiver.export(part).await?.partial_success else { continue };
+        rejected += partial.rejected_data_points.unsigned_abs();
+        if !partial.error_message.is_empty() {
+            let error = partial.error_message;
+            debug!(receiver = receiver.as_str(), %error, "metrics taken with a remark");
         }
+    }
+    Ok(rejected)
+}
+
+fn judge(answer: &Result<u64, SendError>) -> Outcome {
+    match answer {
+        Ok(0) => Outcome::Succeeded,
+        Ok(rejected) => Outcome::Partial { rejected: *rejected },
         Err(SendError::NotConnected) => Outcome::NotConnected,
         Err(SendError::Timeout) => Outcome::TimedOut,
         Err(
@@ -163,6 +169,8 @@ fn judge(answer: &Result<ExportMetricsServiceResponse, SendError>) -> Outcome {
     }
 }
 
+/// Of a message: half of what the control plane takes, and an eighth of what collectors do.
+const PART_LIMIT_BYTES: usize = 512 * 1024;
 /// How often it is warned of a receiver that does not take what it is sent.
 const WARN_INTERVAL: Duration = Duration::from_secs(300);
 

@@ -6,6 +6,7 @@ pub mod collector;
 pub mod exponential;
 pub mod exporter;
 pub mod otlp;
+pub mod parts;
 pub mod prometheus;
 pub mod recorder;
 pub mod registry;

@@ -86,7 +86,10 @@ impl CallLabels {
         match self.grpc_status {
             GrpcStatus::Broken => true,
             GrpcStatus::Ended(code) => outcome::blames_server(code.as_str().as_bytes()),
-            GrpcStatus::NotGrpc => self.status >= 500 || !self.error.is_empty(),
+            // What the proxy answers with a status from 400 on, and below 500, is the client's doing.
+            GrpcStatus::NotGrpc => {
+                self.status >= 500 || (!self.error.is_empty() && self.status < 400)
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsPartialSucc
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
-use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -132,7 +132,11 @@ fn collector(address: std::net::SocketAddr, protocol: &str) -> Receiver {
 }
 
 fn request() -> ExportMetricsServiceRequest {
-    ExportMetricsServiceRequest { resource_metrics: vec![ResourceMetrics::default()] }
+    let metric = crate::otlp::About { name: "a", unit: "", description: "" };
+    let point = crate::otlp::Span { start: 1, now: 2 }.point(Vec::new(), 1.0);
+    let scope = ScopeMetrics { metrics: vec![metric.counter(vec![point])], ..Default::default() };
+    let resource = ResourceMetrics { scope_metrics: vec![scope], ..Default::default() };
+    ExportMetricsServiceRequest { resource_metrics: vec![resource] }
 }
 
 /// The first outcomes of an exporter that runs, and how often it has gathered by then.
