@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use heddle_local::protocol::BRIDGE;
+use heddle_telemetry::prometheus::{self, Sample};
 use heddle_tests::load::Load;
 use heddle_tests::manifest::{Pod, Service, documents};
 use heddle_tests::metrics::{ADMIN_PORT, Metrics};
@@ -14,7 +15,6 @@ use heddle_tests::requirements::{self, Tool};
 use heddle_tests::scrape::{self, Target};
 use heddle_tests::wait;
 use heddle_tests::world::{Plan, World};
-use meshctl::prometheus::{self, Sample};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
