@@ -87,3 +87,6 @@ async fn served_version(cluster: &Cluster, group: &str, kind: &str) -> Result<St
 }
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,8 @@ impl SplitsReport {
 
 impl SplitReport {
     fn of(route: &RouteReport, rule: &Rule) -> Self {
-        let shadowed = route.shadows_of(&rule.field).next().is_some();
+        // Shadowed at one port, it may count at another.
+        let shadowed = route.shadows_of(&rule.field).next().is_some() && rule.held.is_empty();
         let refused = route
             .refusals()
             .any(|condition| matches!(condition.kind.as_str(), "Accepted" | "ResolvedRefs"));
