@@ -40,12 +40,12 @@ impl Client {
 
     /// With a certificate for the pod `frontend`.
     pub(crate) async fn certified(world: &World) -> Self {
-        Self::certified_by(world, "secret").await
+        Self::certified_by(world, "secret", Ipv4Addr::LOCALHOST).await
     }
 
-    /// With a certificate for the pod whose token it is.
-    pub(crate) async fn certified_by(world: &World, token: &str) -> Self {
-        let client = Self::new(world);
+    /// With a certificate for the pod whose token it is, and which calls from this address.
+    pub(crate) async fn certified_by(world: &World, token: &str, source: Ipv4Addr) -> Self {
+        let client = Self { source, ..Self::new(world) };
         let request = CertificateRequest::generate().unwrap();
         let answer = client.certify(world, token, request.der().to_vec()).await.unwrap();
         client.writer.set_certificate(request.into_leaf(answer.chain_der).unwrap()).unwrap();

@@ -1,5 +1,6 @@
 //! Configuration on its way to a proxy.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use heddle_model::resource::ResourceKey;
@@ -122,10 +123,10 @@ async fn a_new_proxy_that_refuses_what_there_is_gets_what_another_took() {
     world.write(
         "store.yaml",
         "{apiVersion: v1, kind: Pod, metadata: {name: store, namespace: shop, uid: store-1}, spec: \
-         {serviceAccountName: store, containers: [{name: a}]}}",
+         {serviceAccountName: store, containers: [{name: a}]}, status: {podIP: 127.0.0.2}}",
     );
     world.status_where(|status| !condition(status, "Pod", "store", "Accepted").is_empty()).await;
-    let new = Client::certified_by(&world, "secret of store").await;
+    let new = Client::certified_by(&world, "secret of store", Ipv4Addr::new(127, 0, 0, 2)).await;
     let mut new = new.stream(&world).await.unwrap();
     new.subscribe(&api(), None).await;
     let update = loop {
