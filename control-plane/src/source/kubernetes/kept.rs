@@ -387,7 +387,7 @@ impl<'de> Visitor<'de> for ItemsSeed {
     }
 }
 
-/// How much is kept of one object: texts, and [`VALUE_BYTES`] for each value. The largest EndpointSlice that
+/// How much is kept of one object: texts, and `VALUE_BYTES` for each value. The largest EndpointSlice that
 /// Kubernetes takes, of 1,000 endpoints, has about 0.7 MB of them; etcd takes objects of 1.5 MB.
 pub const OBJECT_LIMIT_BYTES: usize = 1 << 20;
 /// What a value takes beside its text.
