@@ -14,6 +14,8 @@ pub struct StatArguments {
     #[arg(value_name = "KIND")]
     pub kind: Option<String>,
     /// Only this one
+    // The option `--name` is a local mesh's.
+    #[arg(id = "object", value_name = "NAME")]
     pub name: Option<String>,
     /// How it is chosen and shown.
     #[command(flatten)]
