@@ -13,7 +13,8 @@ format-check:
 
 # All lints, as errors; those of the tests that are not run by default, too.
 lint:
-    cargo clippy --workspace --all-targets --test cluster --locked -- -D warnings
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --test cluster --locked -- -D warnings
 
 # The documentation of all crates, with warnings as errors.
 docs:

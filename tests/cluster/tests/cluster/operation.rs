@@ -258,7 +258,7 @@ pub(crate) async fn a_mesh_that_is_relied_on_goes_by_force_only(
     let anchors = format!("ConfigMap {shop}/heddle-trust-anchors");
     ensure!(everything(cluster).await?.is_superset(&mesh_of(&before)), "something went");
     meshctl(cluster, &["uninstall", "--apply", "--force"]).await?;
-    let mut expected = vec![
+    let mut expected = [
         anchors,
         "CustomResourceDefinition /trafficpolicies.heddle.dev".to_owned(),
         format!("Namespace /{NAMESPACE}"),

@@ -174,7 +174,7 @@ async fn a_token_is_honoured_for_its_live_pod_alone() -> Result<()> {
 async fn a_token_of_ones_own_is_refused_when_it_is_forged_or_has_expired() -> Result<()> {
     let mesh = mesh::installed().await?;
     let place = Place { cluster: mesh.cluster, namespace: meshed_api(mesh, "forged").await? };
-    let now = SystemTime::now();
+    let now = heddle_runtime::clock::now();
     let ago = |seconds| now - Duration::from_secs(seconds);
 
     place.start("own").await?;
@@ -207,7 +207,7 @@ async fn a_token_of_ones_own_is_refused_when_it_is_forged_or_has_expired() -> Re
     place.start("just-expired").await?;
     let token = place.token_of("just-expired").await?;
     let expired =
-        place.signed_again(&token, ago(1_200), SystemTime::now() - Duration::from_secs(1))?;
+        place.signed_again(&token, ago(1_200), heddle_runtime::clock::now() - Duration::from_secs(1))?;
     let answer = place.show("just-expired", &expired).await?;
     ensure!(answer.contains("it has expired"), "just expired: {answer}");
     end(place.cluster, &place.namespace).await

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use heddle_cluster::cluster::Cluster;
 use heddle_cluster::wait;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 use tokio::task::JoinHandle;
@@ -285,7 +286,11 @@ async fn a_node_that_lets_nothing_in_but_the_applications_port_does_not_cut_the_
     for node in &nodes {
         cluster.ask_node(node, &["nft", &rules(&pods)]).await?;
     }
-    let outcome = enforced(&shop).await;
+    let outcome = async {
+        enforced(&shop).await?;
+        measured(mesh, &shop).await
+    };
+    let outcome = outcome.await;
     let stopped = stopped(&shop, &pods).await;
     let mut dropped = 0;
     for node in &nodes {
@@ -323,6 +328,25 @@ fn packets(table: &str) -> Result<u64> {
     let counted = table.split_once("counter packets ").context("it has no counter")?.1;
     let number = counted.split_whitespace().next().context("and no number")?;
     number.parse().with_context(|| format!("read {number:?}"))
+}
+
+/// What proxies behind the rules measure arrives, since they are who tells it: `meshctl stat` knows of requests that were
+/// sent while the rules were in force.
+async fn measured(mesh: &mesh::Mesh<'_>, shop: &Shop<'_>) -> Result<()> {
+    let stat =
+        ["stat", "deploy", "-n", shop.namespace.as_str(), "--window", "10m", "--output", "json"];
+    wait::until("the control planes are told", Duration::from_secs(90), async || {
+        shop.requests(20).await?.ensure_whole(20)?;
+        let said: Value = serde_json::from_str(&mesh.ask(&stat).await?)?;
+        let rows = said["rows"].as_array().context("no rows")?;
+        let of_api = rows
+            .iter()
+            .filter(|row| row["name"].as_str().is_some_and(|name| name.starts_with("api-")));
+        let requests: u64 = of_api.filter_map(|row| row["requests"].as_u64()).sum();
+        ensure!(requests >= 20, "{said}");
+        Ok(())
+    })
+    .await
 }
 
 /// Proxies that begin anew behind the rules get configuration and certificates, since they are who asks.
