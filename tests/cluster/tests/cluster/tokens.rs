@@ -206,8 +206,11 @@ async fn a_token_of_ones_own_is_refused_when_it_is_forged_or_has_expired() -> Re
     // The API server itself takes one for a minute after its end; the control plane does not.
     place.start("just-expired").await?;
     let token = place.token_of("just-expired").await?;
-    let expired =
-        place.signed_again(&token, ago(1_200), heddle_runtime::clock::now() - Duration::from_secs(1))?;
+    let expired = place.signed_again(
+        &token,
+        ago(1_200),
+        heddle_runtime::clock::now() - Duration::from_secs(1),
+    )?;
     let answer = place.show("just-expired", &expired).await?;
     ensure!(answer.contains("it has expired"), "just expired: {answer}");
     end(place.cluster, &place.namespace).await
