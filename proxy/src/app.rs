@@ -32,6 +32,7 @@ use crate::discovery::client::Client;
 use crate::discovery::metrics::DiscoveryMetrics;
 use crate::discovery::store::{self, Store};
 use crate::discovery::writer::{self, Writer};
+use crate::http::witness::Witnesses;
 use crate::identity::metrics::IdentityMetrics;
 use crate::identity::{self, CertificateClient, IdentitySettings};
 use crate::listen::{self, DataPath, DataPathSettings, Listeners};
@@ -218,6 +219,7 @@ fn data_path(
         own: config.pod_uid.clone(),
         pressure: pressure::watch(memory_limit_bytes, Arc::clone(&metrics), background),
         metrics,
+        witnesses: Witnesses::default(),
         tasks: tasks.clone(),
         settings: DataPathSettings {
             mark: config.mark,

@@ -26,6 +26,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::http::witness::Witnesses;
 use crate::listen::DataPathSettings;
 use crate::metrics::{Metrics, Protection, Side};
 use crate::pressure::Pressure;
@@ -39,6 +40,8 @@ pub struct Dialer {
     pub own: PodUid,
     /// Where handshakes are counted.
     pub metrics: Arc<Metrics>,
+    /// Who wants to know of single requests.
+    pub witnesses: Witnesses,
     /// Runs what drives a connection.
     pub tasks: Tasks,
     /// Whether idle connections are to be closed.

@@ -4,6 +4,7 @@ pub mod account;
 mod attempt;
 pub mod body;
 pub mod breaker;
+pub mod call_record;
 pub mod client;
 pub mod expect;
 pub mod fault;
@@ -27,6 +28,7 @@ pub mod send;
 pub mod server;
 pub mod stack;
 pub mod upgrade;
+pub mod witness;
 
 use http::{Request, Response};
 use tower::util::BoxCloneSyncService;

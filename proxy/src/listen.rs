@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::connect::{Dialer, is_local, reset_on_close, tune};
 use crate::discovery::store::Store;
+use crate::http::witness::Witnesses;
 use crate::inbound::Inbound;
 use crate::metrics::{Direction, Metrics};
 use crate::outbound::Outbound;
@@ -38,6 +39,8 @@ pub struct DataPath {
     pub own: PodUid,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
+    /// Who wants to know of single requests.
+    pub witnesses: Witnesses,
     /// Runs connections.
     pub tasks: Tasks,
     /// Whether there is memory for more of them.
@@ -204,6 +207,7 @@ fn dialer(path: &DataPath) -> Arc<Dialer> {
         credentials: path.credentials.clone(),
         own: path.own.clone(),
         metrics: Arc::clone(&path.metrics),
+        witnesses: path.witnesses.clone(),
         tasks: path.tasks.clone(),
         pressure: path.pressure.clone(),
         settings: path.settings,

@@ -38,6 +38,7 @@ use crate::discovery::resolved::{
 };
 use crate::discovery::state::Meaning;
 use crate::http::route::compile;
+use crate::http::witness::Witnesses;
 use crate::listen::DataPathSettings;
 use crate::metrics::Metrics;
 use crate::pressure::Pressure;
@@ -179,6 +180,7 @@ pub(crate) fn dialer_with(name: &str, credentials: Credentials) -> Arc<Dialer> {
         credentials,
         own: pod_uid(name),
         metrics: Metrics::register(&mut Registry::default()),
+        witnesses: Witnesses::default(),
         tasks: Tasks::new(),
         pressure: Pressure::none(),
         settings: DataPathSettings::default(),

@@ -20,6 +20,7 @@ use crate::balance::endpoint::{BalancedEndpoint, InFlight};
 use crate::connect::{ConnectError, Dialer};
 use crate::http::body::{Body, BodyError};
 use crate::http::breaker::Breaker;
+use crate::http::call_record::Notes;
 use crate::http::gate::response::{self, Fault};
 use crate::http::headers::Caller;
 use crate::http::pool::{Exchange, HeldConnection, Http1Connection, Http2Connection, StreamPlace};
@@ -39,6 +40,8 @@ pub(super) struct Attempt<'a> {
     pub(super) closed_at: Option<Instant>,
     /// Whether the request may be sent again although it may have been processed.
     pub(super) may_repeat: bool,
+    /// Where it is noted, if anybody wants to know.
+    pub(super) notes: Option<&'a Notes>,
 }
 
 #[derive(Clone, Copy)]
@@ -119,6 +122,9 @@ impl Attempt<'_> {
         in_flight: InFlight,
     ) -> Outcome<Response<Body>> {
         self.tell_own_application(&mut request);
+        if let Some(notes) = self.notes {
+            notes.count_attempt();
+        }
         match self.version {
             HttpVersion::Http1 => self.http1(request, in_flight).await,
             HttpVersion::Http2 => self.http2(request, in_flight).await,
@@ -269,6 +275,9 @@ impl Attempt<'_> {
     ) -> Outcome<Result<T, E>> {
         let sent_at = Instant::now();
         let answered = self.in_time(answering).await;
+        if let (Ok(Ok(_)), Some(notes)) = (&answered, self.notes) {
+            notes.answered_in(sent_at.elapsed());
+        }
         // A connection that breaks is no fast answer.
         match &answered {
             Ok(Ok(_)) | Err(_) => self.endpoint.observe_latency(sent_at),

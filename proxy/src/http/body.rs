@@ -343,6 +343,9 @@ impl Drop for Body {
         if let Some(wait) = self.rare.as_ref().and_then(|rare| rare.wait.as_ref()) {
             wait.end();
         }
+        if let Some(counted) = &self.counted {
+            counted.left(|| self.has_ended || http_body::Body::is_end_stream(self));
+        }
         if !self.has_ended
             && !http_body::Body::is_end_stream(self)
             && let Some(breaker) = &self.unread

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::connect::Dialer;
+use crate::http::call_record::Notes;
 use crate::http::kept::Kept;
 use crate::http::mirror::discard;
 use crate::http::respond::ProxyError;
@@ -24,6 +25,7 @@ pub async fn resend(
     let session = outgoing.session.clone();
     let backend = Arc::clone(&outgoing.backend);
     let count = |outcome| dialer.metrics.routes.count_retry(outcome);
+    let notes = outgoing.request.extensions().get::<Notes>().cloned();
     let mut number = 0;
     let mut avoid = Vec::new();
     loop {
@@ -41,7 +43,7 @@ pub async fn resend(
         }
         // What was not sent is there as it came, whatever its length.
         let unsent = outcome.as_mut().err().and_then(|failure| failure.unsent.take());
-        let request = match unsent {
+        let mut request = match unsent {
             Some(unsent) => *unsent,
             None => match kept.now() {
                 Ok(request) => request,
@@ -63,6 +65,9 @@ pub async fn resend(
         let wait = policy.wait(number, &mut rand::rng());
         tokio::time::sleep(wait).await;
         number += 1;
+        if let Some(notes) = &notes {
+            request.extensions_mut().insert(notes.clone());
+        }
         let (backend, avoid, session) = (Arc::clone(&backend), avoid.clone(), session.clone());
         outgoing = Outgoing { request, version, backend, session, avoid, attempt_limit, direction };
     }

@@ -24,6 +24,7 @@ use crate::connect::{ConnectError, Dialer};
 use crate::http::attempt::{Agreed, Attempt, Limit, Lost, Unanswered};
 use crate::http::body::Body;
 use crate::http::breaker::Breaker;
+use crate::http::call_record::Notes;
 use crate::http::gate::exchanges::Permit;
 use crate::http::gate::refusal::Refusal;
 use crate::http::respond::{ERROR_HEADER, ProxyError, name_peer_of_error, strip_error};
@@ -99,6 +100,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
     let breaker = request.extensions_mut().remove::<Breaker>().unwrap_or_default();
     let permit = request.extensions_mut().remove::<Permit>();
     let place = request.extensions_mut().remove::<CallerPlace>();
+    let notes = request.extensions_mut().remove::<Notes>();
     let client = wants_tunnel.then(|| End { upgrade: hyper::upgrade::on(&mut request), breaker });
     let key = backend.key(request.headers(), &dialer.own);
     let session = backend.session(session, request.headers());
@@ -127,6 +129,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
             limit: attempt_limit.map(Limit::from_now),
             closed_at: history.closed_at,
             may_repeat: history.may_repeat,
+            notes: notes.as_ref(),
         };
         match attempt.run(request, in_flight).await {
             Ok(mut response) => {

@@ -38,9 +38,10 @@ use crate::http::stack::deliver::deliver;
 use crate::http::stack::limit::limit_time;
 use crate::http::stack::observe::{Observer, observe};
 use crate::http::stack::routing::{After, Routed, route};
+use crate::http::witness::Witnesses;
 use crate::http::{HttpService, HttpVersion};
 use crate::inbound::probes::{Passing, ProbeRequests};
-use crate::metrics::{Direction, Protection};
+use crate::metrics::{Direction, Metrics, Protection};
 
 /// One HTTP connection from the application.
 #[derive(Clone)]
@@ -85,7 +86,7 @@ pub struct InboundCall {
 pub fn outbound(call: OutboundCall) -> HttpService {
     let call = Arc::new(call);
     let service = Arc::clone(&call.service);
-    let source = CallSource::new(&call.dialer.metrics, Direction::Outbound, service, None);
+    let source = CallSource::new(watched(&call.dialer), Direction::Outbound, service, None);
     let watching = Observer {
         dialer: Arc::clone(&call.dialer),
         direction: Direction::Outbound,
@@ -110,8 +111,8 @@ pub fn outbound(call: OutboundCall) -> HttpService {
 pub fn inbound(call: InboundCall) -> HttpService {
     let call = Arc::new(call);
     let peer = call.caller.identity().map(ToString::to_string);
-    let metrics = &call.dialer.metrics;
-    let source = CallSource::new(metrics, Direction::Inbound, "".into(), peer.as_deref());
+    let source =
+        CallSource::new(watched(&call.dialer), Direction::Inbound, "".into(), peer.as_deref());
     let watching = Observer {
         dialer: Arc::clone(&call.dialer),
         direction: Direction::Inbound,
@@ -133,6 +134,10 @@ pub fn inbound(call: InboundCall) -> HttpService {
         .layer(layer_fn(move |inner| tell_caller(Arc::clone(&call), inner)))
         .service(service_fn(move |outgoing: Outgoing| send(Arc::clone(&dialer), outgoing)));
     BoxCloneSyncService::new(stack)
+}
+
+fn watched(dialer: &Dialer) -> (&Metrics, &Witnesses) {
+    (&dialer.metrics, &dialer.witnesses)
 }
 
 /// Who answered a request, and the name of its route.

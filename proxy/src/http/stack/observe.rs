@@ -40,12 +40,12 @@ where
     S: Clone + Send + Sync + 'static,
 {
     let observer = Arc::new(observer);
-    service_fn(move |request: Request<Body>| {
+    service_fn(move |mut request: Request<Body>| {
         let (observer, inner) = (Arc::clone(&observer), inner.clone());
         async move {
             let asked = Asked::new(&request);
             trace!(direction = observer.direction.as_str(), method = %request.method(), "request");
-            let account = Account::begin(&observer.source, request.method());
+            let account = Account::begin(&observer.source, &mut request);
             let counted = Counted::Request(Arc::clone(&account));
             let request = request.map(|body| body.counted(counted));
             let waiting =
@@ -73,6 +73,7 @@ where
                     }
                 }
             };
+            account.answers(response.headers());
             Ok(response.map(|body| body.counted(Counted::Response(account))))
         }
     })
@@ -125,7 +126,7 @@ impl Observer {
         }
         let (observer, account) = (Arc::clone(self), Arc::clone(account));
         let ending = Ending::new(move |grpc_status| {
-            let from = (&*endpoint, &*backend);
+            let from = (&endpoint, &*backend);
             observer.end(&account, from, route.as_ref(), (status, grpc_status));
         });
         response.map(|body| body.told_by(ending))
@@ -135,7 +136,7 @@ impl Observer {
     fn end(
         &self,
         account: &Account,
-        (endpoint, backend): (&BalancedEndpoint, &Balancer),
+        (endpoint, backend): (&Arc<BalancedEndpoint>, &Balancer),
         route: Option<&Arc<str>>,
         (status, grpc_status): (u16, GrpcStatus),
     ) {
@@ -143,6 +144,7 @@ impl Observer {
         account.end(Ended {
             tls: self.protection(&endpoint.endpoint),
             backend: Some(backend.label()),
+            endpoint: Some(endpoint),
             ..self.ended(status, grpc_status, route)
         });
     }
@@ -155,7 +157,7 @@ impl Observer {
         route: Option<&'a Arc<str>>,
     ) -> Ended<'a> {
         let tls = self.inbound_tls.unwrap_or(Protection::Plaintext);
-        Ended { status, grpc_status, tls, error: "", backend: None, route }
+        Ended { status, grpc_status, tls, error: "", backend: None, route, endpoint: None }
     }
 
     fn failed(
@@ -187,6 +189,7 @@ impl Observer {
             tls: endpoint.as_ref().map_or(ended.tls, |one| self.protection(&one.endpoint)),
             error: error.reason(),
             backend: backend.as_ref().map(|backend| backend.label()),
+            endpoint: endpoint.as_ref(),
             ..ended
         });
         debug!(
