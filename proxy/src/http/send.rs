@@ -153,15 +153,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
             }
         }
     }
-    Err(match history.last {
-        Some((error, endpoint)) => {
-            let unsent = Some(Box::new(request));
-            Failure { unsent, ..failure(error, &backend, Some(endpoint)) }
-        }
-        None => {
-            failure(ProxyError::NoEndpoint { backend: backend.label().to_string() }, &backend, None)
-        }
-    })
+    Err(history.into_failure(request, &backend))
 }
 
 /// Notes what a response tells of its endpoint, and whose the error is that it may tell of.
@@ -199,6 +191,16 @@ fn failure(
 impl History {
     fn new(avoid: Vec<SocketAddr>) -> Self {
         Self { avoid, tried: Vec::new(), closed_at: None, may_repeat: true, last: None }
+    }
+
+    /// Nobody is left to send it to.
+    fn into_failure(self, request: Request<Body>, backend: &Arc<Balancer>) -> Failure {
+        let Some((error, endpoint)) = self.last else {
+            let error = ProxyError::NoEndpoint { backend: backend.label().to_string() };
+            return failure(error, backend, None);
+        };
+        let unsent = Some(Box::new(request));
+        Failure { unsent, ..failure(error, backend, Some(endpoint)) }
     }
 
     /// The request to try again, or the failure.
