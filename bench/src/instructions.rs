@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use heddle_local::mesh::Binaries;
 
 use crate::arguments::InstructionsArguments;
+use crate::callgrind::{self, Counted, Purpose};
 use crate::load::plan::{Extent, Shape};
 use crate::machine::find;
 use crate::system::{Side, System};
@@ -25,9 +26,13 @@ pub async fn count(arguments: &InstructionsArguments) -> Result<()> {
         let few = Box::pin(totals(&binaries, &folder, *shape, WARM)).await?;
         let many = Box::pin(totals(&binaries, &folder, *shape, WARM + arguments.requests)).await?;
         for (side, (few, many)) in Side::BOTH.iter().zip(few.into_iter().zip(many)) {
-            let each = many.saturating_sub(few) / arguments.requests.max(1);
+            let Counted { total, purpose } = many.since(few).each(arguments.requests);
             let mut stdout = std::io::stdout().lock();
-            writeln!(stdout, "{name}, {}'s proxy: {each} instructions", side.name())?;
+            writeln!(
+                stdout,
+                "{name}, {}'s proxy: {total} instructions, {purpose} of them for telemetry",
+                side.name()
+            )?;
         }
     }
     Ok(())
@@ -39,7 +44,7 @@ async fn totals(
     folder: &Path,
     shape: Shape,
     requests: u64,
-) -> Result<Vec<u64>> {
+) -> Result<Vec<Counted>> {
     let programs = Programs::find(&[System::Heddle], None);
     let world = Box::pin(World::start_with(&programs, binaries.clone())).await?;
     let outcome = world.load(System::Heddle, shape, Extent::Requests(requests)).await?;
@@ -47,13 +52,14 @@ async fn totals(
     let pids = world.proxies(System::Heddle).await?;
     world.end_heddle().await?;
     world.finish().await?;
-    let total = |pid: &u32| {
+    let counted = |pid: &u32| {
         let file = folder.join(format!("callgrind.{pid}"));
         let text = std::fs::read_to_string(&file)
             .with_context(|| format!("valgrind has not written {}", file.display()))?;
-        parse_total(&text).with_context(|| format!("no total in {}", file.display()))
+        callgrind::count(&text, TELEMETRY)
+            .with_context(|| format!("no total in {}", file.display()))
     };
-    pids.iter().map(total).collect()
+    pids.iter().map(counted).collect()
 }
 
 /// The mesh's programs, of which the proxy runs under valgrind.
@@ -81,12 +87,6 @@ fn wrapped(folder: &Path, valgrind: &Path) -> Result<Binaries> {
     Ok(Binaries { directory })
 }
 
-/// The sum over all threads, which comes last. Source: callgrind's format, "totals".
-fn parse_total(text: &str) -> Option<u64> {
-    let line = text.lines().rev().find_map(|line| line.strip_prefix("totals:"))?;
-    line.split_ascii_whitespace().next()?.parse().ok()
-}
-
 /// So many requests make connections and warm what can be warmed.
 const WARM: u64 = 200;
 const SHAPES: &[(&str, Shape)] = &[
@@ -94,15 +94,25 @@ const SHAPES: &[(&str, Shape)] = &[
     ("gRPC", Shape::Grpc { connections: 1, streams: 4 }),
     ("TCP, 64 bytes there and back", Shape::TcpPingPong),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_total_is_read() {
-        let text = "version: 1\nevents: Ir\nsummary: 12\nfn=(1)\n1 2\ntotals: 123456\n";
-        assert_eq!(parse_total(text), Some(123_456));
-        assert_eq!(parse_total("events: Ir\n"), None);
-    }
-}
+/// Recording what happens, and telling of it.
+const TELEMETRY: Purpose = Purpose {
+    paths: &[
+        "heddle_telemetry::",
+        "heddle_proxy::telemetry::",
+        "heddle_proxy::metrics::",
+        "heddle_proxy::http::account::",
+        "heddle_proxy::http::call_record::",
+        "heddle_proxy::http::witness::",
+        "::count_request",
+        "prometheus_client::",
+    ],
+    files: &[
+        "telemetry/src/",
+        "proxy/src/telemetry",
+        "proxy/src/metrics",
+        "proxy/src/http/account.rs",
+        "proxy/src/http/call_record.rs",
+        "proxy/src/http/witness.rs",
+        "/prometheus-client-",
+    ],
+};
