@@ -13,7 +13,8 @@ use clap::{Arg, ArgMatches, Command};
 use heddle_model::identity::{PodUid, TrustDomain};
 use heddle_model::names::Port;
 use heddle_runtime::{duration, logging};
-use heddle_telemetry::settings::{TelemetrySettings, variables};
+use heddle_telemetry::settings::TelemetrySettings;
+use heddle_telemetry::settings::variables::variables;
 
 use crate::listen::DataPathSettings;
 use crate::telemetry::owner::Owner;

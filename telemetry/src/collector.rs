@@ -1,13 +1,14 @@
 //! One collector and the way to it: OTLP/gRPC over one connection that is opened anew when it is lost, or
 //! OTLP/HTTP over a new one for each export, which come seldom.
 
+mod codec;
 mod dial;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,9 +16,9 @@ use hyper_util::rt::TokioIo;
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
-use tonic_prost::ProstCodec;
 use tower::service_fn;
 
+use crate::collector::codec::Encoded;
 use crate::collector::dial::{DialError, Dialer};
 use crate::settings::{CollectorSettings, Protocol, Signal};
 
@@ -77,8 +78,13 @@ pub enum SendError {
     #[error("it was refused: {:?}: {}", .0.code(), .0.message())]
     Refused(Box<tonic::Status>),
     /// By HTTP.
-    #[error("it was answered with {0}")]
-    Status(StatusCode),
+    #[error("it was answered with {status}")]
+    Status {
+        /// That of the answer.
+        status: StatusCode,
+        /// How long it is to be left in peace, if it says so in seconds.
+        retry_after: Option<Duration>,
+    },
     /// The connection broke, or what came over it is no HTTP.
     #[error("the exchange failed")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -92,7 +98,8 @@ impl Collector {
     /// one, so that the mesh's own redirect lets them pass.
     pub fn new(settings: CollectorSettings, mark: Option<u32>) -> Result<Self, CollectorError> {
         let endpoint = settings.endpoint.clone();
-        let failed = |source| CollectorError::Dial { endpoint: endpoint.to_string(), source };
+        let shown = settings.shown_endpoint();
+        let failed = |source| CollectorError::Dial { endpoint: shown.clone(), source };
         let dialer = Dialer::new(&settings, mark).map_err(failed)?;
         let way = match settings.protocol {
             Protocol::HttpProtobuf => Way::Http(dialer),
@@ -101,8 +108,7 @@ impl Collector {
                     let dialer = dialer.clone();
                     async move { dialer.connect().await.map(TokioIo::new) }
                 });
-                let failed =
-                    |source| CollectorError::Endpoint { endpoint: endpoint.to_string(), source };
+                let failed = |source| CollectorError::Endpoint { endpoint: shown.clone(), source };
                 // The connector encrypts: tonic is not to.
                 let authority = endpoint.authority().map_or("", http::uri::Authority::as_str);
                 let grpc = Endpoint::from_shared(format!("http://{authority}")).map_err(failed)?;
@@ -114,10 +120,9 @@ impl Collector {
         Ok(Self { settings: Arc::new(settings), way })
     }
 
-    /// Sends one message and reads the answer, within the settings' limit on time.
-    pub async fn send<M, R>(&self, signal: Signal, message: M) -> Result<R, SendError>
+    /// Sends one encoded message and reads the answer, within the settings' limit on time.
+    pub async fn send<R>(&self, signal: Signal, message: Bytes) -> Result<R, SendError>
     where
-        M: Message + 'static,
         R: Message + Default + 'static,
     {
         let sending = async {
@@ -125,7 +130,7 @@ impl Collector {
                 Way::Grpc(channel) => {
                     grpc(channel.clone(), signal, message, &self.settings.headers).await
                 }
-                Way::Http(dialer) => self.post(dialer, message.encode_to_vec()).await,
+                Way::Http(dialer) => self.post(dialer, message).await,
             }
         };
         tokio::time::timeout(self.settings.timeout, sending)
@@ -136,7 +141,7 @@ impl Collector {
     async fn post<R: Message + Default>(
         &self,
         dialer: &Dialer,
-        message: Vec<u8>,
+        message: Bytes,
     ) -> Result<R, SendError> {
         let failed = |error: hyper::Error| SendError::Http(Box::new(error));
         let stream = dialer.connect().await.map_err(|source| SendError::Connect { source })?;
@@ -146,11 +151,12 @@ impl Collector {
         let answered = async {
             let response = sender.send_request(request).await.map_err(failed)?;
             let status = response.status();
+            let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
             let body = Limited::new(response.into_body(), ANSWER_LIMIT_BYTES).collect().await;
             let body = body.map_err(SendError::Http)?.to_bytes();
             match status.is_success() {
                 true => R::decode(body).map_err(SendError::Unreadable),
-                false => Err(SendError::Status(status)),
+                false => Err(SendError::Status { status, retry_after }),
             }
         };
         // Driven here, so that it ends with the export.
@@ -160,7 +166,7 @@ impl Collector {
         }
     }
 
-    fn request(&self, message: Vec<u8>) -> Result<Request<Full<Bytes>>, SendError> {
+    fn request(&self, message: Bytes) -> Result<Request<Full<Bytes>>, SendError> {
         let endpoint = &self.settings.endpoint;
         let host = endpoint.authority().map_or("", http::uri::Authority::as_str);
         let path = endpoint.path_and_query().map_or("/", PathAndQuery::as_str);
@@ -170,22 +176,26 @@ impl Collector {
             .header(HOST, host)
             .header(USER_AGENT, AGENT)
             .header(CONTENT_TYPE, "application/x-protobuf")
-            .body(Full::new(Bytes::from(message)))
+            .body(Full::new(message))
             .map_err(|error| SendError::Http(Box::new(error)))?;
         request.headers_mut().extend(self.settings.headers.iter().cloned());
         Ok(request)
     }
 }
 
-/// One call over a channel.
-pub(crate) async fn grpc<M, R>(
+/// A date is as good as nothing: it is no duration without a clock that is right.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// One call over a channel, with an encoded message.
+pub(crate) async fn grpc<R>(
     channel: Channel,
     signal: Signal,
-    message: M,
+    message: Bytes,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Result<R, SendError>
 where
-    M: Message + 'static,
     R: Message + Default + 'static,
 {
     let refused = |status: tonic::Status| SendError::Refused(Box::new(status));
@@ -197,7 +207,7 @@ where
     *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
     client.ready().await.map_err(|error| SendError::Http(Box::new(error)))?;
     let path = PathAndQuery::from_static(signal.grpc_path());
-    let answered = client.unary(request, path, ProstCodec::<M, R>::default()).await;
+    let answered = client.unary(request, path, Encoded::<R>::default()).await;
     answered.map(tonic::Response::into_inner).map_err(refused)
 }
 

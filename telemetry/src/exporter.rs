@@ -5,10 +5,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use heddle_runtime::logging::Chain;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
+use prost::Message;
 use rand::Rng;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -47,6 +49,7 @@ impl Receiver {
         &self,
         request: ExportMetricsServiceRequest,
     ) -> Result<ExportMetricsServiceResponse, SendError> {
+        let request = Bytes::from(request.encode_to_vec());
         match self {
             Self::ControlPlane { connection, timeout } => {
                 let channel = connection.borrow().clone().ok_or(SendError::NotConnected)?;
@@ -83,6 +86,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Of what was not taken.
+    pub(crate) fn of(error: &SendError) -> Self {
+        match error {
+            SendError::NotConnected => Self::NotConnected,
+            SendError::Timeout => Self::TimedOut,
+            SendError::Connect { .. }
+            | SendError::Refused(_)
+            | SendError::Status { .. }
+            | SendError::Http(_)
+            | SendError::Unreadable(_) => Self::Failed,
+        }
+    }
+
     /// The word for it in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -157,22 +173,14 @@ fn judge(answer: &Result<u64, SendError>) -> Outcome {
     match answer {
         Ok(0) => Outcome::Succeeded,
         Ok(rejected) => Outcome::Partial { rejected: *rejected },
-        Err(SendError::NotConnected) => Outcome::NotConnected,
-        Err(SendError::Timeout) => Outcome::TimedOut,
-        Err(
-            SendError::Connect { .. }
-            | SendError::Refused(_)
-            | SendError::Status(_)
-            | SendError::Http(_)
-            | SendError::Unreadable(_),
-        ) => Outcome::Failed,
+        Err(error) => Outcome::of(error),
     }
 }
 
 /// Of a message: half of what the control plane takes, and an eighth of what collectors do.
-const PART_LIMIT_BYTES: usize = 512 * 1024;
+pub(crate) const PART_LIMIT_BYTES: usize = 512 * 1024;
 /// How often it is warned of a receiver that does not take what it is sent.
-const WARN_INTERVAL: Duration = Duration::from_secs(300);
+pub(crate) const WARN_INTERVAL: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;

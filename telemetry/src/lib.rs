@@ -2,6 +2,7 @@
 //! registry shows as OTLP, and its way to whoever receives it. What is measured where is the processes'
 //! own matter.
 
+pub mod batch;
 pub mod collector;
 pub mod exponential;
 pub mod exporter;

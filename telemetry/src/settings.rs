@@ -3,7 +3,10 @@
 //!
 //! Source: OpenTelemetry's "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
 
+pub mod batch;
+pub mod sampler;
 mod values;
+pub mod variables;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,31 +15,36 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 
-/// One of the variables, and how it is spelled as a flag.
-#[derive(Clone, Copy, Debug)]
-pub struct Variable {
-    /// As the specification has it.
-    pub name: &'static str,
-    /// The same as a flag.
-    pub flag: &'static str,
-    /// What it takes, in a word.
-    pub value_name: &'static str,
-    /// What it is for.
-    pub help: &'static str,
-}
+use crate::settings::batch::{BatchSettings, Processor};
+use crate::settings::sampler::Sampler;
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// Numbers.
     Metrics,
+    /// Spans.
+    Traces,
+    /// Records of a log.
+    Logs,
 }
 
 impl Signal {
+    /// The word for it in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+        }
+    }
+
     /// As in the names of variables.
     fn infix(self) -> &'static str {
         match self {
             Self::Metrics => "METRICS_",
+            Self::Traces => "TRACES_",
+            Self::Logs => "LOGS_",
         }
     }
 
@@ -44,6 +52,8 @@ impl Signal {
     pub(crate) fn grpc_path(self) -> &'static str {
         match self {
             Self::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Self::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
         }
     }
 
@@ -51,6 +61,8 @@ impl Signal {
     fn http_path(self) -> &'static str {
         match self {
             Self::Metrics => "v1/metrics",
+            Self::Traces => "v1/traces",
+            Self::Logs => "v1/logs",
         }
     }
 }
@@ -111,6 +123,16 @@ pub struct TelemetrySettings {
     pub metrics: Option<CollectorSettings>,
     /// How often metrics go to the collector.
     pub interval: Duration,
+    /// Where spans go; `None`: nowhere, and nothing is traced.
+    pub traces: Option<CollectorSettings>,
+    /// How spans wait and go.
+    pub spans: BatchSettings,
+    /// Which requests are traced.
+    pub sampler: Sampler,
+    /// Where records of a log go; `None`: to no collector.
+    pub logs: Option<CollectorSettings>,
+    /// How records of a log wait and go.
+    pub log_records: BatchSettings,
     /// How the process calls itself, if it is told.
     pub service_name: Option<String>,
     /// What else it says of itself.
@@ -124,15 +146,17 @@ impl TelemetrySettings {
         let mut reader = Reader { variable, problems: Vec::new() };
         let switch = "true or false";
         let is_disabled = reader.parsed("OTEL_SDK_DISABLED", switch, values::switch);
-        let exporter = reader.parsed("OTEL_METRICS_EXPORTER", "otlp or none", |text| match text {
-            "otlp" => Some(true),
-            "none" => Some(false),
-            _ => None,
-        });
-        let metrics = reader.collector(Signal::Metrics).filter(|_| exporter.unwrap_or(true));
-        let milliseconds = "milliseconds above zero, as 10000";
+        let [metrics, traces, logs] = [
+            (Signal::Metrics, "OTEL_METRICS_EXPORTER"),
+            (Signal::Traces, "OTEL_TRACES_EXPORTER"),
+            (Signal::Logs, "OTEL_LOGS_EXPORTER"),
+        ]
+        .map(|(signal, exporter)| reader.exported(signal, exporter));
         let interval =
-            reader.parsed("OTEL_METRIC_EXPORT_INTERVAL", milliseconds, values::milliseconds);
+            reader.parsed("OTEL_METRIC_EXPORT_INTERVAL", MILLISECONDS, values::milliseconds);
+        let spans = batch::read(&mut reader, Processor::Spans);
+        let log_records = batch::read(&mut reader, Processor::LogRecords);
+        let sampler = sampler::read(&mut reader);
         let service_name = reader.text("OTEL_SERVICE_NAME");
         let pairs = "KEY=VALUE,KEY=VALUE with what is not ASCII, and commas, percent-encoded";
         let resource = reader.parsed("OTEL_RESOURCE_ATTRIBUTES", pairs, values::pairs);
@@ -143,6 +167,11 @@ impl TelemetrySettings {
             is_enabled: !is_disabled.unwrap_or(false),
             metrics,
             interval: interval.unwrap_or(INTERVAL),
+            traces,
+            spans,
+            sampler,
+            logs,
+            log_records,
             service_name,
             resource: resource.unwrap_or_default(),
         })
@@ -170,7 +199,11 @@ impl Reader<'_> {
         if value.is_none() {
             // What may be secret is not repeated.
             let shown = if name.ends_with("HEADERS") { "…".to_owned() } else { text };
-            self.problems.push(format!("{name}={shown:?} (want {want})"));
+            let problem = format!("{name}={shown:?} (want {want})");
+            // What is for all signals is read for each.
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
         }
         value
     }
@@ -182,6 +215,16 @@ impl Reader<'_> {
             Some(_) => own,
             None => format!("{PREFIX}{suffix}"),
         }
+    }
+
+    /// Where a signal goes, if it is to go anywhere.
+    fn exported(&mut self, signal: Signal, exporter: &str) -> Option<CollectorSettings> {
+        let is_wanted = self.parsed(exporter, "otlp or none", |text| match text {
+            "otlp" => Some(true),
+            "none" => Some(false),
+            _ => None,
+        });
+        self.collector(signal).filter(|_| is_wanted.unwrap_or(true))
     }
 
     fn collector(&mut self, signal: Signal) -> Option<CollectorSettings> {
@@ -199,24 +242,10 @@ impl Reader<'_> {
         });
         let pairs = "NAME=VALUE,NAME=VALUE with values percent-encoded";
         let headers = self.parsed(&headers, pairs, values::headers);
-        let milliseconds = "milliseconds above zero, as 10000";
-        let timeout = self.parsed(&timeout, milliseconds, values::milliseconds);
+        let timeout = self.parsed(&timeout, MILLISECONDS, values::milliseconds);
         let none = "none: other compression is not supported";
         self.parsed(&compression, none, |text| (text == "none").then_some(()));
-        let client = match (self.text(&client_certificate), self.text(&client_key)) {
-            (Some(certificate), Some(key)) => {
-                Some(ClientFiles { certificate: certificate.into(), key: key.into() })
-            }
-            (None, None) => None,
-            (Some(_), None) => {
-                self.problems.push(format!("{client_certificate} is set without {client_key}"));
-                None
-            }
-            (None, Some(_)) => {
-                self.problems.push(format!("{client_key} is set without {client_certificate}"));
-                None
-            }
-        };
+        let client = self.client(&client_certificate, &client_key);
         Some(CollectorSettings {
             endpoint: endpoint?,
             protocol,
@@ -226,12 +255,37 @@ impl Reader<'_> {
             client,
         })
     }
+
+    /// Both files, or none.
+    fn client(&mut self, certificate: &str, key: &str) -> Option<ClientFiles> {
+        let (set, missing) = match (self.text(certificate), self.text(key)) {
+            (Some(certificate), Some(key)) => {
+                return Some(ClientFiles { certificate: certificate.into(), key: key.into() });
+            }
+            (None, None) => return None,
+            (Some(_), None) => (certificate, key),
+            (None, Some(_)) => (key, certificate),
+        };
+        let problem = format!("{set} is set without {missing}");
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+        None
+    }
+}
+
+impl CollectorSettings {
+    /// The endpoint, for logs: without its query, which may be secret.
+    pub fn shown_endpoint(&self) -> String {
+        let endpoint = self.endpoint.to_string();
+        endpoint.split('?').next().unwrap_or_default().to_owned()
+    }
 }
 
 impl fmt::Debug for CollectorSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CollectorSettings")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.shown_endpoint())
             .field("protocol", &self.protocol)
             .finish_non_exhaustive()
     }
@@ -240,11 +294,21 @@ impl fmt::Debug for CollectorSettings {
 impl fmt::Display for TelemetrySettings {
     /// For the log: without headers, which may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.metrics, self.is_enabled) {
-            (_, false) => f.write_str("disabled"),
-            (None, true) => f.write_str("control-plane"),
-            (Some(collector), true) => write!(f, "control-plane,{}", collector.endpoint),
+        if !self.is_enabled {
+            return f.write_str("disabled");
         }
+        f.write_str("control-plane")?;
+        let collectors = [
+            (Signal::Metrics, &self.metrics),
+            (Signal::Traces, &self.traces),
+            (Signal::Logs, &self.logs),
+        ];
+        for (signal, collector) in collectors {
+            if let Some(collector) = collector {
+                write!(f, ",{}:{}", signal.as_str(), collector.shown_endpoint())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -255,101 +319,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// plane each 10 seconds, and a collector sees no less.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Those that say how a receiver is reached: for all signals, and for one of them.
-macro_rules! exporting {
-    ($infix:literal, $flag:literal) => {
-        [
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "ENDPOINT"),
-                flag: concat!("otel-exporter-otlp-", $flag, "endpoint"),
-                value_name: "URL",
-                help: "A collector that is told, too, besides the control plane",
-            },
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "PROTOCOL"),
-                flag: concat!("otel-exporter-otlp-", $flag, "protocol"),
-                value_name: "PROTOCOL",
-                help: "grpc or http/protobuf, which is the default",
-            },
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "HEADERS"),
-                flag: concat!("otel-exporter-otlp-", $flag, "headers"),
-                value_name: "PAIRS",
-                help: "Headers for the collector: NAME=VALUE,NAME=VALUE",
-            },
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "TIMEOUT"),
-                flag: concat!("otel-exporter-otlp-", $flag, "timeout"),
-                value_name: "MILLISECONDS",
-                help: "How long one export may take",
-            },
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "COMPRESSION"),
-                flag: concat!("otel-exporter-otlp-", $flag, "compression"),
-                value_name: "COMPRESSION",
-                help: "none: others are not supported",
-            },
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "CERTIFICATE"),
-                flag: concat!("otel-exporter-otlp-", $flag, "certificate"),
-                value_name: "FILE",
-                help: "Authorities of the collector's certificate, PEM",
-            },
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "CLIENT_CERTIFICATE"),
-                flag: concat!("otel-exporter-otlp-", $flag, "client-certificate"),
-                value_name: "FILE",
-                help: "The certificate that the collector is shown, PEM",
-            },
-            Variable {
-                name: concat!("OTEL_EXPORTER_OTLP_", $infix, "CLIENT_KEY"),
-                flag: concat!("otel-exporter-otlp-", $flag, "client-key"),
-                value_name: "FILE",
-                help: "Its key, PEM",
-            },
-        ]
-    };
-}
-
-const FOR_ALL: [Variable; 8] = exporting!("", "");
-const FOR_METRICS: [Variable; 8] = exporting!("METRICS_", "metrics-");
-const OTHERS: [Variable; 5] = [
-    Variable {
-        name: "OTEL_SDK_DISABLED",
-        flag: "otel-sdk-disabled",
-        value_name: "BOOLEAN",
-        help: "true: nothing is exported, not even to the control plane",
-    },
-    Variable {
-        name: "OTEL_METRICS_EXPORTER",
-        flag: "otel-metrics-exporter",
-        value_name: "EXPORTER",
-        help: "otlp, or none: no metrics to the collector",
-    },
-    Variable {
-        name: "OTEL_METRIC_EXPORT_INTERVAL",
-        flag: "otel-metric-export-interval",
-        value_name: "MILLISECONDS",
-        help: "How often metrics go to the collector; 10000 by default",
-    },
-    Variable {
-        name: "OTEL_SERVICE_NAME",
-        flag: "otel-service-name",
-        value_name: "NAME",
-        help: "The name under which telemetry is sent, instead of the workload's",
-    },
-    Variable {
-        name: "OTEL_RESOURCE_ATTRIBUTES",
-        flag: "otel-resource-attributes",
-        value_name: "PAIRS",
-        help: "What else telemetry says of the workload: KEY=VALUE,KEY=VALUE",
-    },
-];
-
-/// All variables.
-pub fn variables() -> impl Iterator<Item = Variable> {
-    FOR_ALL.into_iter().chain(FOR_METRICS).chain(OTHERS)
-}
+const MILLISECONDS: &str = "milliseconds above zero, as 10000";
 
 #[cfg(test)]
 mod tests;
