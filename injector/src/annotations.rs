@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::annotations::invalid::InvalidAnnotation;
 use crate::annotations::ports::PortRange;
 use crate::quantity::Quantity;
+use crate::telemetry::TraceRatio;
 
 /// Whether a pod, or all pods of a namespace, get a proxy: `enabled` or `disabled`.
 pub const INJECT: &str = "heddle.dev/inject";
@@ -33,6 +34,8 @@ pub const INBOUND_MODE: &str = "heddle.dev/inbound-mode";
 pub const LOG: &str = "heddle.dev/log";
 /// How long connections may take to finish after the proxy's SIGTERM.
 pub const DRAIN_GRACE: &str = "heddle.dev/drain-grace";
+/// How many of the requests that come without a trace are traced: from 0 to 1.
+pub const TRACE_RATIO: &str = "heddle.dev/trace-ratio";
 /// What the scheduler reserves for the proxy.
 pub const CPU_REQUEST: &str = "heddle.dev/proxy-cpu-request";
 /// What the proxy may take.
@@ -43,7 +46,7 @@ pub const MEMORY_REQUEST: &str = "heddle.dev/proxy-memory-request";
 pub const MEMORY_LIMIT: &str = "heddle.dev/proxy-memory-limit";
 
 /// Every annotation of ours that means something on a pod.
-pub const KNOWN: [&str; 13] = [
+pub const KNOWN: [&str; 14] = [
     INJECT,
     INJECTED,
     SKIP_INBOUND_PORTS,
@@ -53,6 +56,7 @@ pub const KNOWN: [&str; 13] = [
     INBOUND_MODE,
     LOG,
     DRAIN_GRACE,
+    TRACE_RATIO,
     CPU_REQUEST,
     CPU_LIMIT,
     MEMORY_REQUEST,
@@ -84,6 +88,8 @@ pub struct ProxySettings {
     pub log: Option<String>,
     /// See [`DRAIN_GRACE`].
     pub drain_grace: Option<Duration>,
+    /// See [`TRACE_RATIO`].
+    pub trace_ratio: Option<TraceRatio>,
     /// See [`CPU_REQUEST`].
     pub cpu_request: Option<Quantity>,
     /// See [`CPU_LIMIT`].
@@ -130,6 +136,11 @@ pub fn settings(
         }),
         drain_grace: reader
             .one(DRAIN_GRACE, "a duration such as \"30s\"", |text| duration::parse(text).ok()),
+        trace_ratio: reader.one(
+            TRACE_RATIO,
+            "a ratio from 0 to 1 such as \"0.1\"",
+            TraceRatio::parse,
+        ),
         cpu_request: reader.one(CPU_REQUEST, WANT_CPU, Quantity::cpu),
         cpu_limit: reader.one(CPU_LIMIT, WANT_CPU, Quantity::cpu),
         memory_request: reader.one(MEMORY_REQUEST, WANT_MEMORY, Quantity::memory),
@@ -252,6 +263,7 @@ mod tests {
             (SKIP_INBOUND_PORTS, ""),
             (LOG, "info,heddle_proxy=debug"),
             (DRAIN_GRACE, "1m"),
+            (TRACE_RATIO, "0.25"),
             (MEMORY_LIMIT, "64Mi"),
             (INBOUND_MODE, "strict"),
             (OPAQUE_PORTS, "5432"),
@@ -262,6 +274,7 @@ mod tests {
         assert_eq!(ports, ["25", "587-590"]);
         assert_eq!(read.skip_outbound_networks.len(), 2);
         assert_eq!(read.drain_grace, Some(Duration::from_secs(60)));
+        assert_eq!(read.trace_ratio.map(|ratio| ratio.to_string()).as_deref(), Some("0.25"));
         assert!(read.skip_inbound_ports.is_empty());
     }
 
@@ -271,6 +284,7 @@ mod tests {
             (SKIP_INBOUND_PORTS, "x"),
             (LOG, ""),
             (DRAIN_GRACE, "5"),
+            (TRACE_RATIO, "10%"),
             (CPU_LIMIT, "fast"),
             (MEMORY_LIMIT, "1Mi"),
             (INBOUND_MODE, "Strict"),
@@ -292,7 +306,8 @@ mod tests {
         heddle.dev/proxy-memory-limit: "1Mi" will not do (want an amount of memory of at least 16Mi, such as "256Mi")
         heddle.dev/skip-inbound-port: there is no such annotation (did you mean heddle.dev/skip-inbound-ports?)
         heddle.dev/skip-inbound-ports: "x" will not do (want at most 128 ports or ranges between commas, such as "8086,9000-9010")
-        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, drain-grace, proxy-cpu-request, proxy-cpu-limit, proxy-memory-request, proxy-memory-limit)
+        heddle.dev/trace-ratio: "10%" will not do (want a ratio from 0 to 1 such as "0.1")
+        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, drain-grace, trace-ratio, proxy-cpu-request, proxy-cpu-limit, proxy-memory-request, proxy-memory-limit)
         "#);
     }
 

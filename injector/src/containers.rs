@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::annotations::ports::PortRange;
 use crate::proxy::Proxy;
 use crate::settings::{MeshSettings, RedirectUser, Share};
+use crate::telemetry::variables;
 
 /// The proxy's container.
 pub const PROXY_CONTAINER: &str = "heddle-proxy";
@@ -133,6 +134,10 @@ fn environment(proxy: &Proxy, mesh: &MeshSettings) -> Value {
     if let Some(owner) = &proxy.owner {
         environment.push(json!({"name": "HEDDLE_OWNER", "value": owner}));
     }
+    let of_pod = proxy.settings.trace_ratio.as_ref();
+    for (name, value) in variables(&mesh.telemetry, of_pod) {
+        environment.push(json!({"name": name, "value": value}));
+    }
     // Said besides, for runtimes that do not show a container its own limit.
     if proxy.memory.limit.is_some() {
         environment.push(json!({"name": "HEDDLE_MEMORY_LIMIT", "valueFrom": {"resourceFieldRef": {
@@ -180,6 +185,7 @@ mod tests {
     use super::*;
     use crate::annotations::ProxySettings;
     use crate::settings;
+    use crate::telemetry::{Protocol, TelemetrySettings, TraceRatio};
 
     fn made(settings: ProxySettings) -> (Value, Value) {
         let mesh = settings::tests::mesh();
@@ -241,6 +247,30 @@ mod tests {
             let read: Volume = serde_json::from_value(made.clone()).unwrap();
             assert_eq!(serde_json::to_value(read).unwrap(), made);
         }
+    }
+
+    #[test]
+    fn the_proxy_is_told_of_the_collector_and_the_ratio() {
+        let ratio = TraceRatio::parse("0.1");
+        let telemetry = TelemetrySettings {
+            collector: Some("http://c:4317".to_owned()),
+            protocol: Protocol::Grpc,
+            ..TelemetrySettings::default()
+        };
+        let mesh = MeshSettings { telemetry, ..settings::tests::mesh() };
+        let settings = ProxySettings { trace_ratio: ratio, ..ProxySettings::default() };
+        let made = super::proxy(&Proxy::new(&Pod::default(), settings, &mesh).unwrap(), &mesh);
+        let said = made["env"].as_array().unwrap().iter().filter_map(|one| {
+            let name = one["name"].as_str()?;
+            name.starts_with("OTEL_").then(|| format!("{name}={}", one["value"].as_str().unwrap()))
+        });
+        let expected = [
+            "OTEL_EXPORTER_OTLP_ENDPOINT=http://c:4317",
+            "OTEL_EXPORTER_OTLP_PROTOCOL=grpc",
+            "OTEL_TRACES_SAMPLER=parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG=0.1",
+        ];
+        assert_eq!(said.collect::<Vec<_>>(), expected);
     }
 
     #[test]

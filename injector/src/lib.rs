@@ -25,4 +25,5 @@ mod secret;
 pub mod server;
 pub mod settings;
 pub mod structure;
+pub mod telemetry;
 mod webhook;

@@ -11,6 +11,7 @@ use heddle_runtime::{duration, logging};
 use serde::Deserialize;
 
 use crate::quantity::Quantity;
+use crate::telemetry::{Protocol, TelemetrySettings, TraceRatio, parse_collector};
 
 /// Settings as meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct MeshSettings {
     pub memory: Share,
     /// Who programs the redirect.
     pub redirect_user: RedirectUser,
+    /// Whom they tell of traffic besides the control plane.
+    pub telemetry: TelemetrySettings,
 }
 
 /// What a proxy is given of one resource. The request is not above the limit.
@@ -143,6 +146,7 @@ impl MeshSettings {
             Some(true) => RedirectUser::Root,
             Some(false) | None => RedirectUser::Proxy,
         };
+        let telemetry = reader.telemetry(typed.telemetry);
         Some(Self {
             proxy_image: proxy_image?,
             image_pull_policy: image_pull_policy.flatten(),
@@ -155,6 +159,7 @@ impl MeshSettings {
             cpu,
             memory,
             redirect_user,
+            telemetry: telemetry?,
         })
     }
 }
@@ -173,6 +178,16 @@ struct Typed {
     drain_grace: Option<String>,
     resources: Option<Resources>,
     redirect_as_root: Option<bool>,
+    #[serde(default)]
+    telemetry: TypedTelemetry,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct TypedTelemetry {
+    collector: String,
+    protocol: Option<String>,
+    trace_ratio: Option<f64>,
 }
 
 /// As in a container; with it, nothing is by default.
@@ -219,6 +234,26 @@ impl Reader {
             self.0.push(format!("{name}: {text:?} (want {want})"));
         }
         value
+    }
+
+    fn telemetry(&mut self, typed: TypedTelemetry) -> Option<TelemetrySettings> {
+        let collector = (!typed.collector.is_empty()).then_some(typed.collector);
+        let want = "a URL such as http://otel-collector.observability:4318";
+        let collector =
+            collector.map(|url| self.read("telemetry.collector", Some(url), want, parse_collector));
+        let want = "http/protobuf or grpc";
+        let protocol = typed
+            .protocol
+            .map(|protocol| self.read("telemetry.protocol", Some(protocol), want, Protocol::parse));
+        let ratio = typed.trace_ratio.map(|ratio| {
+            let (name, want) = ("telemetry.traceRatio", "a ratio from 0 to 1 such as 0.1");
+            self.read(name, Some(ratio.to_string()), want, TraceRatio::parse)
+        });
+        Some(TelemetrySettings {
+            collector: collector.flatten(),
+            protocol: protocol.unwrap_or(Some(Protocol::default()))?,
+            trace_ratio: ratio.unwrap_or(Some(TraceRatio::default()))?,
+        })
     }
 
     fn share(
@@ -289,11 +324,15 @@ pub(crate) mod tests {
         let mesh = MeshSettings::from_yaml(
             "proxyImage: p\nimagePullPolicy: IfNotPresent\ncontrolPlane: '[fd00::1]:15210'\ntrustDomain: a.b\n\
              trustAnchorsConfigMap: t\nlog: debug\nlogFormat: json\ndrainGrace: 1m\nredirectAsRoot: true\n\
-             resources: {requests: {cpu: 1, memory: 1Gi}}\n",
+             resources: {requests: {cpu: 1, memory: 1Gi}}\n\
+             telemetry: {collector: 'http://c:4317', protocol: grpc, traceRatio: 0.25}\n",
         )
         .unwrap();
         assert_eq!(mesh.image_pull_policy, Some(PullPolicy::IfNotPresent));
         assert_eq!(mesh.redirect_user, RedirectUser::Root);
+        assert_eq!(mesh.telemetry.collector.as_deref(), Some("http://c:4317"));
+        assert_eq!(mesh.telemetry.protocol, Protocol::Grpc);
+        assert_eq!(mesh.telemetry.trace_ratio.to_string(), "0.25");
         assert_eq!(mesh.memory, Share { request: Quantity::memory("1Gi"), limit: None });
     }
 
@@ -301,10 +340,11 @@ pub(crate) mod tests {
     fn every_bad_setting_is_reported_at_once() {
         let error = MeshSettings::from_yaml(
             "imagePullPolicy: Sometimes\ncontrolPlane: nowhere\ndrainGrace: 5\nlogFormat: xml\n\
-             resources: {requests: {cpu: 2}, limits: {cpu: 1, memory: much}}\n",
+             resources: {requests: {cpu: 2}, limits: {cpu: 1, memory: much}}\n\
+             telemetry: {collector: 'c:4317', protocol: http/json, traceRatio: 10}\n",
         )
         .unwrap_err();
-        insta::assert_snapshot!(error, @r#"7 bad settings: resources.requests.cpu: "2" (want at most resources.limits.cpu, which is 1); resources.limits.memory: "much" (want an amount such as 64Mi); proxyImage is not set (want an image's name); imagePullPolicy: "Sometimes" (want Always, IfNotPresent or Never); controlPlane: "nowhere" (want HOST:PORT); logFormat: "xml" (want text or json); drainGrace: "5" (want a duration such as 30s)"#);
+        insta::assert_snapshot!(error, @r#"10 bad settings: resources.requests.cpu: "2" (want at most resources.limits.cpu, which is 1); resources.limits.memory: "much" (want an amount such as 64Mi); proxyImage is not set (want an image's name); imagePullPolicy: "Sometimes" (want Always, IfNotPresent or Never); controlPlane: "nowhere" (want HOST:PORT); logFormat: "xml" (want text or json); drainGrace: "5" (want a duration such as 30s); telemetry.collector: "c:4317" (want a URL such as http://otel-collector.observability:4318); telemetry.protocol: "http/json" (want http/protobuf or grpc); telemetry.traceRatio: "10" (want a ratio from 0 to 1 such as 0.1)"#);
         let error = MeshSettings::from_yaml("proxyImages: a\n").unwrap_err().to_string();
         assert!(error.contains("proxyImages"), "{error}");
     }

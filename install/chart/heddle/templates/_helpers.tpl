@@ -100,6 +100,7 @@ logFormat: {{ .Values.proxy.logFormat }}
 resources: {{ .Values.proxy.resources | toJson }}
 drainGrace: {{ .Values.proxy.drainGrace | quote }}
 redirectAsRoot: {{ .Values.proxy.redirectAsRoot }}
+telemetry: {{ .Values.proxy.telemetry | toJson }}
 {{- end -}}
 
 {{/* Egress to the API server and to DNS. */}}
