@@ -8,6 +8,7 @@ mod detect;
 mod gate;
 mod hello;
 mod route;
+mod trace;
 mod wire;
 
 /// A check of one parser.
@@ -20,11 +21,12 @@ pub struct Check {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 5] = [
+pub const CHECKS: [Check; 6] = [
     Check { name: "detect", run: detect::check },
     Check { name: "gate", run: gate::check },
     Check { name: "hello", run: hello::check },
     Check { name: "route", run: route::check },
+    Check { name: "trace", run: trace::check },
     Check { name: "wire", run: wire::check },
 ];
 

@@ -41,6 +41,7 @@ use crate::metrics::calls::CallTable;
 use crate::metrics::drawn::DrawnCalls;
 use crate::pressure;
 use crate::redirect::probe::probe;
+use crate::telemetry::metrics::ExportMetrics;
 use crate::telemetry::resource::{OwnWorkload, Resource};
 use crate::telemetry::{self, ExportSettings};
 
@@ -81,7 +82,7 @@ pub enum RunError {
     #[error("the trust anchors are refused")]
     Credentials(#[from] Box<CredentialsError>),
     /// There can be no way to the collector that the settings name.
-    #[error("metrics cannot be exported")]
+    #[error("telemetry cannot be exported")]
     Collector(#[from] CollectorError),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals")]
@@ -105,10 +106,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let Control { store, credentials, connection } =
         start_control(&config, &registry, &readiness, &background).await?;
     let own = OwnWorkload::new(store.clone(), config.owner.clone());
-    let path =
-        data_path(&config, (store, own.clone()), credentials, &registry, (&work, &background));
     let resource = Resource {
-        own,
+        own: own.clone(),
         pod_uid: config.pod_uid.clone(),
         service_name: config.telemetry.service_name.clone(),
         attributes: config.telemetry.resource.clone(),
@@ -118,7 +117,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         interval: config.telemetry_interval,
         mark: config.mark,
     };
-    let measured = (Arc::clone(&path.metrics), Arc::clone(&registry));
+    let exports = ExportMetrics::default();
+    exports.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let traces = telemetry::traces::start(&export, &resource, &exports, &background)?;
+    let witnesses = Witnesses::new(traces.into_iter().collect());
+    let known = (store, own, credentials, witnesses);
+    let path = data_path(&config, known, &registry, (&work, &background));
+    let measured = (Arc::clone(&path.metrics), Arc::clone(&registry), exports);
     telemetry::start(&export, resource, measured, connection, &background)?;
     listen::serve_outbound(outbound, Arc::clone(&path));
     listen::serve_inbound(inbound, path);
@@ -200,8 +205,7 @@ pub async fn start_control(
 
 fn data_path(
     config: &Config,
-    (store, own): (Store, OwnWorkload),
-    credentials: Credentials,
+    (store, own, credentials, witnesses): (Store, OwnWorkload, Credentials, Witnesses),
     registry: &Mutex<Registry>,
     (tasks, background): (&Tasks, &Tasks),
 ) -> Arc<DataPath> {
@@ -219,7 +223,7 @@ fn data_path(
         own: config.pod_uid.clone(),
         pressure: pressure::watch(memory_limit_bytes, Arc::clone(&metrics), background),
         metrics,
-        witnesses: Witnesses::default(),
+        witnesses,
         tasks: tasks.clone(),
         settings: DataPathSettings {
             mark: config.mark,

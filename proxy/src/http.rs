@@ -27,6 +27,7 @@ pub mod route;
 pub mod send;
 pub mod server;
 pub mod stack;
+pub mod trace;
 pub mod upgrade;
 pub mod witness;
 

@@ -280,7 +280,7 @@ impl fmt::Debug for Metrics {
 }
 
 /// The reason that no [`ProxyError`] has, since no response could tell it any more.
-const RESPONSE_BROKEN: &str = "response_broken";
+pub(crate) const RESPONSE_BROKEN: &str = "response_broken";
 /// As above: nobody is left to be told.
 pub(crate) const CLIENT_CANCELLED: &str = "client_cancelled";
 const REQUESTS: &str = "Requests answered, also those that the proxy answered itself";

@@ -6,8 +6,10 @@ pub mod gather;
 pub mod metrics;
 pub mod owner;
 pub mod resource;
+pub mod spans;
+pub mod traces;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use heddle_runtime::tasks::Tasks;
@@ -23,14 +25,14 @@ use crate::telemetry::gather::Gatherer;
 use crate::telemetry::metrics::ExportMetrics;
 use crate::telemetry::resource::Resource;
 
-/// Begins to export, if that is not turned off: to the control plane, over whatever connection to it is
+/// Begins to export metrics, if that is not turned off: to the control plane, over whatever connection to it is
 /// open, and to the collector that the settings name.
 ///
 /// Fails if there can be no way to the collector.
 pub fn start(
     settings: &ExportSettings,
     resource: Resource,
-    (metrics, registry): (Arc<Metrics>, Arc<Mutex<Registry>>),
+    (metrics, registry, exports): (Arc<Metrics>, Arc<Mutex<Registry>>, ExportMetrics),
     connection: watch::Receiver<Option<Channel>>,
     tasks: &Tasks,
 ) -> Result<(), CollectorError> {
@@ -38,8 +40,6 @@ pub fn start(
     if !telemetry.is_enabled {
         return Ok(());
     }
-    let exports = ExportMetrics::default();
-    exports.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let gatherer = Arc::new(Gatherer::new(metrics, registry, resource));
     let mut receivers =
         vec![(Receiver::ControlPlane { connection, timeout: CONTROL_PLANE_TIMEOUT }, *interval)];

@@ -5,6 +5,7 @@
 mod again;
 pub mod record;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -92,6 +93,13 @@ pub fn queue<R: Record>(settings: BatchSettings, tell: Tell) -> (Queue<R>, Batch
     let batches =
         Batches { settings, receiver, bytes, tell, carried: None, under_way: 0, warned_at: None };
     (queue, batches)
+}
+
+impl<R> fmt::Debug for Queue<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let room = self.sender.capacity();
+        f.debug_struct("Queue").field("room", &room).finish_non_exhaustive()
+    }
 }
 
 impl<R: Record> Queue<R> {

@@ -77,6 +77,11 @@ pub fn http2(arguments: &[&str]) -> Result<Vec<String>> {
     beside("heddle-test-http2", arguments)
 }
 
+/// `heddle-test-collector`, which Cargo builds with the tests.
+pub fn collector(arguments: &[&str]) -> Result<Vec<String>> {
+    beside("heddle-test-collector", arguments)
+}
+
 fn beside(program: &str, arguments: &[&str]) -> Result<Vec<String>> {
     let path = program::binaries()?.path(program).to_string_lossy().into_owned();
     let arguments = arguments.iter().map(|argument| (*argument).to_owned());

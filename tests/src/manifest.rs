@@ -116,6 +116,7 @@ pub struct Service {
     selector: BTreeMap<String, String>,
     ports: Vec<Value>,
     annotations: BTreeMap<String, String>,
+    is_headless: bool,
 }
 
 impl Service {
@@ -145,6 +146,13 @@ impl Service {
         self
     }
 
+    /// Has no virtual address: its name stands for its pods.
+    #[must_use]
+    pub fn headless(mut self) -> Self {
+        self.is_headless = true;
+        self
+    }
+
     /// A port whose protocol nobody declares.
     #[must_use]
     pub fn port(mut self, port: u16, target: u16) -> Self {
@@ -169,6 +177,9 @@ impl fmt::Display for Service {
         let mut spec = json!({ "ports": self.ports });
         if let (false, Some(spec)) = (self.selector.is_empty(), spec.as_object_mut()) {
             spec.insert("selector".to_owned(), json!(self.selector));
+        }
+        if let (true, Some(spec)) = (self.is_headless, spec.as_object_mut()) {
+            spec.insert("clusterIP".to_owned(), json!("None"));
         }
         let service = json!({
             "apiVersion": "v1",

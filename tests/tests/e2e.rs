@@ -30,6 +30,7 @@ mod e2e {
     mod slow_peers;
     mod stat;
     mod strict;
+    mod traces;
     mod upgrade;
     mod why;
 }

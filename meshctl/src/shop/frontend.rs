@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::shop::listen::{self, ListenAddress};
-use crate::shop::{VERSION_HEADER, serve};
+use crate::shop::{VERSION_HEADER, of_trace, serve};
 
 /// How long the api may take.
 const API_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,8 +50,11 @@ pub async fn run(listen: ListenAddress, api: Uri) -> Result<(), Failure> {
     serve::serve_until_terminated(listener, answer, terminated).await
 }
 
-async fn answer(client: ApiClient, api: Uri, _: Request<Incoming>) -> Response<Full<Bytes>> {
-    match tokio::time::timeout(API_TIMEOUT, ask_api(&client, api)).await {
+async fn answer(client: ApiClient, api: Uri, asked: Request<Incoming>) -> Response<Full<Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = api;
+    *request.headers_mut() = of_trace(asked.headers());
+    match tokio::time::timeout(API_TIMEOUT, ask_api(&client, request)).await {
         Ok(Ok(page)) => page,
         Ok(Err(error)) => serve::json(StatusCode::BAD_GATEWAY, &Trouble { error }),
         Err(_) => {
@@ -61,9 +64,12 @@ async fn answer(client: ApiClient, api: Uri, _: Request<Incoming>) -> Response<F
     }
 }
 
-async fn ask_api(client: &ApiClient, api: Uri) -> Result<Response<Full<Bytes>>, String> {
-    let answer =
-        client.get(api).await.map_err(|error| format!("cannot ask the api: {}", chain(&error)))?;
+async fn ask_api(
+    client: &ApiClient,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Full<Bytes>>, String> {
+    let answer = client.request(request).await;
+    let answer = answer.map_err(|error| format!("cannot ask the api: {}", chain(&error)))?;
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, API_BODY_LIMIT_BYTES)
         .collect()

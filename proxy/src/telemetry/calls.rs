@@ -112,7 +112,7 @@ fn error_type(labels: &CallLabels) -> String {
 }
 
 /// As semantic conventions name it; empty for what is no gRPC.
-fn grpc_status(status: GrpcStatus) -> &'static str {
+pub(super) fn grpc_status(status: GrpcStatus) -> &'static str {
     match status {
         GrpcStatus::NotGrpc => "",
         GrpcStatus::Ended(code) => code.name(),

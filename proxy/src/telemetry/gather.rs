@@ -135,7 +135,7 @@ fn has_points(metric: &Metric) -> bool {
 }
 
 /// Who says so.
-const SCOPE: &str = "heddle.proxy";
+pub(super) const SCOPE: &str = "heddle.proxy";
 /// Exported under the name that semantic conventions have for it.
 const OTHERWISE: [&str; 1] = ["heddle_http_active_requests"];
 

@@ -78,6 +78,13 @@ impl ExportMetrics {
         self.dropped.get_or_create(&labels).inc_by(records);
     }
 
+    /// How many were lost for a reason.
+    #[cfg(test)]
+    pub(crate) fn dropped(&self, signal: Signal, reason: &'static str) -> u64 {
+        let labels = DropLabels { signal: signal.as_str(), reason };
+        self.dropped.get_or_create(&labels).get()
+    }
+
     fn count_export(&self, signal: Signal, receiver: &'static str, outcome: Outcome) {
         let (signal, outcome) = (signal.as_str(), outcome.as_str());
         self.exports.get_or_create(&ExportLabels { signal, receiver, outcome }).inc();
