@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a check that fails has no other way to tell the fuzzer")]
 
 mod detect;
+mod export;
 mod gate;
 mod hello;
 mod route;
@@ -21,8 +22,9 @@ pub struct Check {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 6] = [
+pub const CHECKS: [Check; 7] = [
     Check { name: "detect", run: detect::check },
+    Check { name: "export", run: export::check },
     Check { name: "gate", run: gate::check },
     Check { name: "hello", run: hello::check },
     Check { name: "route", run: route::check },

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod collector;
 pub mod exponential;
 pub mod exporter;
+pub mod footprint;
 pub mod otlp;
 pub mod parts;
 pub mod prometheus;

@@ -18,7 +18,7 @@ const ALLOWED_EDGES: [(&str, &[&str]); 14] = [
     ("local", &["model", "runtime"]),
     ("proxy", &["matcher", "model", "proto", "runtime", "telemetry", "tls"]),
     ("control-plane", &["model", "proto", "runtime", "telemetry", "tls"]),
-    ("fuzz", &["model", "proto", "proxy", "tls"]),
+    ("fuzz", &["model", "proto", "proxy", "telemetry", "tls"]),
     ("meshctl", &["injector", "local", "matcher", "model", "proto", "runtime", "telemetry"]),
     ("tests/cluster", &["local", "model", "proto", "runtime"]),
     ("bench", &["local", "model", "proto", "proxy", "runtime", "telemetry", "tls"]),
