@@ -11,6 +11,7 @@ use heddle_runtime::readiness::Readiness;
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
 use heddle_runtime::vital::Vital;
+use heddle_telemetry::collector::CollectorError;
 use heddle_tls::credentials;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -59,6 +60,9 @@ pub enum StartError {
     /// The configuration cannot be read.
     #[error(transparent)]
     Origin(#[from] NoOrigin),
+    /// What proxies measure cannot be passed on.
+    #[error(transparent)]
+    Collector(#[from] CollectorError),
     /// An address is taken, or not ours.
     #[error("cannot listen at {address}")]
     Listen {
@@ -112,7 +116,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         leaf_lifetime: config.leaf_lifetime,
         metrics: metrics.clone(),
     };
-    let telemetry = Parts::new(&config, &snapshots, &credentials, &metrics);
+    let telemetry = Parts::new(&config, &snapshots, &credentials, &metrics)?;
     let answers = telemetry.answers.clone();
     serve_admin(Services { admin, telemetry: answers }, &config, tasks).await?;
     let identity = IdentityService {

@@ -1,5 +1,7 @@
 //! Settings: as typed (flags, environment) → as meant. Every bad one is reported at once.
 
+pub mod collector;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use heddle_runtime::duration;
 use heddle_runtime::logging::Format;
 use heddle_runtime::settings::{BadSettings, names};
 use heddle_tls::authority::LEAF_LIFETIME_MINIMUM;
+
+use crate::config::collector::{CollectorTyped, ForwardSettings};
 
 /// Settings as typed.
 #[derive(Clone, Debug, Default, Parser)]
@@ -65,6 +69,9 @@ pub struct Typed {
     /// How log lines look: text or json [default: text]
     #[arg(long, env = "HEDDLE_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
+    /// Where the metrics of proxies go on to
+    #[command(flatten)]
+    pub collector: CollectorTyped,
 }
 
 /// Settings as meant.
@@ -90,6 +97,8 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: Format,
+    /// Where the metrics of proxies go on to; `None`: nowhere.
+    pub forward: Option<ForwardSettings>,
 }
 
 /// Where configuration, keys and identities come from.
@@ -162,6 +171,8 @@ impl Config {
             "text or json",
             |text| text.parse().ok(),
         );
+        let forward = ForwardSettings::read(&typed.collector);
+        let forward = forward.map_err(|problems| reader.bad.extend(problems)).ok();
         let admin_socket = typed.admin_socket.filter(|path| !path.is_empty()).map(PathBuf::from);
         let log = typed.log.unwrap_or_else(|| DEFAULT_LOG.to_owned());
         let all = (|| {
@@ -176,6 +187,7 @@ impl Config {
                 drain_grace: drain_grace?,
                 log,
                 log_format: log_format?,
+                forward: forward?,
             })
         })();
         match all {
@@ -191,7 +203,7 @@ impl fmt::Display for Config {
         write!(
             f,
             "{} listen={} admin-socket={} admin-listen={} \
-             metrics-listen={} trust-domain={} leaf-lifetime={} drain-grace={} log={} log-format={}",
+             metrics-listen={} trust-domain={} leaf-lifetime={} drain-grace={} collector={} log={} log-format={}",
             self.source,
             self.listen,
             optional(self.admin_socket.as_ref().map(|path| path.display().to_string())),
@@ -200,6 +212,7 @@ impl fmt::Display for Config {
             self.trust_domain,
             duration::Text(self.leaf_lifetime),
             duration::Text(self.drain_grace),
+            optional(self.forward.as_ref().map(|forward| forward.collector.shown_endpoint())),
             self.log,
             self.log_format,
         )
@@ -350,7 +363,7 @@ mod tests {
     #[test]
     fn defaults_fill_what_is_not_set() {
         let config = Config::new(good()).unwrap();
-        insta::assert_snapshot!(config, @"directory=/d state-directory=/s join-tokens=/t listen=0.0.0.0:15210 admin-socket=none admin-listen=none metrics-listen=none trust-domain=cluster.local leaf-lifetime=24h drain-grace=5s log=info log-format=text");
+        insta::assert_snapshot!(config, @"directory=/d state-directory=/s join-tokens=/t listen=0.0.0.0:15210 admin-socket=none admin-listen=none metrics-listen=none trust-domain=cluster.local leaf-lifetime=24h drain-grace=5s collector=none log=info log-format=text");
     }
 
     #[test]

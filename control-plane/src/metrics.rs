@@ -26,6 +26,8 @@ pub struct Metrics {
     pub updates_refused: Counter,
     /// Exports of metrics that proxies sent.
     pub telemetry_exports: Counter,
+    /// Exports that were not read for what they would have taken.
+    pub telemetry_exports_refused: Counter,
     /// Points of them that were not kept.
     pub telemetry_points_refused: Counter,
     /// How often the memory was full, so that its oldest part went.
@@ -34,6 +36,9 @@ pub struct Metrics {
     pub telemetry_series: Gauge,
     /// What the memory takes.
     pub telemetry_bytes: Gauge,
+    /// Points that the collector did not take of exports that it took.
+    pub telemetry_forwarded_points_rejected: Counter,
+    telemetry_forwarded_exports: Family<OutcomeLabels, Counter>,
     sessions: Gauge,
     leader: Gauge,
     authority_usable: Gauge,
@@ -125,6 +130,11 @@ struct CertificateLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
 }
@@ -158,6 +168,16 @@ impl Metrics {
             ),
             ("telemetry_exports", "Exports of metrics by proxies", &self.telemetry_exports),
             (
+                "telemetry_exports_refused",
+                "Exports that were not read for what they would have taken in memory",
+                &self.telemetry_exports_refused,
+            ),
+            (
+                "telemetry_forwarded_points_rejected",
+                "Points that the collector did not take of exports that it took",
+                &self.telemetry_forwarded_points_rejected,
+            ),
+            (
                 "telemetry_points_refused",
                 "Points of exported metrics that were not kept",
                 &self.telemetry_points_refused,
@@ -171,6 +191,11 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        registry.register(
+            "telemetry_forwarded_exports",
+            "Exports of proxies for the collector, by what became of them",
+            self.telemetry_forwarded_exports.clone(),
+        );
         let series = self.telemetry_series.clone();
         registry.register("telemetry_series", "Series in the memory of traffic", series);
         let bytes = self.telemetry_bytes.clone();
@@ -201,6 +226,16 @@ impl Metrics {
             "1 while the API server does not tell of a kind",
             self.watch_failing.clone(),
         );
+    }
+
+    /// What became of so many exports that were for the collector.
+    pub fn export_forwarded(&self, outcome: &'static str, exports: u64) {
+        self.telemetry_forwarded_exports.get_or_create(&OutcomeLabels { outcome }).inc_by(exports);
+    }
+
+    /// How many came to this.
+    pub fn exports_forwarded(&self, outcome: &'static str) -> u64 {
+        self.telemetry_forwarded_exports.get_or_create(&OutcomeLabels { outcome }).get()
     }
 
     /// A request for a certificate was refused.

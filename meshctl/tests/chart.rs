@@ -47,6 +47,7 @@ fn sets() -> Vec<(&'static str, Value)> {
                     "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {"topologyKey": "x", "labelSelector": {"matchLabels": {"a": "b"}}}}]}},
                     "podAnnotations": {"example.org/a": "1", "example.org/b": "x: y # z"}, "podLabels": {"c": "d"},
                     "podDisruptionBudget": {"enabled": true, "maxUnavailable": "50%"},
+                    "collector": {"endpoint": "https://collector.observability:4317", "resourceAttributes": "a=b,c=d", "headersSecret": "key", "tlsSecret": "tls", "clientCertificate": true},
                     "resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {}},
                 },
                 "injector": {"failurePolicy": "Fail", "timeoutSeconds": 7, "certificateLifetime": "24h", "resources": {"limits": {"memory": "1Gi"}}},

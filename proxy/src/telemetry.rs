@@ -14,16 +14,18 @@ use std::time::Duration;
 
 use heddle_runtime::tasks::Tasks;
 use heddle_telemetry::collector::{Collector, CollectorError};
-use heddle_telemetry::exporter::{self, Receiver};
+use heddle_telemetry::exporter::{self, EXPORTS_ITSELF, Receiver};
 use heddle_telemetry::settings::TelemetrySettings;
+use http::HeaderValue;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::metrics::Metrics;
 use crate::telemetry::gather::Gatherer;
 use crate::telemetry::metrics::ExportMetrics;
-use crate::telemetry::resource::Resource;
+use crate::telemetry::resource::{OwnWorkload, Resource};
 
 /// Begins to export metrics, if that is not turned off: to the control plane, over whatever connection to it is
 /// open, and to the collector that the settings name.
@@ -40,9 +42,13 @@ pub fn start(
     if !telemetry.is_enabled {
         return Ok(());
     }
+    let own = resource.own.clone();
     let gatherer = Arc::new(Gatherer::new(metrics, registry, resource));
-    let mut receivers =
-        vec![(Receiver::ControlPlane { connection, timeout: CONTROL_PLANE_TIMEOUT }, *interval)];
+    // What goes to a collector from here is not to go there once more by way of the control plane.
+    let exports_itself = (EXPORTS_ITSELF, HeaderValue::from_static("true"));
+    let headers = telemetry.metrics.iter().map(|_| exports_itself.clone()).collect();
+    let timeout = CONTROL_PLANE_TIMEOUT;
+    let mut receivers = vec![(Receiver::ControlPlane { connection, timeout, headers }, *interval)];
     if let Some(collector) = telemetry.metrics.clone() {
         let collector = Collector::new(collector, *mark)?;
         receivers.push((Receiver::Collector(collector), telemetry.interval));
@@ -56,9 +62,31 @@ pub fn start(
         };
         let gather = move || gatherer.gather();
         let tell = move |outcome| exports.count(word, outcome);
-        tasks.spawn(name, exporter::run(receiver, interval, gather, tell, tasks.drain().clone()));
+        let (drain, own) = (tasks.drain().clone(), own.clone());
+        tasks.spawn(name, async move {
+            // The control plane knows by the certificate whom it is told of; a collector by what is said.
+            if let Receiver::Collector(_) = receiver {
+                named(&own, &drain).await;
+            }
+            exporter::run(receiver, interval, gather, tell, drain).await;
+        });
     }
     Ok(())
+}
+
+/// Waits until it is known whose proxy this is, so that nobody is told of a pod without a name. Not for ever: whoever looks
+/// for a proxy that does not get so far finds it.
+async fn named(own: &OwnWorkload, drain: &CancellationToken) {
+    let known = async {
+        while own.workload().is_none() {
+            tokio::time::sleep(NAME_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = known => {}
+        () = tokio::time::sleep(NAME_TIMEOUT) => {}
+        () = drain.cancelled() => {}
+    }
 }
 
 /// Where telemetry goes.
@@ -72,5 +100,9 @@ pub struct ExportSettings {
     pub mark: Option<u32>,
 }
 
+/// How often it is looked whether the workload is known,
+const NAME_INTERVAL: Duration = Duration::from_millis(100);
+/// and how long.
+const NAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the control plane may take to take an export.
 const CONTROL_PLANE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heddle_runtime::logging::Chain;
+use http::{HeaderName, HeaderValue};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -31,6 +32,8 @@ pub enum Receiver {
         connection: watch::Receiver<Option<Channel>>,
         /// How long one export may take.
         timeout: Duration,
+        /// Sent with each export.
+        headers: Vec<(HeaderName, HeaderValue)>,
     },
     /// Any other.
     Collector(Collector),
@@ -51,9 +54,9 @@ impl Receiver {
     ) -> Result<ExportMetricsServiceResponse, SendError> {
         let request = Bytes::from(request.encode_to_vec());
         match self {
-            Self::ControlPlane { connection, timeout } => {
+            Self::ControlPlane { connection, timeout, headers } => {
                 let channel = connection.borrow().clone().ok_or(SendError::NotConnected)?;
-                let call = grpc(channel, Signal::Metrics, request, &[]);
+                let call = grpc(channel, Signal::Metrics, request, headers);
                 tokio::time::timeout(*timeout, call).await.map_err(|_| SendError::Timeout)?
             }
             Self::Collector(collector) => collector.send(Signal::Metrics, request).await,
@@ -169,7 +172,8 @@ async fn export_all(
     Ok(rejected)
 }
 
-fn judge(answer: &Result<u64, SendError>) -> Outcome {
+/// What became of an export, of which so many points were rejected.
+pub fn judge(answer: &Result<u64, SendError>) -> Outcome {
     match answer {
         Ok(0) => Outcome::Succeeded,
         Ok(rejected) => Outcome::Partial { rejected: *rejected },
@@ -177,6 +181,8 @@ fn judge(answer: &Result<u64, SendError>) -> Outcome {
     }
 }
 
+/// With this header a proxy tells the control plane that a collector has its metrics from itself.
+pub const EXPORTS_ITSELF: HeaderName = HeaderName::from_static("heddle-exports-itself");
 /// Of a message: half of what the control plane takes, and an eighth of what collectors do.
 pub(crate) const PART_LIMIT_BYTES: usize = 512 * 1024;
 /// How often it is warned of a receiver that does not take what it is sent.

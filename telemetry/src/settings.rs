@@ -68,7 +68,7 @@ impl Signal {
 }
 
 /// Where one signal goes besides the mesh's own control plane.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CollectorSettings {
     /// The whole address, path included.
     pub endpoint: Uri,

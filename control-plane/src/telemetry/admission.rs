@@ -1,5 +1,5 @@
 //! Who may export, before a byte of the export is read: workloads by their certificates, each one export at a time.
-//! A message of many empty parts takes more memory than it has bytes, so that what is under way is bounded.
+//! What one may take in memory is bounded in `codec.rs`, and how many are under way is here.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,14 +1,13 @@
-//! The service `opentelemetry.proto.collector.metrics.v1`: what proxies export is read and remembered. What is kept of
-//! it is in `point.rs`, who may export in `admission.rs`.
+//! The service `opentelemetry.proto.collector.metrics.v1`: what proxies export is read, remembered and passed on. What is
+//! kept of it is in `point.rs`, who may export in `admission.rs`, how it comes from the wire in `codec.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use heddle_runtime::clock;
+use heddle_telemetry::exporter::EXPORTS_ITSELF;
 use heddle_tls::peer::PeerIdentity;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
-};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsService;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
@@ -20,6 +19,8 @@ use crate::metrics::Metrics;
 use crate::push::publisher::Snapshots;
 use crate::snapshot::Snapshot;
 use crate::telemetry::admission::{Admission, Admitted};
+use crate::telemetry::codec::MetricsServer;
+use crate::telemetry::forward::Forwarder;
 use crate::telemetry::memory::Memory;
 use crate::telemetry::point::{self, Refusal};
 use crate::telemetry::population;
@@ -32,6 +33,8 @@ pub struct Receiver {
     pub memory: Memory,
     /// What is known of pods.
     pub snapshots: Snapshots,
+    /// Where it goes on to; `None`: nowhere.
+    pub forwarder: Option<Forwarder>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -41,9 +44,8 @@ impl Receiver {
     pub fn server(
         self,
         admission: Admission,
-    ) -> InterceptedService<MetricsServiceServer<Self>, impl Interceptor + Clone> {
-        let server = MetricsServiceServer::new(self).max_decoding_message_size(MESSAGE_LIMIT_BYTES);
-        InterceptedService::new(server, move |request: Request<()>| {
+    ) -> InterceptedService<MetricsServer, impl Interceptor + Clone> {
+        InterceptedService::new(MetricsServer(self), move |request: Request<()>| {
             admission.admit(request, clock::now())
         })
     }
@@ -61,8 +63,13 @@ impl MetricsService for Receiver {
         let origin = origin(&admitted.peer, snapshot.as_ref());
         let reading = point::read(request.get_ref());
         let mut refused = reading.refused;
-        for refusal in self.memory.take(origin, reading.points, clock::now()) {
+        for refusal in self.memory.take(origin.clone(), reading.points, clock::now()) {
             *refused.entry(refusal).or_default() += 1;
+        }
+        if let Some(forwarder) = &self.forwarder
+            && request.metadata().get(EXPORTS_ITSELF.as_str()).is_none()
+        {
+            forwarder.forward(request.into_inner(), &origin);
         }
         self.metrics.telemetry_exports.inc();
         self.metrics.telemetry_points_refused.inc_by(refused.values().sum());
@@ -108,7 +115,3 @@ fn origin(peer: &PeerIdentity, snapshot: Option<&Snapshot>) -> Origin {
         },
     }
 }
-
-/// A proxy sends what it has in messages of half of this at most. What a message of empty points is read into is about a
-/// hundred times as long as the message: one pod's, one at a time, fits beside everything else.
-pub const MESSAGE_LIMIT_BYTES: usize = 1 << 20;

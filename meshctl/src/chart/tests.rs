@@ -88,6 +88,7 @@ controlPlane:
   leafLifetime: 1h
   log: info,heddle_control_plane=debug
   logFormat: text
+  collector: {endpoint: 'https://collector:4317', protocol: http/protobuf, resourceAttributes: k8s.cluster.name=east, headersSecret: key, tlsSecret: tls, clientCertificate: true}
   priorityClassName: ''
   nodeSelector: {kubernetes.io/os: linux}
   tolerations: [{key: a, operator: Exists}]
@@ -96,7 +97,7 @@ controlPlane:
   podLabels: {example.org/b: '2'}
 injector: {failurePolicy: Fail, timeoutSeconds: 7, certificateLifetime: 24h}
 proxy: {log: warn, drainGrace: 5s, telemetry: {collector: 'http://otel:4317', protocol: grpc, traceRatio: 0.25}, resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}
-networkPolicy: {apiServerPorts: [8443], webhookFrom: [10.0.0.0/28, '2001:db8::/64'], metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}
+networkPolicy: {apiServerPorts: [8443], collectorPorts: [4317], webhookFrom: [10.0.0.0/28, '2001:db8::/64'], metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}
 podMonitors: {enabled: true, interval: 30s, labels: {release: prometheus}}
 crds: {install: false}
 ";

@@ -221,7 +221,8 @@ async fn a_receiver_that_is_not_there_is_tried_again_until_it_is() {
     }
     let (connection, connected) = watch::channel(None);
     let timeout = Duration::from_secs(5);
-    let receiver = Receiver::ControlPlane { connection: connected, timeout };
+    let headers = Vec::new();
+    let receiver = Receiver::ControlPlane { connection: connected, timeout, headers };
     assert_eq!(outcomes(receiver.clone(), 2).await.0, [Outcome::NotConnected; 2]);
     let (address, _seen) = grpc_receiver(Answer::Good).await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
