@@ -48,6 +48,8 @@ pub struct MeshConfig {
     pub control_plane: ControlPlane,
     /// More arguments of every `heddle-proxy run`, such as `--body-idle-timeout=1m`.
     pub proxy_arguments: Vec<String>,
+    /// More arguments of `heddle-control-plane`, such as `--log=debug`.
+    pub control_plane_arguments: Vec<String>,
     /// How long [`Mesh::start`] waits for the workloads to be ready.
     pub ready_within: Duration,
 }
@@ -84,6 +86,7 @@ impl MeshConfig {
             detach: false,
             control_plane: ControlPlane::Run,
             proxy_arguments: Vec::new(),
+            control_plane_arguments: Vec::new(),
             ready_within: DEFAULT_READY_WITHIN,
         })
     }

@@ -359,7 +359,7 @@ impl Supervisor {
             return;
         }
         let (state, config) = (&self.settings.state, &self.settings.config);
-        let argv = [
+        let mut argv = vec![
             self.settings.binary("heddle-control-plane"),
             format!("--directory={}", state.manifests().display()),
             format!("--state-directory={}", state.control_plane().display()),
@@ -370,9 +370,10 @@ impl Supervisor {
             format!("--trust-domain={}", config.trust_domain),
             format!("--leaf-lifetime={}s", config.leaf_lifetime.as_secs()),
         ];
+        argv.extend_from_slice(&config.control_plane_arguments);
         let plan = Plan {
             name: CONTROL_PLANE.to_owned(),
-            program: program(argv.to_vec(), Keep::LowPorts),
+            program: program(argv, Keep::LowPorts),
             log: state.logs().join("control-plane.log"),
             restart: RestartPolicy::Always,
         };

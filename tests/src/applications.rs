@@ -42,6 +42,11 @@ pub fn odd_http(port: u16) -> Vec<String> {
     python("odd_http.py", &[&port.to_string()])
 }
 
+/// An HTTP/1 server that answers with secrets, and writes down what it was told.
+pub fn secretive_http(port: u16, secret: &str) -> Vec<String> {
+    python("secretive_http.py", &[&port.to_string(), secret])
+}
+
 /// A client that does what its standard input says; see conversation.rs.
 pub fn converse(host: &str, port: u16) -> Vec<String> {
     python("converse.py", &[host, &port.to_string()])

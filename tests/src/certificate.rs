@@ -75,6 +75,11 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(parameters, key), certificate_pem })
     }
 
+    /// Its own certificate.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
     /// Signs whatever is wished for.
     pub fn certify(&self, wish: &Wish) -> Result<Minted> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;

@@ -6,6 +6,7 @@ pub mod applications;
 pub mod believer;
 pub mod capture;
 pub mod certificate;
+pub mod collector;
 pub mod conversation;
 pub mod identity;
 pub mod load;

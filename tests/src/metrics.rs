@@ -1,11 +1,14 @@
 //! What a proxy counts: its `/metrics`, read from outside as a scraper would.
 
 use anyhow::{Context as _, Result, ensure};
+use heddle_local::protocol::BRIDGE;
 
 use crate::world::World;
 
 /// The port of the admin server.
 pub const ADMIN_PORT: u16 = 15_190;
+/// The port of the control plane's metrics.
+pub const CONTROL_PLANE_METRICS_PORT: u16 = 15_290;
 
 /// All samples of one scrape.
 #[derive(Clone, Debug)]
@@ -19,9 +22,20 @@ impl Metrics {
         Ok(Self(answer.text()))
     }
 
+    /// Scrapes the control plane.
+    pub async fn of_control_plane(world: &World) -> Result<Self> {
+        let url = format!("http://127.0.0.1:{CONTROL_PLANE_METRICS_PORT}/metrics");
+        Ok(Self(world.curl(BRIDGE, &[&url]).await?))
+    }
+
     /// The sum of all samples of this name that have all of these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.samples(name, labels).map(|(_, value)| value).sum()
+    }
+
+    /// Everything, as it is scraped.
+    pub fn text(&self) -> &str {
+        &self.0
     }
 
     /// All samples of this name, for messages.

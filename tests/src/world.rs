@@ -24,6 +24,7 @@ pub struct Plan {
     leaf_lifetime: Duration,
     control_plane: ControlPlane,
     proxy_arguments: Vec<String>,
+    control_plane_arguments: Vec<String>,
 }
 
 impl Plan {
@@ -35,6 +36,7 @@ impl Plan {
             leaf_lifetime: Duration::from_secs(24 * 60 * 60),
             control_plane: ControlPlane::Run,
             proxy_arguments: Vec::new(),
+            control_plane_arguments: Vec::new(),
         }
     }
 
@@ -56,6 +58,14 @@ impl Plan {
     #[must_use]
     pub fn proxies(mut self, arguments: &[&str]) -> Self {
         self.proxy_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// More arguments of the control plane.
+    #[must_use]
+    pub fn control_plane(mut self, arguments: &[&str]) -> Self {
+        let more = arguments.iter().map(|argument| (*argument).to_owned());
+        self.control_plane_arguments.extend(more);
         self
     }
 
@@ -85,6 +95,7 @@ impl Plan {
             leaf_lifetime: self.leaf_lifetime,
             control_plane: self.control_plane,
             proxy_arguments: self.proxy_arguments,
+            control_plane_arguments: self.control_plane_arguments,
             ..MeshConfig::new(&self.name, &directory)?
         };
         let mut world = World { mesh: None, temporary, name: self.name, _place: place };

@@ -8,6 +8,9 @@ mod e2e {
     mod canary;
     mod capture;
     mod cleanup;
+    mod collector;
+    mod collector_requests;
+    mod collector_tls;
     mod control_plane_loss;
     mod demo;
     mod drain;
@@ -27,6 +30,7 @@ mod e2e {
     mod rotation;
     mod routes;
     mod routing;
+    mod secrets;
     mod slow_peers;
     mod stat;
     mod strict;
