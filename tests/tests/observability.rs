@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use heddle_tests::collector;
 use heddle_tests::observability::catalog::{Catalog, TARGET_LABELS};
 use heddle_tests::observability::{dashboards, files, queries};
 use heddle_tests::requirements::{self, Tool};
@@ -39,6 +40,20 @@ fn prometheus_takes_the_rules_and_the_configuration() {
     let file = directory.path().join("prometheus.yaml");
     std::fs::write(&file, configuration.to_string()).unwrap();
     promtool(&["check", "config"], &[file.to_string_lossy().into_owned()]);
+}
+
+#[test]
+fn a_collector_takes_the_configuration_for_what_is_sent_to_it() {
+    if requirements::skip_without(&[Tool::Collector]).unwrap() {
+        return;
+    }
+    let configuration = files::path(&format!("{INSTALL}/opentelemetry/otlp.yaml"));
+    let output = Command::new(requirements::find(collector::PROGRAM).unwrap())
+        .args(["validate", "--config"])
+        .arg(configuration)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -30,6 +30,7 @@ async fn every_metric_and_label_that_is_asked_for_is_in_a_real_scrape() -> Resul
         everything_happens(&world).await?;
         let mut catalog = scraped(&world).await?;
         catalog.extend(of_injector()?);
+        catalog.extend(of_kubernetes()?);
         let wrong = queries::wrong(&all, &catalog.scraped());
         ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         Ok(())
@@ -110,7 +111,9 @@ async fn shop(name: &str, prometheus: Option<&TempDir>) -> Result<World> {
         .file("pods.yaml", documents(&pods))
         .file("services.yaml", documents(&services))
         .file("routes.yaml", documents(&routes()))
-        .proxies(&["--outbound-idle-timeout=1s"])
+        .proxies(&["--outbound-idle-timeout=1s", "--telemetry-interval=1s"])
+        // Nobody is there.
+        .control_plane(&["--otel-exporter-otlp-endpoint=http://127.0.0.1:9"])
         .start()
         .await
 }
@@ -203,6 +206,18 @@ fn of_injector() -> Result<Catalog> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     catalog(&text)
+}
+
+/// Nobody watches an API server here; the control plane's own metrics show what it says of that.
+fn of_kubernetes() -> Result<Catalog> {
+    let metrics = heddle_control_plane::metrics::Metrics::default();
+    metrics.watch_failing("Pod").set(1);
+    let mut registry = prometheus_client::registry::Registry::default();
+    metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    let watches: Vec<&str> = text.lines().filter(|line| line.contains("watch_failing")).collect();
+    catalog(&(watches.join("\n") + "\n"))
 }
 
 /// A Prometheus that scrapes every second; its targets come later, when their addresses are known.
