@@ -1,6 +1,6 @@
 //! The memory of the traffic: what proxies export is kept for an hour, and questions about it are answered. A proxy's
-//! export goes from `receive.rs` by `point.rs` and `proxy.rs` into `series.rs`, and by `forward.rs` on to a collector; a question is answered by `service.rs`
-//! and `query.rs`.
+//! export goes from `receive.rs` by `point.rs` and `proxy.rs` into `series.rs`, and by `forward.rs` on to a collector; a
+//! question is answered by `service.rs` and `query.rs`, or `timeline.rs`.
 
 pub mod admission;
 pub mod answer;
@@ -22,3 +22,4 @@ pub mod resource;
 pub mod sample;
 pub mod series;
 pub mod service;
+pub mod timeline;

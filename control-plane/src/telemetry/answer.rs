@@ -81,7 +81,8 @@ pub fn group(key: Key, totals: &Totals) -> wire::Group {
     }
 }
 
-fn read_group(group: wire::Group) -> Option<(Key, Totals)> {
+/// A group as another replica counted it; `None`: it makes no sense.
+pub(super) fn read_group(group: wire::Group) -> Option<(Key, Totals)> {
     let requests = group.requests.unwrap_or_default();
     let tcp = group.tcp.unwrap_or_default();
     let latency = requests.latency.unwrap_or_default();

@@ -167,7 +167,8 @@ fn totals(series: &Series, from: Step, transport: Transport) -> Totals {
 }
 
 impl Totals {
-    fn count(&mut self, sample: &Sample, transport: Transport) {
+    /// Adds what was counted in one step of a series.
+    pub(super) fn count(&mut self, sample: &Sample, transport: Transport) {
         let (mtls_requests, mtls_connections) = match transport {
             Transport::Mtls => (sample.requests, sample.connections),
             Transport::Plaintext => (0, 0),
@@ -182,7 +183,8 @@ impl Totals {
         self.to_client_bytes = self.to_client_bytes.saturating_add(sample.to_client_bytes);
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds what was counted elsewhere.
+    pub(super) fn add(&mut self, other: &Self) {
         self.requests = self.requests.saturating_add(other.requests);
         self.failures = self.failures.saturating_add(other.failures);
         self.mtls_requests = self.mtls_requests.saturating_add(other.mtls_requests);
@@ -196,7 +198,7 @@ impl Totals {
 }
 
 /// The group of a series; `None`: it is not asked about.
-fn key(query: &Query, origin: &Origin, labels: &Labels) -> Option<Key> {
+pub(super) fn key(query: &Query, origin: &Origin, labels: &Labels) -> Option<Key> {
     let (service, backend) = (labels.service.to_string(), labels.backend.to_string());
     let wanted = match query.grouping {
         Grouping::Workload | Grouping::Pod => Some(Direction::Inbound),
@@ -267,7 +269,7 @@ impl Query {
 }
 
 /// So that a question about all does not keep others waiting.
-const PROXIES_AT_ONCE: usize = 16;
+pub(super) const PROXIES_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests;

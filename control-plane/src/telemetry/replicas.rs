@@ -10,6 +10,7 @@ use heddle_proto::telemetry as wire;
 use heddle_proto::telemetry::share_client::ShareClient;
 use tokio::time::timeout;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 use tracing::debug;
 
 use crate::peers::others::{self, Surroundings};
@@ -23,10 +24,10 @@ pub struct Replicas {
 }
 
 /// What they said.
-#[derive(Debug, Default)]
-pub struct Heard {
+#[derive(Debug)]
+pub struct Heard<T> {
     /// One of each that answered.
-    pub shares: Vec<wire::QueryResponse>,
+    pub shares: Vec<T>,
     /// Addresses of those that did not.
     pub silent: Vec<String>,
 }
@@ -37,15 +38,50 @@ impl Replicas {
         Self { surroundings, known: Mutex::default() }
     }
 
-    /// Asks them beside one another.
+    /// Asks them for their shares of a window.
     ///
     /// Cancel safe: yes.
-    pub async fn ask(&self, request: &wire::QueryRequest, snapshot: &Snapshot) -> Heard {
-        let asking = self.clients(snapshot).into_iter().map(|(address, mut client)| {
+    pub async fn ask(
+        &self,
+        request: &wire::QueryRequest,
+        snapshot: &Snapshot,
+    ) -> Heard<wire::QueryResponse> {
+        self.ask_each(snapshot, |mut client| {
             let request = request.clone();
-            async move { (address, timeout(ANSWER_TIMEOUT, client.query_share(request)).await) }
+            async move { client.query_share(request).await }
+        })
+        .await
+    }
+
+    /// Asks them for their shares of its steps.
+    ///
+    /// Cancel safe: yes.
+    pub async fn ask_timeline(
+        &self,
+        request: &wire::TimelineRequest,
+        snapshot: &Snapshot,
+    ) -> Heard<wire::TimelineResponse> {
+        self.ask_each(snapshot, |mut client| {
+            let request = request.clone();
+            async move { client.timeline_share(request).await }
+        })
+        .await
+    }
+
+    /// Beside one another.
+    async fn ask_each<T, F>(
+        &self,
+        snapshot: &Snapshot,
+        ask: impl Fn(ShareClient<Channel>) -> F,
+    ) -> Heard<T>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let asking = self.clients(snapshot).into_iter().map(|(address, client)| {
+            let asked = ask(client);
+            async move { (address, timeout(ANSWER_TIMEOUT, asked).await) }
         });
-        let mut heard = Heard::default();
+        let mut heard = Heard { shares: Vec::new(), silent: Vec::new() };
         for (address, answer) in join_all(asking).await {
             match answer {
                 Ok(Ok(share)) => heard.shares.push(share.into_inner()),
@@ -61,6 +97,11 @@ impl Replicas {
             }
         }
         heard
+    }
+
+    /// How many there are.
+    pub fn count(&self, snapshot: &Snapshot) -> usize {
+        self.surroundings.addresses(snapshot).len()
     }
 
     fn clients(&self, snapshot: &Snapshot) -> BTreeMap<SocketAddr, ShareClient<Channel>> {

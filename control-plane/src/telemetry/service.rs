@@ -18,6 +18,7 @@ use crate::telemetry::memory::Memory;
 use crate::telemetry::population::{Pods, Population};
 use crate::telemetry::query::{self, Counted, Key};
 use crate::telemetry::replicas::Replicas;
+use crate::telemetry::timeline::{self, Question};
 
 /// Answers for all replicas. Clones share what is kept.
 #[derive(Clone, Debug)]
@@ -60,6 +61,25 @@ impl Telemetry for TelemetryService {
         response.silent_replicas = silent;
         Ok(Response::new(response))
     }
+
+    async fn timeline(
+        &self,
+        request: Request<wire::TimelineRequest>,
+    ) -> Result<Response<wire::TimelineResponse>, Status> {
+        let request = request.into_inner();
+        let question = Question::read(&request).map_err(Status::invalid_argument)?;
+        let snapshot = self.snapshots.borrow().clone();
+        let mut counted = timeline::count(&self.memory, &question, clock::now()).await;
+        let mut silent = Vec::new();
+        if let Some((replicas, snapshot)) = self.replicas.as_ref().zip(snapshot.as_ref()) {
+            let heard = replicas.ask_timeline(&request, snapshot).await;
+            heard.shares.into_iter().for_each(|share| counted.add(share));
+            silent = heard.silent;
+        }
+        let mut response = counted.into_wire();
+        response.silent_replicas = silent;
+        Ok(Response::new(response))
+    }
 }
 
 fn populated(
@@ -89,14 +109,32 @@ impl Share for ShareService {
         &self,
         request: Request<wire::QueryRequest>,
     ) -> Result<Response<wire::QueryResponse>, Status> {
+        self.admit(&request)?;
+        let query = answer::query(request.get_ref()).map_err(Status::invalid_argument)?;
+        let counted = query::count(&self.memory, &query, clock::now()).await;
+        Ok(Response::new(answer::to_wire(counted)))
+    }
+
+    async fn timeline_share(
+        &self,
+        request: Request<wire::TimelineRequest>,
+    ) -> Result<Response<wire::TimelineResponse>, Status> {
+        self.admit(&request)?;
+        let question = Question::read(request.get_ref()).map_err(Status::invalid_argument)?;
+        let counted = timeline::count(&self.memory, &question, clock::now()).await;
+        Ok(Response::new(counted.into_wire()))
+    }
+}
+
+impl ShareService {
+    /// Whoever is not the control plane itself is refused.
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let caller = request.extensions().get::<Caller>();
         let peer = caller.and_then(|caller| caller.peer.as_ref());
         let own = PeerIdentity::control_plane(&self.trust_domain).ok();
         if peer.is_none() || peer != own.as_ref() {
             return Err(Status::permission_denied("this is for the control plane alone"));
         }
-        let query = answer::query(request.get_ref()).map_err(Status::invalid_argument)?;
-        let counted = query::count(&self.memory, &query, clock::now()).await;
-        Ok(Response::new(answer::to_wire(counted)))
+        Ok(())
     }
 }
