@@ -1,12 +1,11 @@
 //! `meshctl edges`: who talks to whom, with which identities, and whether it is secured, or why not.
 
 pub mod render;
-pub mod report;
 
 use clap::Args;
 use heddle_proto::telemetry::Grouping;
+use heddle_report::edges::EdgesReport;
 
-use crate::edges::report::EdgesReport;
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output};
 use crate::repeat::{self, Shown};
@@ -60,3 +59,6 @@ async fn shown(look: &Look, target: &Target, colour: Colour) -> Result<Shown, Fa
     };
     Ok(Shown { text, hint, ending: Ending::Good })
 }
+
+#[cfg(test)]
+mod tests;

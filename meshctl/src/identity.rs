@@ -2,20 +2,19 @@
 
 pub mod arguments;
 pub mod render;
-pub mod report;
 
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{self, GetIdentityRequest, LeaveOutRequest, RotateIdentityRequest};
+use heddle_report::identity::{self as report, IdentityReport, Rotation};
 use heddle_runtime::clock;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::failure::Failure;
 use crate::identity::arguments::{IdentityArguments, IdentityCommand, Look, RotateArguments};
-use crate::identity::report::{IdentityReport, Rotation};
 use crate::output::{self, Colour, Output, Page};
 use crate::run::Ending;
 use crate::target::{self, Target};

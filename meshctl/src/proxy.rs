@@ -1,11 +1,11 @@
 //! `meshctl proxy`: what the control planes know of proxies, and what one of them was sent.
 
 pub mod arguments;
-pub mod report;
 
 use futures_util::FutureExt as _;
 use heddle_proto::admin::GetProxyConfigRequest;
 use heddle_proto::admin::admin_client::AdminClient;
+use heddle_report::proxy::{self as report, ConfigReport, ProxyReport, ResourceReport};
 use heddle_runtime::clock;
 use tonic::transport::Channel;
 
@@ -16,7 +16,6 @@ use crate::output::{self, Colour, Output};
 use crate::proxy::arguments::{
     ProxyCommand, ProxyConfigArguments, ProxyLook, ProxyStatusArguments,
 };
-use crate::proxy::report::{ConfigReport, ProxyReport, ResourceReport};
 use crate::run::Ending;
 use crate::table::{self, Cell};
 use crate::target::{self, Target};

@@ -3,14 +3,13 @@
 pub mod arguments;
 pub mod gather;
 pub mod render;
-pub mod report;
-pub mod words;
+
+use heddle_report::routes::RoutesReport;
 
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output};
 use crate::repeat::{self, Shown};
 use crate::routes::arguments::RoutesArguments;
-use crate::routes::report::RoutesReport;
 use crate::run::Ending;
 
 /// Shows them; a check that fails when one is refused.

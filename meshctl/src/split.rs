@@ -10,12 +10,13 @@ pub mod render;
 pub mod report;
 pub mod weights;
 
+use heddle_report::routes::RoutesReport;
+use heddle_report::words;
+
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output};
 use crate::repeat::{self, Shown};
 use crate::routes::gather;
-use crate::routes::report::RoutesReport;
-use crate::routes::words;
 use crate::run::Ending;
 use crate::split::arguments::{SetArguments, ShowArguments, SplitArguments, SplitCommand};
 use crate::split::plan::{Change, Wish};

@@ -2,14 +2,14 @@
 
 pub mod arguments;
 pub mod render;
-pub mod report;
+
+use heddle_report::stat::{StatReport, Subject};
 
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output};
 use crate::repeat::{self, Shown};
 use crate::run::Ending;
-use crate::stat::arguments::{StatArguments, Subject};
-use crate::stat::report::StatReport;
+use crate::stat::arguments::StatArguments;
 use crate::target::Target;
 use crate::traffic;
 
@@ -33,7 +33,7 @@ async fn shown(
     let mut hint = traffic::hint(&response, look, subject.what.noun(), namespace.as_deref());
     let report = StatReport::new(response, subject, look.window.0);
     if hint.is_none() && report.rows.is_empty() {
-        hint = Some(subject.not_found());
+        hint = Some(arguments::not_found(subject));
     }
     let text = match look.output {
         Output::Json => output::json(&report, look.watch.watch)?,
@@ -45,3 +45,6 @@ async fn shown(
     };
     Ok(Shown { text, hint, ending: Ending::Good })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! `meshctl status`: what the control plane knows, and whether anything is refused.
 
-pub mod merge;
 pub mod render;
-pub mod report;
 
+use heddle_report::merge;
+use heddle_report::status::StatusReport;
 use heddle_runtime::clock;
 
 use crate::admin;
@@ -11,7 +11,6 @@ use crate::arguments::StatusArguments;
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output, Page};
 use crate::run::Ending;
-use crate::status::report::StatusReport;
 use crate::target;
 
 /// Prints the status; a check that fails when something is refused.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use heddle_local::mesh::Mesh;
 use heddle_local::protocol::{Signal, Target};
+use heddle_report::status::StatusReport;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,7 +18,6 @@ use crate::demo::summary::{Counters, StepSummary, Summary};
 use crate::failure::Failure;
 use crate::local;
 use crate::shop::load::report::Report;
-use crate::status::report::StatusReport;
 
 /// How long anything in the demo may take to become true.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use heddle_local::mesh::Mesh;
+use heddle_report::status::StatusReport;
 use tokio::time::Instant;
 
 use crate::admin;
 use crate::failure::Failure;
 use crate::shop::load::report::Report;
-use crate::status::report::StatusReport;
 use heddle_telemetry::prometheus::{self, Sample};
 
 /// Every workload of the shop; each has a proxy.

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use heddle_report::status::StatusReport;
 use serde::Serialize;
 
 use crate::demo::measure::{CERTIFICATES, SUCCEEDED, count, short_name};
 use crate::output::Colour;
 use crate::shop::load::report::Report;
-use crate::status::report::StatusReport;
 use heddle_telemetry::prometheus::Sample;
 
 /// The summary of `meshctl demo --output json`.
@@ -156,7 +156,7 @@ impl Summary {
         status: &StatusReport,
     ) -> Self {
         let updates =
-            |of: fn(&crate::status::report::Proxy) -> u64| status.proxies.iter().map(of).sum();
+            |of: fn(&heddle_report::status::Proxy) -> u64| status.proxies.iter().map(of).sum();
         let Report { sent, succeeded, failed, .. } = *load;
         Self {
             requests: Requests { sent, succeeded, failed },

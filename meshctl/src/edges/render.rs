@@ -1,6 +1,7 @@
 //! Edges for people. Pure.
 
-use crate::edges::report::{self, Edge, EdgesReport};
+use heddle_report::edges::{self, Edge, EdgesReport};
+
 use crate::output::Colour;
 use crate::table::{self, Cell};
 
@@ -28,7 +29,7 @@ pub fn table(report: &EdgesReport, width: Width, no_headers: bool, colour: Colou
 }
 
 fn row(edge: &Edge, width: Width) -> Vec<Cell> {
-    let named = |identity: &String| match (width, report::short(identity)) {
+    let named = |identity: &String| match (width, edges::short(identity)) {
         (Width::Usual, Some((namespace, account))) => format!("{namespace}/{account}"),
         (Width::Usual, None) | (Width::Wide, _) => identity.clone(),
     };
@@ -55,7 +56,7 @@ fn row(edge: &Edge, width: Width) -> Vec<Cell> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edges::report::tests;
+    use crate::edges::tests;
 
     #[test]
     fn edges_read_at_a_glance() {

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use heddle_report::identity::{Certificate, IdentityReport, ProxyCounts, Rotation};
 use heddle_runtime::duration;
 
-use crate::identity::report::{Certificate, IdentityReport, ProxyCounts, Rotation};
 use crate::output::Page;
 use crate::table::{self, Cell};
 

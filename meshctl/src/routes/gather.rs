@@ -4,10 +4,10 @@
 use futures_util::FutureExt as _;
 use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{self, GetRoutesRequest, HeldShares, Route, Routes};
+use heddle_report::merge as status;
 use tonic::transport::Channel;
 
 use crate::failure::Failure;
-use crate::status::merge as status;
 use crate::target::{self, Target};
 
 /// What is known together.

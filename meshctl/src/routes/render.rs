@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use heddle_report::routes::{Parent, RouteReport, RoutesReport, Rule};
+
 use crate::output::Colour;
-use crate::routes::report::{Parent, RouteReport, RoutesReport, Rule};
 use crate::table::{self, Cell};
 
 /// A row for each rule, and below what is wrong. With more columns, if it may be wide.

@@ -1,7 +1,8 @@
 //! Which rule of which object is meant, and what its weights become. Pure.
 
+use heddle_report::routes::{Backend, RouteReport, Rule};
+
 use crate::failure::Failure;
-use crate::routes::report::{Backend, RouteReport, Rule};
 use crate::split::arguments::Weight;
 
 /// What is to be changed.

@@ -1,8 +1,8 @@
 //! Splits for machines: the JSON of `meshctl split -o json`. Its fields are stable. Pure.
 
+use heddle_report::routes::{Backend, Held, RouteReport, Rule};
 use serde::Serialize;
 
-use crate::routes::report::{Backend, Held, RouteReport, Rule};
 use crate::split::plan;
 
 /// All splits that were asked for.

@@ -1,7 +1,7 @@
 //! The arguments of `meshctl stat`: which kind of thing is meant, and which of them.
 
 use clap::Args;
-use heddle_proto::telemetry::Grouping;
+use heddle_report::stat::{Subject, What};
 
 use crate::failure::Failure;
 use crate::traffic::Look;
@@ -36,30 +36,6 @@ Which mesh is meant:
   --context, --kubeconfig     one in a cluster; so does KUBECONFIG in the environment
   none of them                the local mesh, if one runs, and else the cluster of ~/.kube/config";
 
-/// A kind of things that are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// What owns pods: of this kind, or of any.
-    Workloads(Option<&'static str>),
-    /// Pods.
-    Pods,
-    /// Services, by port.
-    Services,
-    /// What services send to.
-    Backends,
-    /// Routes of services.
-    Routes,
-}
-
-/// What is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// Of this kind.
-    pub what: What,
-    /// Only this one.
-    pub name: Option<String>,
-}
-
 impl StatArguments {
     /// What is meant.
     pub fn subject(&self) -> Result<Subject, Failure> {
@@ -88,43 +64,17 @@ impl StatArguments {
     }
 }
 
-impl What {
-    /// How it is asked for.
-    pub fn grouping(self) -> Grouping {
-        match self {
-            Self::Workloads(_) => Grouping::Workload,
-            Self::Pods => Grouping::Pod,
-            Self::Services => Grouping::Service,
-            Self::Backends => Grouping::Backend,
-            Self::Routes => Grouping::Route,
+/// Why nothing is shown although there is traffic.
+pub fn not_found(subject: &Subject) -> String {
+    match (&subject.name, subject.what) {
+        (Some(name), what) => format!(
+            "there is no {} \"{name}\" among those that are known; without a name all are listed",
+            what.noun()
+        ),
+        (None, What::Workloads(Some(kind))) => {
+            format!("there is no {kind}; `meshctl stat` lists workloads of all kinds")
         }
-    }
-
-    /// As in "there is no …".
-    pub fn noun(self) -> &'static str {
-        match self {
-            Self::Workloads(_) => "workload",
-            Self::Pods => "pod",
-            Self::Services => "service",
-            Self::Backends => "backend",
-            Self::Routes => "route",
-        }
-    }
-}
-
-impl Subject {
-    /// Why nothing is shown although there is traffic.
-    pub fn not_found(&self) -> String {
-        match (&self.name, self.what) {
-            (Some(name), what) => format!(
-                "there is no {} \"{name}\" among those that are known; without a name all are listed",
-                what.noun()
-            ),
-            (None, What::Workloads(Some(kind))) => {
-                format!("there is no {kind}; `meshctl stat` lists workloads of all kinds")
-            }
-            (None, what) => format!("there is no {}", what.noun()),
-        }
+        (None, what) => format!("there is no {}", what.noun()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Traffic for people. Pure.
 
+use heddle_report::stat::{Row, StatReport};
+
 use crate::output::Colour;
-use crate::stat::report::{Row, StatReport};
 use crate::table::{self, Cell};
 use crate::traffic::Look;
 
@@ -70,7 +71,7 @@ fn signals(row: &Row) -> Vec<Cell> {
         Some((meshed, pods)) if meshed == pods => Cell::plain(format!("{meshed}/{pods}")),
         Some((meshed, pods)) => Cell::bad(format!("{meshed}/{pods}")),
     };
-    let latency = |pick: fn(&crate::stat::report::Percentiles) -> f64| {
+    let latency = |pick: fn(&heddle_report::stat::Percentiles) -> f64| {
         Cell::plain(row.latency_seconds.as_ref().map_or("-".to_owned(), |all| time(pick(all))))
     };
     let rate = match row.requests {
@@ -158,9 +159,9 @@ const FAIR_SUCCESS: f64 = 0.99;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stat::arguments::What;
-    use crate::stat::report::tests::report;
+    use crate::stat::tests::report;
     use clap::Parser;
+    use heddle_report::stat::What;
 
     #[derive(Parser)]
     struct Line {

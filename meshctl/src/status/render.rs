@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use heddle_report::status::{Authority, Object, Proxy, Refusal, StatusReport};
 use heddle_runtime::duration;
 
 use crate::output::{Colour, Page};
-use crate::status::report::{Authority, Object, Proxy, Refusal, StatusReport};
 use crate::table::{self, Cell};
 
 /// The whole text: what is refused comes last, since that is where the eye ends on a terminal.

@@ -1,7 +1,8 @@
 //! Which rule is meant, by table.
 
+use heddle_report::routes::Parent;
+
 use super::*;
-use crate::routes::report::Parent;
 
 fn backend(name: &str) -> Backend {
     Backend { backend: name.to_owned(), weight: 1, share: String::new(), problem: None }

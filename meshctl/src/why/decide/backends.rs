@@ -6,10 +6,10 @@ use heddle_model::names::ServicePort;
 use heddle_model::policy::BackendPolicy;
 use heddle_proto::admin::{BackingFacts, EndpointFacts, PodFacts};
 use heddle_proto::discovery::{self, InboundMode};
+use heddle_report::words;
 
 use super::{Asked, Ended, Good, Not, Shares, policy, read, title};
 use crate::failure::Failure;
-use crate::routes::words;
 use crate::why::report::{Backend, Endpoint, WhyReport};
 
 /// A call to shares of backends.

@@ -6,11 +6,11 @@ use heddle_model::destination::ServiceDestination;
 use heddle_model::filter::{HttpFilter, Redirect};
 use heddle_model::names::ServicePort;
 use heddle_model::route::{ConnectionRule, HttpRule, RuleOrigin};
+use heddle_report::words;
 use heddle_runtime::duration;
 use http::Request;
 
 use super::{Asked, Not, Shares, Way};
-use crate::routes::words;
 use crate::why::report::{Candidate, Rule, WhyReport};
 
 /// Where a rule sends a call.

@@ -4,7 +4,7 @@
 use heddle_proto::admin;
 use serde::Serialize;
 
-use crate::status::merge;
+use crate::merge;
 
 /// What the mesh's identities rest on.
 #[derive(Clone, Debug, Serialize)]

@@ -6,8 +6,8 @@ use heddle_model::route::HttpMatch;
 use heddle_proto::{admin, discovery};
 use serde::Serialize;
 
-use crate::routes::words;
-use crate::status::report::Condition;
+use crate::status::Condition;
+use crate::words;
 
 /// All routes that were asked for.
 #[derive(Clone, Debug, Serialize)]

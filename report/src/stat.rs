@@ -5,7 +5,53 @@ use std::time::Duration;
 use heddle_proto::telemetry as wire;
 use serde::Serialize;
 
-use crate::stat::arguments::{Subject, What};
+/// A kind of things that are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// What owns pods: of this kind, or of any.
+    Workloads(Option<&'static str>),
+    /// Pods.
+    Pods,
+    /// Services, by port.
+    Services,
+    /// What services send to.
+    Backends,
+    /// Routes of services.
+    Routes,
+}
+
+/// What is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// Of this kind.
+    pub what: What,
+    /// Only this one.
+    pub name: Option<String>,
+}
+
+impl What {
+    /// How it is asked for.
+    pub fn grouping(self) -> wire::Grouping {
+        match self {
+            Self::Workloads(_) => wire::Grouping::Workload,
+            Self::Pods => wire::Grouping::Pod,
+            Self::Services => wire::Grouping::Service,
+            Self::Backends => wire::Grouping::Backend,
+            Self::Routes => wire::Grouping::Route,
+        }
+    }
+
+    /// As in "there is no …".
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Workloads(_) => "workload",
+            Self::Pods => "pod",
+            Self::Services => "service",
+            Self::Backends => "backend",
+            Self::Routes => "route",
+        }
+    }
+}
 
 /// What was counted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -127,8 +173,9 @@ impl Row {
     }
 }
 
+/// What was counted of one of them.
 #[expect(clippy::cast_precision_loss, reason = "a share or a rate, for people")]
-fn row(group: wire::Group, what: What, covered_seconds: f64) -> Row {
+pub(crate) fn row(group: wire::Group, what: What, covered_seconds: f64) -> Row {
     let key = group.key.unwrap_or_default();
     let requests = group.requests.unwrap_or_default();
     let tcp = group.tcp.unwrap_or_default();
@@ -174,106 +221,5 @@ fn row(group: wire::Group, what: What, covered_seconds: f64) -> Row {
             to_server_bytes: tcp.to_server_bytes,
             to_client_bytes: tcp.to_client_bytes,
         },
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// A busy deployment of which one pod of three has no proxy, and a silent pod.
-    pub(crate) fn response() -> wire::QueryResponse {
-        let key = |kind: &str, name: &str| wire::Key {
-            workload_kind: kind.to_owned(),
-            namespace: "shop".to_owned(),
-            workload: name.to_owned(),
-            ..Default::default()
-        };
-        let busy = wire::Group {
-            key: Some(key("Deployment", "api")),
-            requests: Some(wire::Requests {
-                count: 1230,
-                failures: 3,
-                mtls: 1000,
-                latency: Some(wire::Latency {
-                    p50_seconds: Some(0.0042),
-                    p95_seconds: Some(0.087),
-                    p99_seconds: Some(1.25),
-                    ..Default::default()
-                }),
-            }),
-            tcp: Some(wire::Tcp {
-                connections: 20,
-                mtls: 0,
-                to_server_bytes: 2048,
-                to_client_bytes: 5_500_000,
-                open_connections: 4,
-            }),
-            population: Some(wire::Population { pods: 3, meshed: 2, identities: Vec::new() }),
-        };
-        let silent = wire::Group {
-            key: Some(key("Pod", "client")),
-            requests: Some(wire::Requests::default()),
-            tcp: Some(wire::Tcp::default()),
-            population: Some(wire::Population { pods: 1, meshed: 1, identities: Vec::new() }),
-        };
-        wire::QueryResponse {
-            groups: vec![busy, silent],
-            covered_seconds: 61.5,
-            proxies: 3,
-            silent_replicas: Vec::new(),
-        }
-    }
-
-    pub(crate) fn report(what: What, name: Option<&str>) -> StatReport {
-        let subject = Subject { what, name: name.map(str::to_owned) };
-        StatReport::new(response(), &subject, Duration::from_secs(60))
-    }
-
-    #[test]
-    fn traffic_for_machines_has_stable_fields() {
-        let text = crate::output::json(&report(What::Workloads(None), None), false).unwrap();
-        insta::assert_snapshot!(text);
-    }
-
-    #[test]
-    fn what_is_named_is_shown() {
-        for (case, what, name, expected) in [
-            ("all", What::Workloads(None), None, vec!["deployment/api", "pod/client"]),
-            ("a kind", What::Workloads(Some("Deployment")), None, vec!["deployment/api"]),
-            ("a name", What::Workloads(None), Some("client"), vec!["pod/client"]),
-            ("nobody's name", What::Workloads(None), Some("cli"), vec![]),
-        ] {
-            let titles: Vec<_> = report(what, name).rows.iter().map(Row::title).collect();
-            assert_eq!(titles, expected, "case: {case}");
-        }
-    }
-
-    #[test]
-    fn services_backends_and_routes_have_names_of_their_own() {
-        let key = wire::Key {
-            namespace: "shop".to_owned(),
-            service: "shop/api:80".to_owned(),
-            backend: "shop/v2:80".to_owned(),
-            route: "canary".to_owned(),
-            ..Default::default()
-        };
-        let of_service = wire::Key { backend: String::new(), route: String::new(), ..key.clone() };
-        let of_backend = wire::Key { route: String::new(), ..key.clone() };
-        let of_route = wire::Key { backend: String::new(), ..key };
-        for (what, key, title, name) in [
-            (What::Services, of_service, "service/api:80", "api"),
-            (What::Backends, of_backend, "backend/v2:80", "v2:80"),
-            (What::Routes, of_route, "route/canary", "canary"),
-        ] {
-            let response = wire::QueryResponse {
-                groups: vec![wire::Group { key: Some(key), ..Default::default() }],
-                ..Default::default()
-            };
-            let subject = Subject { what, name: Some(name.to_owned()) };
-            let report = StatReport::new(response, &subject, Duration::from_secs(60));
-            let titles: Vec<_> = report.rows.iter().map(Row::title).collect();
-            assert_eq!(titles, [title]);
-        }
     }
 }
