@@ -3,7 +3,7 @@
 //! routes in `admin/routes.rs`.
 
 mod explain;
-mod identity;
+pub(crate) mod identity;
 pub mod listen;
 mod routes;
 

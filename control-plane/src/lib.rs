@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod config;
 pub mod crd;
+pub mod dashboard;
 pub mod discovery;
 pub mod identity;
 pub mod index;

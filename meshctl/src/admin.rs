@@ -59,14 +59,17 @@ where
     C: AdminService,
     F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
 {
-    let unreachable = || {
-        Failure::new(
-            format!("cannot ask the control plane at {}", socket.display()),
-            "check that it runs (`meshctl local status`) and that you are the user who started it",
-        )
-    };
-    let channel = connect(socket).await.map_err(|error| because(unreachable(), &error))?;
-    ask(C::over(channel)).await.map_err(|status| control_plane::refused(unreachable(), &status))
+    let channel = connect(socket).await.map_err(|error| because(unreachable(socket), &error))?;
+    let asked = ask(C::over(channel)).await;
+    asked.map_err(|status| control_plane::refused(unreachable(socket), &status))
+}
+
+/// Nobody answers at a socket.
+pub fn unreachable(socket: &Path) -> Failure {
+    Failure::new(
+        format!("cannot ask the control plane at {}", socket.display()),
+        "check that it runs (`meshctl local status`) and that you are the user who started it",
+    )
 }
 
 /// `tonic` says "transport error" first, which tells nobody anything; what follows does.

@@ -10,6 +10,7 @@ use heddle_runtime::duration;
 use http::Uri;
 
 use crate::check::arguments::CheckArguments;
+use crate::dashboard::arguments::DashboardArguments;
 use crate::edges::EdgesArguments;
 use crate::identity::arguments::IdentityArguments;
 use crate::inject::arguments::{InjectArguments, UninjectArguments};
@@ -73,6 +74,8 @@ pub enum Command {
     Stat(StatArguments),
     /// Who talks to whom, with which identities, and whether it is secured
     Edges(EdgesArguments),
+    /// The mesh in a browser: a live map, charts, the state of the configuration, certificates
+    Dashboard(DashboardArguments),
     /// Trust anchors, issuer and rotation of the mesh's identities
     Identity(IdentityArguments),
     /// What the control plane knows of proxies, and what it sent them

@@ -199,6 +199,7 @@ fn what_next(kept: Option<&Kept>, colour: Colour) -> String {
     let meshctl = output::program();
     let hints = match kept {
         Some(Kept { name, directory }) => vec![
+            (format!("{meshctl} dashboard --name {name}"), "the map of it, live in a browser"),
             (format!("{meshctl} status --name {name}"), "who has acknowledged what"),
             (format!("{meshctl} local status --name {name}"), "what runs, and where"),
             (
@@ -208,7 +209,10 @@ fn what_next(kept: Option<&Kept>, colour: Colour) -> String {
             (format!("{meshctl} local down --name {name}"), "end it"),
         ],
         None => vec![
-            (format!("{meshctl} demo --keep"), "the same, and it goes on for you to play with"),
+            (
+                format!("{meshctl} demo --keep"),
+                "the same, and it goes on: for you to play with, and for `meshctl dashboard`",
+            ),
             (
                 format!("{meshctl} demo --output json --duration 20s"),
                 "for machines: one summary, exit code 1 on any loss",

@@ -6,6 +6,7 @@ pub mod arguments;
 pub mod chart;
 pub mod check;
 pub mod completion;
+pub mod dashboard;
 pub mod demo;
 pub mod edges;
 pub mod failure;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use futures_util::future::BoxFuture;
 use heddle_local::state_directory::{self, StateDirectory};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 
 use crate::admin::{self, AdminService};
 use crate::failure::Failure;
@@ -129,6 +131,17 @@ impl Target {
         }
     }
 
+    /// A connection to the admin port of any control plane of the mesh: the first that is ready.
+    pub async fn open_admin_port(&self) -> Result<Box<dyn Stream>, Failure> {
+        match self {
+            Self::Local(socket) => match UnixStream::connect(socket).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(error) => Err(admin::unreachable(socket).because(&error)),
+            },
+            Self::Cluster(cluster) => Ok(Box::new(control_plane::open(cluster).await?)),
+        }
+    }
+
     /// The namespace that a name without one is of.
     pub fn default_namespace(&self) -> &str {
         match self {
@@ -137,6 +150,11 @@ impl Target {
         }
     }
 }
+
+/// Bytes both ways.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// Those that answered, after telling on standard error of those that did not.
 pub fn heard<T>(answers: Vec<Answer<T>>) -> Vec<(String, T)> {

@@ -4,6 +4,7 @@
 pub mod adversary;
 pub mod applications;
 pub mod believer;
+pub mod browser;
 pub mod capture;
 pub mod certificate;
 pub mod collector;

@@ -32,6 +32,8 @@ pub enum Tool {
     Prometheus,
     /// Takes what proxies tell, and writes it down.
     Collector,
+    /// A browser, and what drives it.
+    Chromium,
 }
 
 impl Tool {
@@ -47,6 +49,7 @@ impl Tool {
             Self::Setpriv => &["setpriv"],
             Self::Prometheus => &["promtool", "prometheus"],
             Self::Collector => &[PROGRAM],
+            Self::Chromium => &["chromium", "chromedriver"],
         }
     }
 
@@ -65,6 +68,7 @@ impl Tool {
             Self::Collector => {
                 "tests/collector/build FOLDER, of a folder that is in PATH; needs Go"
             }
+            Self::Chromium => "apt-get install chromium chromium-driver",
         }
     }
 }

@@ -12,6 +12,7 @@ mod e2e {
     mod collector_requests;
     mod collector_tls;
     mod control_plane_loss;
+    mod dashboard;
     mod demo;
     mod drain;
     mod errors;

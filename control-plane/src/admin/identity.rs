@@ -18,7 +18,7 @@ use crate::translate::pod::Pod;
 
 impl AdminService {
     /// Everything about identities, as of now.
-    pub(super) fn identity_status(&self) -> wire::IdentityStatus {
+    pub(crate) fn identity_status(&self) -> wire::IdentityStatus {
         let authority = self.authorities.current();
         let view = self.identity.borrow().clone();
         let snapshot = self.snapshots.borrow().clone();
@@ -117,7 +117,7 @@ pub(super) fn not_rotated(error: &NotRotated) -> Status {
 }
 
 /// Since 1970.
-pub(super) fn seconds(time: SystemTime) -> i64 {
+pub(crate) fn seconds(time: SystemTime) -> i64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

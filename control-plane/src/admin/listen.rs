@@ -1,4 +1,4 @@
-//! Where the admin service is served: a Unix socket of its owner's, a loopback address, or both.
+//! Where the admin service and the dashboard are served: a Unix socket of its owner's, a loopback address, or both.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::admin::AdminService;
+use crate::dashboard::Dashboard;
 use crate::telemetry::service::TelemetryService;
 
 /// What is answered there.
@@ -55,6 +56,8 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Serves on a Unix socket until the drain.
 pub async fn serve(services: Services, listener: UnixListener, drain: CancellationToken) {
     let served = tonic::transport::Server::builder()
+        .accept_http1(true)
+        .layer(Dashboard { services: services.clone() })
         .add_service(AdminServer::new(services.admin))
         .add_service(TelemetryServer::new(services.telemetry))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), drain.cancelled_owned())
@@ -69,6 +72,8 @@ pub async fn serve(services: Services, listener: UnixListener, drain: Cancellati
 pub async fn serve_tcp(services: Services, listener: TcpListener, drain: CancellationToken) {
     let served = tonic::transport::Server::builder()
         .concurrency_limit_per_connection(REQUESTS_LIMIT)
+        .accept_http1(true)
+        .layer(Dashboard { services: services.clone() })
         .add_service(AdminServer::new(services.admin))
         .add_service(TelemetryServer::new(services.telemetry))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), drain.cancelled_owned())

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
@@ -94,16 +95,7 @@ where
     C: AdminService,
     F: Fn(C) -> BoxFuture<'static, Result<T, tonic::Status>>,
 {
-    let unreachable = || {
-        let namespace = &cluster.mesh_namespace;
-        Failure::new(
-            format!("cannot ask the control plane {namespace}/{pod}"),
-            format!(
-                "check that you may forward to it: `kubectl auth can-i create pods/portforward \
-                 -n {namespace}`"
-            ),
-        )
-    };
+    let unreachable = || unreachable(cluster, pod);
     let complaint = Complaint::default();
     let channel = forward(cluster, pod, complaint.clone()).await;
     let channel = channel.map_err(|error| unreachable().because(cause_of(&error)))?;
@@ -114,6 +106,32 @@ where
             None => Err(refused(unreachable(), &status)),
         },
     }
+}
+
+/// A connection to the admin port of the first control plane that is ready.
+pub async fn open(
+    cluster: &Cluster,
+) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, Failure> {
+    let pod = ready_pods(cluster).await?.into_iter().next().unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.mesh_namespace);
+    let forwarded = pods.portforward(&pod, &[ADMIN_PORT]).await;
+    let mut forwarder = forwarded.map_err(|error| {
+        let attempt = format!("forward to the control plane {}/{pod}", cluster.mesh_namespace);
+        client::failed(cluster, &attempt, &error)
+    })?;
+    let stream = forwarder.take_stream(ADMIN_PORT);
+    stream.ok_or_else(|| unreachable(cluster, &pod).because(&NoStream))
+}
+
+fn unreachable(cluster: &Cluster, pod: &str) -> Failure {
+    let namespace = &cluster.mesh_namespace;
+    Failure::new(
+        format!("cannot ask the control plane {namespace}/{pod}"),
+        format!(
+            "check that you may forward to it: `kubectl auth can-i create pods/portforward \
+             -n {namespace}`"
+        ),
+    )
 }
 
 /// A refusal has its own reason, and the remedy for a connection that failed would mislead.
