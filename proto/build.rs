@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "heddle/discovery/v1/discovery.proto",
         "heddle/peers/v1/peers.proto",
         "heddle/telemetry/v1/telemetry.proto",
+        "heddle/tap/v1/tap.proto",
     ];
     tonic_prost_build::configure()
         // What a proxy was sent is shown by meshctl as it is on the wire.

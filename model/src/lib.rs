@@ -9,4 +9,5 @@ pub mod names;
 pub mod policy;
 pub mod resource;
 pub mod route;
+pub mod tap;
 pub mod workload;

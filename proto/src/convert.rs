@@ -12,6 +12,7 @@ mod filter;
 mod key;
 mod policy;
 mod route;
+mod tap;
 mod workload;
 
 /// A message that cannot be what it claims to be.

@@ -63,3 +63,15 @@ pub mod peers {
 pub mod telemetry {
     tonic::include_proto!("heddle.telemetry.v1");
 }
+
+/// `heddle.tap.v1`: single requests while they happen.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated"
+)]
+pub mod tap {
+    tonic::include_proto!("heddle.tap.v1");
+}
