@@ -32,7 +32,7 @@ use crate::discovery::client::Client;
 use crate::discovery::metrics::DiscoveryMetrics;
 use crate::discovery::store::{self, Store};
 use crate::discovery::writer::{self, Writer};
-use crate::http::witness::Witnesses;
+use crate::http::witness::{Witness, Witnesses};
 use crate::identity::metrics::IdentityMetrics;
 use crate::identity::{self, CertificateClient, IdentitySettings};
 use crate::listen::{self, DataPath, DataPathSettings, Listeners};
@@ -41,6 +41,8 @@ use crate::metrics::calls::CallTable;
 use crate::metrics::drawn::DrawnCalls;
 use crate::pressure;
 use crate::redirect::probe::probe;
+use crate::tap::metrics::TapMetrics;
+use crate::tap::{Taps, client as tap_client};
 use crate::telemetry::metrics::ExportMetrics;
 use crate::telemetry::resource::{OwnWorkload, Resource};
 use crate::telemetry::{self, ExportSettings};
@@ -120,7 +122,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let exports = ExportMetrics::default();
     exports.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let traces = telemetry::traces::start(&export, &resource, &exports, &background)?;
-    let witnesses = Witnesses::new(traces.into_iter().collect());
+    let taps: Arc<dyn Witness> = taps(&registry, connection.clone(), &background);
+    // Whoever gives requests a place in a trace comes before those who read it.
+    let witnesses = Witnesses::new(traces.into_iter().chain([taps]).collect());
     let known = (store, own, credentials, witnesses);
     let path = data_path(&config, known, &registry, (&work, &background));
     let measured = (Arc::clone(&path.metrics), Arc::clone(&registry), exports);
@@ -231,6 +235,19 @@ fn data_path(
             ..config.limits
         },
     })
+}
+
+fn taps(
+    registry: &Mutex<Registry>,
+    connection: watch::Receiver<Option<Channel>>,
+    background: &Tasks,
+) -> Arc<Taps> {
+    let metrics = TapMetrics::default();
+    metrics.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+    let taps = Arc::new(Taps::new(metrics));
+    let attached = tap_client::run(Arc::clone(&taps), connection, background.drain().clone());
+    background.spawn("tap.client", attached);
+    taps
 }
 
 /// Takes away what nothing was added to for long.

@@ -20,6 +20,7 @@ pub mod outbound;
 pub mod pressure;
 pub mod redirect;
 pub mod rewind;
+pub mod tap;
 pub mod tcp;
 pub mod telemetry;
 

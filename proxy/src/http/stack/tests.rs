@@ -8,6 +8,7 @@ mod policy;
 mod recorder;
 mod retries;
 mod shared;
+mod tapped;
 mod witnessed;
 
 use std::time::Duration;
