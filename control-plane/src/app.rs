@@ -37,6 +37,8 @@ use crate::push::proxies::Proxies;
 use crate::push::publisher::{Publisher, Snapshots};
 use crate::push::session::Surroundings;
 use crate::server;
+use crate::tap::parts::Parts as TapParts;
+use crate::tap::rights::Rights;
 use crate::telemetry::parts::Parts;
 
 /// Where a control plane is reached that runs.
@@ -117,8 +119,11 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         metrics: metrics.clone(),
     };
     let telemetry = Parts::new(&config, &snapshots, &credentials, &metrics)?;
-    let answers = telemetry.answers.clone();
-    serve_admin(Services { admin, telemetry: answers }, &config, tasks).await?;
+    let known = (&snapshots, &credentials);
+    let taps = TapParts::new(&config, origin.tap_rights(), known, (&metrics, tasks));
+    let services =
+        Services { admin, telemetry: telemetry.answers.clone(), tap: taps.answers(Rights::Owner) };
+    serve_admin(services, &taps, &config, tasks).await?;
     let identity = IdentityService {
         attest: origin.attest(&snapshots),
         authorities: authorities.clone(),
@@ -135,7 +140,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
         drain: tasks.drain().clone(),
     };
     let router = router(identity, surroundings, &config.trust_domain, tasks);
-    let router = telemetry.serve(router, tasks);
+    let router = taps.serve(telemetry.serve(router, tasks));
     let known = Known {
         snapshots: snapshots.clone(),
         proxies,
@@ -182,7 +187,12 @@ async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {
     }
 }
 
-async fn serve_admin(services: Services, config: &Config, tasks: &Tasks) -> Result<(), StartError> {
+async fn serve_admin(
+    services: Services,
+    taps: &TapParts,
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<(), StartError> {
     if let Some(path) = config.admin_socket.clone() {
         let listener =
             admin::bind(&path).map_err(|source| StartError::AdminSocket { path, source })?;
@@ -191,6 +201,8 @@ async fn serve_admin(services: Services, config: &Config, tasks: &Tasks) -> Resu
     }
     if let Some(address) = config.admin_listen {
         let (listener, address) = listen(address).await?;
+        // More people reach it than the socket.
+        let services = Services { tap: taps.answers(taps.reviewed()), ..services };
         tasks.spawn("admin.listen", admin::serve_tcp(services, listener, tasks.drain().clone()));
         info!(%address, "serving the status");
     }

@@ -17,6 +17,7 @@ pub mod server;
 pub mod snapshot;
 pub mod source;
 pub mod status;
+pub mod tap;
 pub mod telemetry;
 pub mod translate;
 

@@ -39,6 +39,12 @@ pub struct Metrics {
     /// Points that the collector did not take of exports that it took.
     pub telemetry_forwarded_points_rejected: Counter,
     telemetry_forwarded_exports: Family<OutcomeLabels, Counter>,
+    /// Taps that run.
+    pub taps: Gauge,
+    /// Exchanges of taps that were passed on.
+    pub tap_exchanges: Counter,
+    /// Exchanges of taps that were left out, here or by proxies.
+    pub tap_left_out: Counter,
     sessions: Gauge,
     leader: Gauge,
     authority_usable: Gauge,
@@ -187,6 +193,12 @@ impl Metrics {
                 "Times that the memory of traffic was full, and its oldest part was dropped",
                 &self.telemetry_shortened,
             ),
+            ("tap_exchanges", "Exchanges that proxies told for taps", &self.tap_exchanges),
+            (
+                "tap_left_out",
+                "Exchanges that taps were not told of: more than the rate, or than was read",
+                &self.tap_left_out,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -200,6 +212,7 @@ impl Metrics {
         registry.register("telemetry_series", "Series in the memory of traffic", series);
         let bytes = self.telemetry_bytes.clone();
         registry.register("telemetry_bytes", "What the memory of traffic takes, about", bytes);
+        registry.register("taps", "Taps that run", self.taps.clone());
         registry.register("sessions", "Open discovery streams", self.sessions.clone());
         for reason in Refusal::ALL {
             drop(self.certificates_refused.get_or_create(&RefusalLabels { reason }));

@@ -33,6 +33,7 @@ use crate::source::kubernetes::Kubernetes;
 use crate::source::last_good::LastGood;
 use crate::status::events as status_events;
 use crate::status::writer::Writer;
+use crate::tap::rights::{Reviews, Rights};
 
 /// Where configuration comes from, ready to be read.
 pub enum Origin {
@@ -136,6 +137,16 @@ impl Origin {
             }
             Self::Kubernetes(cluster) => {
                 Box::new(TokenReviews::new(cluster.client.clone(), snapshots.clone()))
+            }
+        }
+    }
+
+    /// Who may look at single requests, of those who reach the admin address.
+    pub fn tap_rights(&self) -> Rights {
+        match self {
+            Self::Directory { .. } => Rights::Nobody,
+            Self::Kubernetes(cluster) => {
+                Rights::Reviewed(Arc::new(Reviews::new(cluster.client.clone())))
             }
         }
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use heddle_proto::admin::admin_server::AdminServer;
+use heddle_proto::tap::tap_server::TapServer;
 use heddle_proto::telemetry::telemetry_server::TelemetryServer;
 use heddle_runtime::logging::Chain;
 use tokio::net::{TcpListener, UnixListener};
@@ -15,6 +16,7 @@ use tracing::error;
 
 use crate::admin::AdminService;
 use crate::dashboard::Dashboard;
+use crate::tap::service::TapService;
 use crate::telemetry::service::TelemetryService;
 
 /// What is answered there.
@@ -24,6 +26,8 @@ pub struct Services {
     pub admin: AdminService,
     /// What it remembers of the traffic.
     pub telemetry: TelemetryService,
+    /// Single requests, for whoever may see them there.
+    pub tap: TapService,
 }
 
 /// Makes the socket, for its owner alone. A socket that nobody serves any more is replaced.
@@ -60,6 +64,7 @@ pub async fn serve(services: Services, listener: UnixListener, drain: Cancellati
         .layer(Dashboard { services: services.clone() })
         .add_service(AdminServer::new(services.admin))
         .add_service(TelemetryServer::new(services.telemetry))
+        .add_service(TapServer::new(services.tap))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), drain.cancelled_owned())
         .await;
     if let Err(error) = served {
@@ -76,6 +81,7 @@ pub async fn serve_tcp(services: Services, listener: TcpListener, drain: Cancell
         .layer(Dashboard { services: services.clone() })
         .add_service(AdminServer::new(services.admin))
         .add_service(TelemetryServer::new(services.telemetry))
+        .add_service(TapServer::new(services.tap))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), drain.cancelled_owned())
         .await;
     if let Err(error) = served {

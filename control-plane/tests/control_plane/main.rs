@@ -12,5 +12,6 @@ mod discovery;
 mod http;
 mod identity;
 mod start;
+mod tap;
 mod telemetry;
 mod world;
