@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use heddle_proto::admin::admin_client::AdminClient;
 use heddle_proto::admin::{GetStatusRequest, Status};
+use heddle_proto::tap::tap_client::TapClient;
 use heddle_proto::telemetry::telemetry_client::TelemetryClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -22,6 +23,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A large mesh's status, of tens of thousands of objects.
 const ANSWER_LIMIT_BYTES: usize = 64 << 20;
+
+/// One exchange of a tap, with all its headers.
+const EVENT_LIMIT_BYTES: usize = 1 << 20;
 
 /// A service of the control plane's admin port.
 pub trait AdminService: Clone + Send + 'static {
@@ -38,6 +42,12 @@ impl AdminService for AdminClient<Channel> {
 impl AdminService for TelemetryClient<Channel> {
     fn over(channel: Channel) -> Self {
         Self::new(channel).max_decoding_message_size(ANSWER_LIMIT_BYTES)
+    }
+}
+
+impl AdminService for TapClient<Channel> {
+    fn over(channel: Channel) -> Self {
+        Self::new(channel).max_decoding_message_size(EVENT_LIMIT_BYTES)
     }
 }
 

@@ -22,7 +22,9 @@ use crate::shop::listen::ListenAddress;
 use crate::shop::load::plan::{HttpVersion, Plan, Rate, Target};
 use crate::split::arguments::SplitArguments;
 use crate::stat::arguments::StatArguments;
+use crate::tap::arguments::TapArguments;
 use crate::target::TargetArguments;
+use crate::trace::arguments::TraceArguments;
 use crate::why::arguments::WhyArguments;
 
 /// The command line of the mesh.
@@ -74,6 +76,10 @@ pub enum Command {
     Stat(StatArguments),
     /// Who talks to whom, with which identities, and whether it is secured
     Edges(EdgesArguments),
+    /// Requests while they happen: who asked whom, how it was secured and routed, what came back
+    Tap(TapArguments),
+    /// The way of one request through the mesh, and where its time went
+    Trace(TraceArguments),
     /// The mesh in a browser: a live map, charts, the state of the configuration, certificates
     Dashboard(DashboardArguments),
     /// Trust anchors, issuer and rotation of the mesh's identities

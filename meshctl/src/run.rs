@@ -6,7 +6,7 @@ use crate::output::{self, Colour, Format};
 use crate::shop::{api, frontend, load, store};
 use crate::{
     check, completion, dashboard, demo, edges, identity, inject, install, local, proxy, routes,
-    split, stat, status, why,
+    split, stat, status, tap, trace, why,
 };
 
 /// How a command that could be carried out ended.
@@ -41,6 +41,8 @@ pub async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Status(options) => Box::pin(status::run(options, colour)).await,
         Command::Stat(options) => Box::pin(stat::run(options, colour)).await,
         Command::Edges(options) => Box::pin(edges::run(options, colour)).await,
+        Command::Tap(options) => Box::pin(tap::run(options, colour)).await,
+        Command::Trace(options) => Box::pin(trace::run(options, colour)).await,
         Command::Dashboard(options) => Box::pin(dashboard::run(options)).await,
         Command::Identity(options) => Box::pin(identity::run(options, colour)).await,
         Command::Proxy(command) => Box::pin(proxy::run(command, colour)).await,

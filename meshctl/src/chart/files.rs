@@ -40,6 +40,7 @@ pub const TEMPLATES: &[Source<'static>] = &[
     source!("pod-monitors.yaml"),
     source!("rbac-control-plane.yaml"),
     source!("rbac-injector.yaml"),
+    source!("rbac-tap.yaml"),
     source!("service-accounts.yaml"),
     source!("services.yaml"),
     source!("webhook.yaml"),
