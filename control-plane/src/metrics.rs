@@ -193,12 +193,6 @@ impl Metrics {
                 "Times that the memory of traffic was full, and its oldest part was dropped",
                 &self.telemetry_shortened,
             ),
-            ("tap_exchanges", "Exchanges that proxies told for taps", &self.tap_exchanges),
-            (
-                "tap_left_out",
-                "Exchanges that taps were not told of: more than the rate, or than was read",
-                &self.tap_left_out,
-            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -212,7 +206,7 @@ impl Metrics {
         registry.register("telemetry_series", "Series in the memory of traffic", series);
         let bytes = self.telemetry_bytes.clone();
         registry.register("telemetry_bytes", "What the memory of traffic takes, about", bytes);
-        registry.register("taps", "Taps that run", self.taps.clone());
+        self.register_taps(registry);
         registry.register("sessions", "Open discovery streams", self.sessions.clone());
         for reason in Refusal::ALL {
             drop(self.certificates_refused.get_or_create(&RefusalLabels { reason }));
@@ -249,6 +243,17 @@ impl Metrics {
     /// How many came to this.
     pub fn exports_forwarded(&self, outcome: &'static str) -> u64 {
         self.telemetry_forwarded_exports.get_or_create(&OutcomeLabels { outcome }).get()
+    }
+
+    fn register_taps(&self, registry: &mut Registry) {
+        registry.register("taps", "Taps that run", self.taps.clone());
+        let exchanges = self.tap_exchanges.clone();
+        registry.register("tap_exchanges", "Exchanges that proxies told for taps", exchanges);
+        registry.register(
+            "tap_left_out",
+            "Exchanges that taps were not told of: more than the rate, or than was read",
+            self.tap_left_out.clone(),
+        );
     }
 
     /// A request for a certificate was refused.

@@ -35,6 +35,7 @@ mod e2e {
     mod slow_peers;
     mod stat;
     mod strict;
+    mod tap;
     mod traces;
     mod upgrade;
     mod why;

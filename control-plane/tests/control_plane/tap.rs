@@ -113,14 +113,14 @@ async fn a_tap_is_told_of_what_the_proxies_of_its_workloads_see_and_of_nothing_e
     assert_eq!(workload.identity, "spiffe://cluster.local/ns/shop/sa/frontend");
     assert_eq!(until(&mut tapped, shown).await.path, "/b");
     let standing = until(&mut tapped, |event| match event {
-        Event::Standing(standing) if standing.left_out > 0 => Some(standing),
-        _ => None,
+        Event::Standing(standing) => Some(standing).filter(|standing| standing.left_out > 0),
+        Event::Exchange(_) | Event::Ended(_) => None,
     });
     let standing = standing.await;
     assert_eq!((standing.proxies, standing.left_out, standing.without_proxy), (1, 7, 0));
     let standing = until(&mut elsewhere, |event| match event {
         Event::Standing(standing) => Some(standing),
-        event => panic!("{event:?}"),
+        Event::Exchange(_) | Event::Ended(_) => panic!("something else was told first"),
     });
     assert_eq!(standing.await.proxies, 0);
     assert!(world.metrics().await.contains("heddle_control_plane_taps 2"));

@@ -97,15 +97,17 @@ fn is_refusal(code: Code) -> bool {
 }
 
 fn refused(status: &Status) -> Failure {
-    let remedy = match status.code() {
-        Code::NotFound => {
-            "list what there is: `meshctl stat`, `meshctl stat svc`, `meshctl stat pod`"
-        }
-        Code::PermissionDenied => "ask for that rule, or use --as-service-account NAMESPACE/NAME",
-        Code::Unauthenticated => "use an account that exists: --as-service-account NAMESPACE/NAME",
-        Code::ResourceExhausted => "end another tap, or wait for its end",
-        _ => "see `meshctl tap --help`",
-    };
+    let remedies = [
+        (
+            Code::NotFound,
+            "list what there is: `meshctl stat`, `meshctl stat svc`, `meshctl stat pod`",
+        ),
+        (Code::PermissionDenied, "ask for that rule, or use --as-service-account NAMESPACE/NAME"),
+        (Code::Unauthenticated, "use an account that exists: --as-service-account NAMESPACE/NAME"),
+        (Code::ResourceExhausted, "end another tap, or wait for its end"),
+    ];
+    let remedy = remedies.iter().find(|(code, _)| *code == status.code());
+    let remedy = remedy.map_or("see `meshctl tap --help`", |(_, remedy)| *remedy);
     Failure::new("the control plane does not tap", remedy).because_of(status.message())
 }
 

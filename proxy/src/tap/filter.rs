@@ -147,106 +147,12 @@ mod tests {
         Some(Target::Service(ServiceName { namespace: namespace.into(), name: name.into() }))
     }
 
-    #[test]
-    fn a_filter_takes_what_fits_and_nothing_else() {
+    /// Whether an inbound and an outbound request match, and whether they may while only the head is there.
+    type Row = (&'static str, Filter, [bool; 2], [bool; 2]);
+
+    fn check(rows: impl IntoIterator<Item = Row>) {
         let api: SpiffeId = "spiffe://cluster.local/ns/shop/sa/api".parse().unwrap();
-        let all = Filter::default;
-        let text = |text: &str| Some(text.to_owned());
-        let status = |first, last| Some(StatusRange { first, last });
-        // Whether an inbound and an outbound request match, and whether they may while only the head is there.
-        for (case, filter, [inbound, outbound], [may_inbound, may_outbound]) in [
-            ("all", all(), [true; 2], [true; 2]),
-            (
-                "inbound",
-                Filter { side: Some(Side::Inbound), ..all() },
-                [true, false],
-                [true, false],
-            ),
-            (
-                "outbound",
-                Filter { side: Some(Side::Outbound), ..all() },
-                [false, true],
-                [false, true],
-            ),
-            ("a method", Filter { method: text("GET"), ..all() }, [true; 2], [true; 2]),
-            ("another", Filter { method: text("get"), ..all() }, [false; 2], [false; 2]),
-            ("a path", Filter { path_prefix: text("/items/"), ..all() }, [true; 2], [true; 2]),
-            (
-                "a longer one",
-                Filter { path_prefix: text("/items/77"), ..all() },
-                [false; 2],
-                [false; 2],
-            ),
-            ("a route", Filter { route: text("canary"), ..all() }, [true; 2], [true; 2]),
-            ("another route", Filter { route: text("can"), ..all() }, [false; 2], [true; 2]),
-            ("a status", Filter { status: status(503, 503), ..all() }, [true; 2], [true; 2]),
-            ("a class", Filter { status: status(500, 599), ..all() }, [true; 2], [true; 2]),
-            ("another class", Filter { status: status(400, 499), ..all() }, [false; 2], [true; 2]),
-            ("gRPC", Filter { grpc_status: Some(14), ..all() }, [true; 2], [true; 2]),
-            ("another of gRPC", Filter { grpc_status: Some(0), ..all() }, [false; 2], [true; 2]),
-            ("a peer", Filter { peer: text(FRONTEND), ..all() }, [true, false], [true; 2]),
-            (
-                "a short peer",
-                Filter { peer: text("shop/frontend"), ..all() },
-                [true, false],
-                [true; 2],
-            ),
-            (
-                "the server",
-                Filter { peer: text("shop/api"), ..all() },
-                [false, true],
-                [false, true],
-            ),
-            ("half a peer", Filter { peer: text("frontend"), ..all() }, [false; 2], [false, true]),
-            (
-                "to a service",
-                Filter { to: service("shop", "api"), ..all() },
-                [false, true],
-                [false, true],
-            ),
-            (
-                "to a backend",
-                Filter { to: service("shop", "api-v2"), ..all() },
-                [false, true],
-                [false, true],
-            ),
-            (
-                "to another",
-                Filter { to: service("web", "api"), ..all() },
-                [false; 2],
-                [false, true],
-            ),
-            (
-                "to half a name",
-                Filter { to: service("shop", "ap"), ..all() },
-                [false; 2],
-                [false, true],
-            ),
-            (
-                "to a pod",
-                Filter { to: Some(Target::Pod("api-1".into())), ..all() },
-                [false, true],
-                [false, true],
-            ),
-            (
-                "all at once",
-                Filter {
-                    method: text("GET"),
-                    path_prefix: text("/items"),
-                    status: status(500, 599),
-                    route: text("canary"),
-                    ..all()
-                },
-                [true; 2],
-                [true; 2],
-            ),
-            (
-                "one of them not",
-                Filter { method: text("GET"), status: status(200, 299), ..all() },
-                [false; 2],
-                [true; 2],
-            ),
-        ] {
+        for (case, filter, [inbound, outbound], [may_inbound, may_outbound]) in rows {
             for (side, server, expected, may) in [
                 ("inbound", None, inbound, may_inbound),
                 ("outbound", Some(&api), outbound, may_outbound),
@@ -256,6 +162,70 @@ mod tests {
                 assert_eq!(may_match(&filter, &seen.head), may, "case: {case}, {side}, head");
             }
         }
+    }
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    fn status(first: u16, last: u16) -> Option<StatusRange> {
+        Some(StatusRange { first, last })
+    }
+
+    #[test]
+    fn a_filter_of_the_head_takes_what_fits_and_nothing_else() {
+        let all = Filter::default;
+        let side = |side| Filter { side: Some(side), ..all() };
+        let method = |method| Filter { method: text(method), ..all() };
+        let path = |prefix| Filter { path_prefix: text(prefix), ..all() };
+        check([
+            ("all", all(), [true; 2], [true; 2]),
+            ("inbound", side(Side::Inbound), [true, false], [true, false]),
+            ("outbound", side(Side::Outbound), [false, true], [false, true]),
+            ("a method", method("GET"), [true; 2], [true; 2]),
+            ("another", method("get"), [false; 2], [false; 2]),
+            ("a path", path("/items/"), [true; 2], [true; 2]),
+            ("a longer one", path("/items/77"), [false; 2], [false; 2]),
+        ]);
+    }
+
+    #[test]
+    fn a_filter_of_the_answer_takes_what_fits_and_nothing_else() {
+        let all = Filter::default;
+        let route = |route| Filter { route: text(route), ..all() };
+        let of = |first, last| Filter { status: status(first, last), ..all() };
+        let grpc = |number| Filter { grpc_status: Some(number), ..all() };
+        let both = Filter { path_prefix: text("/items"), ..of(500, 599) };
+        let one = Filter { method: text("GET"), ..of(200, 299) };
+        check([
+            ("a route", route("canary"), [true; 2], [true; 2]),
+            ("another route", route("can"), [false; 2], [true; 2]),
+            ("a status", of(503, 503), [true; 2], [true; 2]),
+            ("a class", of(500, 599), [true; 2], [true; 2]),
+            ("another class", of(400, 499), [false; 2], [true; 2]),
+            ("gRPC", grpc(14), [true; 2], [true; 2]),
+            ("another of gRPC", grpc(0), [false; 2], [true; 2]),
+            ("all at once", both, [true; 2], [true; 2]),
+            ("one of them not", one, [false; 2], [true; 2]),
+        ]);
+    }
+
+    #[test]
+    fn a_filter_of_an_end_takes_what_fits_and_nothing_else() {
+        let all = Filter::default;
+        let peer = |peer| Filter { peer: text(peer), ..all() };
+        let to = |to| Filter { to, ..all() };
+        check([
+            ("a peer", peer(FRONTEND), [true, false], [true; 2]),
+            ("a short peer", peer("shop/frontend"), [true, false], [true; 2]),
+            ("the server", peer("shop/api"), [false, true], [false, true]),
+            ("half a peer", peer("frontend"), [false; 2], [false, true]),
+            ("to a service", to(service("shop", "api")), [false, true], [false, true]),
+            ("to a backend", to(service("shop", "api-v2")), [false, true], [false, true]),
+            ("to another", to(service("web", "api")), [false; 2], [false, true]),
+            ("to half a name", to(service("shop", "ap")), [false; 2], [false, true]),
+            ("to a pod", to(Some(Target::Pod("api-1".into()))), [false, true], [false, true]),
+        ]);
     }
 
     #[test]

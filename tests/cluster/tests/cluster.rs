@@ -22,6 +22,7 @@ mod cluster {
     mod routes;
     mod shared;
     mod shop;
+    mod tap;
     mod tokens;
     mod told;
     mod traffic;

@@ -1,6 +1,6 @@
 //! The mesh, installed once in the cluster that the tests share, as a user would: `meshctl install --apply`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -67,9 +67,19 @@ impl<'a> Mesh<'a> {
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.run_with(arguments, None).await
+    }
+
+    /// How meshctl ends, by another kubeconfig than the administrator's.
+    pub(crate) async fn run_with(
+        &self,
+        arguments: &[&str],
+        kubeconfig: Option<&Path>,
+    ) -> Result<Output> {
+        let kubeconfig = kubeconfig.map_or_else(|| self.cluster.kubeconfig(), Path::to_path_buf);
         let running = Command::new(&self.meshctl)
             .args(arguments)
-            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
