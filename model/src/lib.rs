@@ -1,5 +1,6 @@
 //! The vocabulary of the mesh: plain values that every crate shares. No I/O, no wire format, no clock.
 
+pub mod access_log;
 pub mod destination;
 pub mod endpoint;
 pub mod filter;

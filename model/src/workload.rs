@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::access_log::AccessLogWish;
 use crate::identity::PodUid;
 use crate::names::{Port, Protocol};
 use crate::policy::RateLimit;
@@ -27,6 +28,8 @@ pub struct Workload {
     pub node: String,
     /// What its node asks in plain text, also where all else is refused.
     pub probes: NodeProbes,
+    /// What its proxy is to write down, as far as the workload says so.
+    pub access_log: AccessLogWish,
 }
 
 /// The probes of a workload, and where its node makes them from.

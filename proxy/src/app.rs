@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
+use crate::access_log::AccessLog;
+use crate::access_log::lines::Lines;
+use crate::access_log::metrics::LineMetrics;
 use crate::config::Config;
 use crate::control_plane::ControlPlane;
 use crate::descriptors;
@@ -122,10 +125,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let exports = ExportMetrics::default();
     exports.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
     let traces = telemetry::traces::start(&export, &resource, &exports, &background)?;
+    let logs = telemetry::logs::start(&export, &resource, &exports, &background)?;
+    let access_log = AccessLog::new(store.access_log(), lines(&registry), logs);
     let taps: Arc<dyn Witness> = taps(&registry, connection.clone(), &background);
     // Whoever gives requests a place in a trace comes before those who read it.
-    let witnesses = Witnesses::new(traces.into_iter().chain([taps]).collect());
-    let known = (store, own, credentials, witnesses);
+    let logged: Arc<dyn Witness> = Arc::new(access_log.clone());
+    let witnesses = Witnesses::new(traces.into_iter().chain([logged, taps]).collect());
+    let known = (store, own, credentials, (witnesses, access_log.clone()));
     let path = data_path(&config, known, &registry, (&work, &background));
     let measured = (Arc::clone(&path.metrics), Arc::clone(&registry), exports);
     telemetry::start(&export, resource, measured, connection, &background)?;
@@ -152,6 +158,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         DrainOutcome::Aborted { tasks } => warn!(tasks, "grace period over, tasks dropped"),
     }
     background.shutdown(BACKGROUND_GRACE).await;
+    access_log.flush(ACCESS_LOG_GRACE).await;
     Ok(())
 }
 
@@ -199,7 +206,7 @@ pub async fn start_control(
     let drain = tasks.drain().clone();
     tasks.spawn("identity.certificate", certificates.run(connected.clone(), drain));
 
-    let (store, store_writer, asks) = store::channel();
+    let (store, store_writer, asks) = store::channel_with(config.access_log);
     let own = config.pod_uid.clone();
     let writer = Writer::new(own, store_writer, discovery_metrics, readiness.clone());
     let client = Client::new(control_plane, credentials.clone(), writer, asks, connection);
@@ -207,9 +214,12 @@ pub async fn start_control(
     Ok(Control { store, credentials, connection: connected })
 }
 
+/// What the data path knows, and whom it tells.
+type Known = (Store, OwnWorkload, Credentials, (Witnesses, AccessLog));
+
 fn data_path(
     config: &Config,
-    (store, own, credentials, witnesses): (Store, OwnWorkload, Credentials, Witnesses),
+    (store, own, credentials, (witnesses, access_log)): Known,
     registry: &Mutex<Registry>,
     (tasks, background): (&Tasks, &Tasks),
 ) -> Arc<DataPath> {
@@ -228,6 +238,7 @@ fn data_path(
         pressure: pressure::watch(memory_limit_bytes, Arc::clone(&metrics), background),
         metrics,
         witnesses,
+        access_log,
         tasks: tasks.clone(),
         settings: DataPathSettings {
             mark: config.mark,
@@ -235,6 +246,12 @@ fn data_path(
             ..config.limits
         },
     })
+}
+
+fn lines(registry: &Mutex<Registry>) -> Lines {
+    let metrics = LineMetrics::default();
+    metrics.register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+    Lines::new(metrics)
 }
 
 fn taps(
@@ -306,5 +323,7 @@ const DRAINING_CONDITION: &str = "draining";
 const ADMIN_BACKLOG: i32 = 64;
 /// How long certificates and discovery may take to end once all connections have.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
+/// How long standard output may take to take the end of the access log.
+const ACCESS_LOG_GRACE: Duration = Duration::from_millis(500);
 /// How often it is looked for series that nothing is added to: a few times before they go.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

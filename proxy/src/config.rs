@@ -1,6 +1,7 @@
 //! Settings of `heddle-proxy run`: from flags and variables as typed to a [`Config`] as meant. All that
 //! is wrong is reported at once.
 
+mod access_log;
 mod limits;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
+use heddle_model::access_log::AccessLog;
 use heddle_model::identity::{PodUid, TrustDomain};
 use heddle_model::names::Port;
 use heddle_runtime::{duration, logging};
@@ -50,6 +52,8 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     /// How often the control plane is told of all metrics.
     pub telemetry_interval: Duration,
+    /// What is written down of requests and connections, unless the workload says otherwise.
+    pub access_log: AccessLog,
     /// What is logged, as `tracing-subscriber` reads it.
     pub log: String,
     /// How log lines look.
@@ -134,6 +138,7 @@ impl Config {
         let telemetry_interval = reader.required(&TELEMETRY_INTERVAL, want, |text| {
             duration::parse(text).ok().filter(|interval| !interval.is_zero())
         });
+        let access_log = access_log::read(&mut reader);
         let log = reader.required(&LOG, "a filter such as \"info\"", |text| Some(text.to_owned()));
         let log_format = reader.required(&LOG_FORMAT, "text or json", |text| text.parse().ok());
         reader.distinct([
@@ -158,6 +163,7 @@ impl Config {
                 limits,
                 telemetry: telemetry?,
                 telemetry_interval: telemetry_interval?,
+                access_log,
                 log: log?,
                 log_format: log_format?,
             })
@@ -185,6 +191,7 @@ impl fmt::Display for Config {
         write!(f, " drain-grace={}", duration::Text(self.drain_grace))?;
         limits::show(&self.limits, f)?;
         write!(f, " telemetry={}", self.telemetry)?;
+        access_log::show(self.access_log, f)?;
         write!(f, " log={} log-format={}", self.log, self.log_format)
     }
 }
@@ -207,7 +214,7 @@ pub fn command(name: &'static str) -> Command {
         &LOG,
         &LOG_FORMAT,
     ];
-    let settings = settings.into_iter().chain(limits::settings());
+    let settings = settings.into_iter().chain(access_log::SETTINGS).chain(limits::settings());
     let command = settings.fold(Command::new(name), |command, setting| {
         let argument = Arg::new(setting.flag)
             .long(setting.flag)
@@ -454,14 +461,21 @@ mod tests {
 
     #[test]
     fn all_bad_settings_are_reported_at_once() {
-        let bad = ["--drain-grace=5", "--inbound-port=0", "--pod-uid=A_B", "--body-idle-timeout=0"];
+        let bad = [
+            "--drain-grace=5",
+            "--inbound-port=0",
+            "--pod-uid=A_B",
+            "--body-idle-timeout=0",
+            "--access-log=on",
+        ];
         let error = read(&bad).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "4 bad settings: --pod-uid=\"A_B\" (want a pod's UID: a DNS label); \
+            "5 bad settings: --pod-uid=\"A_B\" (want a pod's UID: a DNS label); \
              --inbound-port=\"0\" (want 1-65535); \
              --drain-grace=\"5\" (want a duration such as \"30s\"); \
-             --body-idle-timeout=\"0\" (want a duration above zero such as \"30s\")"
+             --body-idle-timeout=\"0\" (want a duration above zero such as \"30s\"); \
+             --access-log=\"on\" (want \"off\", \"errors\" or \"all\")"
         );
     }
 
@@ -498,6 +512,8 @@ mod tests {
         let limited = read(&limits).unwrap().to_string();
         let expected = "drain-grace=30s body-idle-timeout=7s memory-limit=1048576 telemetry=control-plane log=info";
         assert!(limited.contains(expected), "{limited}");
+        let logged = read(&["--access-log=all", "--access-log-format=json"]).unwrap().to_string();
+        assert!(logged.contains(" access-log=all access-log-format=json log=info"), "{logged}");
         let printed = read(&["--mark=7"]).unwrap().to_string();
         assert!(
             printed.contains(

@@ -26,6 +26,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::access_log::AccessLog;
 use crate::http::witness::Witnesses;
 use crate::listen::DataPathSettings;
 use crate::metrics::{Metrics, Protection, Side};
@@ -42,6 +43,8 @@ pub struct Dialer {
     pub metrics: Arc<Metrics>,
     /// Who wants to know of single requests.
     pub witnesses: Witnesses,
+    /// Where requests and connections are written down.
+    pub access_log: AccessLog,
     /// Runs what drives a connection.
     pub tasks: Tasks,
     /// Whether idle connections are to be closed.
@@ -163,6 +166,11 @@ impl Dialer {
             Some(_) => Protection::Mutual,
             None => Protection::Plaintext,
         }
+    }
+
+    /// Who has to answer at an endpoint; `None`: anybody.
+    pub fn expected<'a>(&self, endpoint: &'a Endpoint) -> Option<&'a SpiffeId> {
+        self.target(endpoint).map(|(identity, _pod_uid)| identity)
     }
 
     /// Whom to authenticate at an endpoint; `None`: nobody.

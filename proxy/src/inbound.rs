@@ -9,6 +9,7 @@ mod node;
 pub mod probes;
 mod protocol;
 mod refusal;
+mod transfer;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::access_log::connection::Passage;
 use crate::balance::balancer::Balancer;
 use crate::balance::callers::Callers;
 use crate::balance::rate_limit::RateLimits;
@@ -44,11 +46,10 @@ use crate::inbound::probes::{First, Node, NodeEntrance, ProbeRequests};
 use crate::inbound::protocol::{Server, Spoken, was_first};
 use crate::inbound::refusal::Refusal;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
-use crate::metrics::{ConnectionLabels, Direction, Protection, Side};
+use crate::metrics::{Direction, Side};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
 use crate::rewind::Rewind;
-use crate::tcp;
 
 /// Takes connections to the workload.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ pub struct Inbound {
 
 /// An admitted connection's way to the application.
 struct Admitted {
+    passage: Passage,
     original: SocketAddr,
     application: Arc<Balancer>,
     caller: Caller,
@@ -110,7 +112,10 @@ impl Inbound {
         match original_destination(&client) {
             Ok(original) => self.carry(client, original, workload).await,
             Err(OriginalDestinationError::Probe) => {}
-            Err(error) => self.refuse(&client, None, &Refusal::NotRedirected(error)),
+            Err(error) => {
+                let passage = Passage::begin(Direction::Inbound, &client, None);
+                self.refuse(&client, &passage, &Refusal::NotRedirected(error));
+            }
         }
     }
 
@@ -121,29 +126,30 @@ impl Inbound {
         original: SocketAddr,
         workload: Option<Arc<Workload>>,
     ) {
+        let passage = Passage::begin(Direction::Inbound, &client, Some(original));
         let mut first_bytes = BytesMut::new();
         let entered = self.enter(&mut client, &mut first_bytes, original, workload.as_deref());
         match entered.await {
-            Err(refusal) => self.refuse(&client, Some(original), &refusal),
+            Err(refusal) => self.refuse(&client, &passage, &refusal),
             Ok(Entered::Silent) => {
                 self.dialer.metrics.count_detection("silent");
-                self.dialer.metrics.count_limit(Direction::Inbound, "silence");
+                self.tell(&passage, &Refusal::Silent);
             }
             Ok(Entered::Mesh { workload, declared }) => {
                 let client = Rewind::new(first_bytes.freeze(), client);
-                Box::pin(self.mesh(client, original, workload, declared)).await;
+                Box::pin(self.mesh(client, (passage, original), workload, declared)).await;
             }
             Ok(Entered::Plain { workload, declared, server }) => {
                 let application = self.applications.of(original, workload);
                 let caller = Caller::Plaintext;
-                let admitted =
-                    Admitted { original, application, caller, until: None, probes: None };
+                let (until, probes) = (None, None);
+                let admitted = Admitted { passage, original, application, caller, until, probes };
                 let client = (client, first_bytes);
                 Box::pin(self.plain(client, server, declared, admitted)).await;
             }
             Ok(Entered::Node { workload, entrance }) => {
                 let client = (client, first_bytes);
-                Box::pin(self.node(client, original, workload, entrance)).await;
+                Box::pin(self.node(client, (passage, original), workload, entrance)).await;
             }
         }
     }
@@ -237,7 +243,7 @@ impl Inbound {
     async fn mesh(
         &self,
         client: Rewind<TcpStream>,
-        original: SocketAddr,
+        (mut passage, original): (Passage, SocketAddr),
         workload: &Workload,
         declared: Protocol,
     ) {
@@ -255,23 +261,25 @@ impl Inbound {
                 if self.dialer.warnings.is_due() {
                     warn!(error = %Chain(&error), dst = %original, "caller not authenticated");
                 }
-                return self.tell(Some(original), &Refusal::Tls(error));
+                return self.tell(&passage, &Refusal::Tls(error));
             }
         };
+        passage.caller = Some(accepted.peer.identity.clone());
         if accepted.server_name.port.number() != original.port() {
-            return self.tell(Some(original), &NotAdmitted::OtherPort.into());
+            return self.tell(&passage, &NotAdmitted::OtherPort.into());
         }
         if let Err(refused) = admission::may_carry(accepted.protocol, declared) {
-            return self.tell(Some(original), &refused.into());
+            return self.tell(&passage, &refused.into());
         }
         let Some(own) = self.dialer.credentials.identity() else {
-            return self.tell(Some(original), &Refusal::NoCertificate);
+            return self.tell(&passage, &Refusal::NoCertificate);
         };
         // Not before the caller is known: what is kept for a port is kept for good.
         let application = self.applications.of(original, workload);
         let caller = Caller::Mutual { caller: accepted.peer.identity, own: own.identity };
         let until = Some(moment(accepted.peer_not_after));
-        let admitted = Admitted { original, application, caller, until, probes: None };
+        let probes = None;
+        let admitted = Admitted { passage, original, application, caller, until, probes };
         match accepted.protocol {
             InnerProtocol::Http1 => self.http(accepted.stream, HttpVersion::Http1, admitted).await,
             InnerProtocol::Http2 => self.http(accepted.stream, HttpVersion::Http2, admitted).await,
@@ -307,7 +315,7 @@ impl Inbound {
             Err(refusal) => {
                 // A client that is reset, and gets no close_notify, sees an error.
                 client.reset();
-                return self.tell(Some(original), &refusal);
+                return self.tell(&admitted.passage, &refusal);
             }
         };
         let mut client = Rewind::new(first_bytes.freeze(), client);
@@ -320,7 +328,7 @@ impl Inbound {
             Spoken::Opaque => {
                 if let Err(refusal) = self.opaque(&mut client, server, &admitted).await {
                     client.reset();
-                    self.tell(Some(original), &refusal);
+                    self.tell(&admitted.passage, &refusal);
                 }
             }
         }
@@ -339,7 +347,7 @@ impl Inbound {
             self.find_protocol(&mut client, &mut first_bytes, declared).await
         };
         match spoken {
-            Err(refusal) => self.refuse(&client, Some(admitted.original), &refusal),
+            Err(refusal) => self.refuse(&client, &admitted.passage, &refusal),
             Ok(Spoken::Nothing) => {}
             Ok(Spoken::Http(version)) => {
                 // If one was opened: requests have their own connections.
@@ -349,7 +357,7 @@ impl Inbound {
             Ok(Spoken::Opaque) => {
                 let mut client = Rewind::new(first_bytes.freeze(), client);
                 if let Err(refusal) = self.opaque(&mut client, server, &admitted).await {
-                    self.refuse(client.stream(), Some(admitted.original), &refusal);
+                    self.refuse(client.stream(), &admitted.passage, &refusal);
                 }
             }
         }
@@ -359,7 +367,7 @@ impl Inbound {
     where
         I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
-        let Admitted { original, application, caller, until, probes } = admitted;
+        let Admitted { original, application, caller, until, probes, .. } = admitted;
         let (window_bytes, budgets) = match caller {
             Caller::Mutual { .. } => (HTTP2_CONNECTION_WINDOW_BYTES, Budgets::TRUSTED),
             Caller::Plaintext => (HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES, Budgets::PLAINTEXT),
@@ -385,45 +393,13 @@ impl Inbound {
         }
     }
 
-    async fn opaque<I>(
-        &self,
-        client: &mut I,
-        server: Option<Server>,
-        admitted: &Admitted,
-    ) -> Result<(), Refusal>
-    where
-        I: AsyncRead + AsyncWrite + Unpin,
-    {
-        let Server { stream, first_bytes, .. } = match server {
-            Some(server) => server,
-            None => self.open_server(admitted.original).await?,
-        };
-        let labels = ConnectionLabels {
-            direction: Direction::Inbound,
-            service: "".into(),
-            backend: Arc::clone(admitted.application.label()),
-            tls: match admitted.caller {
-                Caller::Plaintext => Protection::Plaintext,
-                Caller::Mutual { .. } => Protection::Mutual,
-            },
-        };
-        let _carried = admitted.application.begin_connection(&self.dialer.metrics, &labels);
-        let mut server = Rewind::new(first_bytes.freeze(), stream);
-        let bytes = self.dialer.metrics.bytes(Direction::Inbound);
-        let idle = self.dialer.settings.opaque_idle;
-        tcp::copy(client, &mut server, &bytes, idle).await.map_err(|error| {
-            reset_on_close(server.stream());
-            error.into()
-        })
-    }
-
-    fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: &Refusal) {
-        self.tell(original, refusal);
+    fn refuse(&self, client: &TcpStream, passage: &Passage, refusal: &Refusal) {
+        self.tell(passage, refusal);
         reset_on_close(client);
     }
 
-    fn tell(&self, original: Option<SocketAddr>, refusal: &Refusal) {
-        let dst = original.map(tracing::field::display);
+    fn tell(&self, passage: &Passage, refusal: &Refusal) {
+        let dst = passage.original.map(tracing::field::display);
         let metrics = &self.dialer.metrics;
         if refusal.is_limit() {
             metrics.count_limit(Direction::Inbound, refusal.reason());
@@ -431,6 +407,7 @@ impl Inbound {
             metrics.count_refused(Direction::Inbound, refusal.reason());
         }
         debug!(dst, error = %Chain(refusal), "connection to the workload reset");
+        self.dialer.access_log.refused(passage, refusal.reason(), refusal);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The data plane: a sidecar proxy beside one workload. See app.rs for what runs, main.rs for the
 //! command line.
 
+pub mod access_log;
 pub mod app;
 pub mod balance;
 pub mod config;

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::access_log::AccessLog;
 use crate::connect::{Dialer, is_local, reset_on_close, tune};
 use crate::discovery::store::Store;
 use crate::http::witness::Witnesses;
@@ -41,6 +42,8 @@ pub struct DataPath {
     pub metrics: Arc<Metrics>,
     /// Who wants to know of single requests.
     pub witnesses: Witnesses,
+    /// Where requests and connections are written down.
+    pub access_log: AccessLog,
     /// Runs connections.
     pub tasks: Tasks,
     /// Whether there is memory for more of them.
@@ -208,6 +211,7 @@ fn dialer(path: &DataPath) -> Arc<Dialer> {
         own: path.own.clone(),
         metrics: Arc::clone(&path.metrics),
         witnesses: path.witnesses.clone(),
+        access_log: path.access_log.clone(),
         tasks: path.tasks.clone(),
         pressure: path.pressure.clone(),
         settings: path.settings,
@@ -233,6 +237,7 @@ async fn until_quiet(metrics: &Metrics, quiet: Duration) {
 struct Accepting {
     direction: Direction,
     metrics: Arc<Metrics>,
+    access_log: AccessLog,
     tasks: Tasks,
     pressure: Pressure,
     /// Shared by the listeners of a port.
@@ -245,6 +250,7 @@ impl Accepting {
         Self {
             direction,
             metrics: Arc::clone(&path.metrics),
+            access_log: path.access_log.clone(),
             tasks: path.tasks.clone(),
             pressure: path.pressure.clone(),
             places: Arc::new(Semaphore::new(path.settings.connection_limit)),
@@ -265,7 +271,7 @@ impl Accepting {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _client)) => self.begin(stream, &serve),
+                Ok((stream, client)) => self.begin(stream, client, &serve),
                 // Accepting again at once would only spin. A connection that was gone before it was
                 // accepted is no reason to wait, but none to tell apart either.
                 Err(error) => {
@@ -288,20 +294,20 @@ impl Accepting {
     async fn refuse_waiting(&self, listener: &TcpListener) {
         for _connection in 0..BACKLOG {
             let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
-            let Ok(Ok((stream, _client))) = accepted else { return };
-            self.refuse(&stream, "no_descriptors", "no descriptors for more connections");
+            let Ok(Ok(accepted)) = accepted else { return };
+            self.refuse(&accepted, "no_descriptors", "no descriptors for more connections");
         }
     }
 
-    fn begin<F>(&self, stream: TcpStream, serve: &impl Fn(TcpStream) -> F)
+    fn begin<F>(&self, stream: TcpStream, client: SocketAddr, serve: &impl Fn(TcpStream) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         if !self.pressure.admits(self.direction, || self.metrics.open.count(self.direction)) {
-            return self.refuse(&stream, "memory", "no memory for more connections");
+            return self.refuse(&(stream, client), "memory", "no memory for more connections");
         }
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return self.refuse(&stream, "connection_limit", "connection limit reached");
+            return self.refuse(&(stream, client), "connection_limit", "connection limit reached");
         };
         // A socket that cannot be tuned is gone; reading will tell.
         let _ = tune(&stream, &KeepAlive::default());
@@ -313,8 +319,14 @@ impl Accepting {
         });
     }
 
-    fn refuse(&self, stream: &TcpStream, reason: &'static str, message: &'static str) {
+    fn refuse(
+        &self,
+        (stream, client): &(TcpStream, SocketAddr),
+        reason: &'static str,
+        message: &'static str,
+    ) {
         self.metrics.count_refused(self.direction, reason);
+        self.access_log.turned_away(self.direction, *client, reason);
         if self.warnings.is_due() {
             warn!(direction = self.direction.as_str(), reason, "{message}");
         }

@@ -24,6 +24,7 @@ use crate::metrics::calls::CallTable;
 use crate::metrics::leased::LeasedFamily;
 use crate::metrics::routes::RouteMetrics;
 use crate::metrics::timing::Timing;
+use crate::tcp::{ByteCounters, FlowCounter};
 
 /// Everything the data path counts. Clones of the parts share their values.
 pub struct Metrics {
@@ -230,13 +231,12 @@ impl Metrics {
         );
     }
 
-    /// The counters of bytes to and from the server, seen in one direction.
-    pub fn bytes(&self, direction: Direction) -> crate::tcp::ByteCounters {
-        let counter = |flow| self.bytes.get_or_create_owned(&FlowLabels { direction, flow });
-        crate::tcp::ByteCounters {
-            to_server: counter(Flow::ToServer),
-            to_client: counter(Flow::ToClient),
-        }
+    /// The counters of bytes to and from the server, of one connection of a direction.
+    pub fn bytes(&self, direction: Direction) -> ByteCounters {
+        let counter = |flow| {
+            FlowCounter::new(self.bytes.get_or_create_owned(&FlowLabels { direction, flow }))
+        };
+        ByteCounters { to_server: counter(Flow::ToServer), to_client: counter(Flow::ToClient) }
     }
 
     /// Counts a request that failed in the proxy.

@@ -3,13 +3,13 @@
 
 mod choice;
 mod refusal;
+mod transfer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
-use heddle_model::policy::KeepAlive;
 use heddle_runtime::logging::Chain;
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::hello::{Hello, peek};
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::debug;
 
+use crate::access_log::connection::Passage;
 use crate::balance::balancer::{Balancer, NotAdmitted};
 use crate::balance::ejection::Sign;
 use crate::balance::endpoint::InFlight;
@@ -34,13 +35,12 @@ use crate::http::server::{Serving, serve};
 use crate::http::stack::{self, OutboundCall, service_label};
 use crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
 use crate::metrics::timing::Timed;
-use crate::metrics::{ConnectionLabels, Direction, Protection};
+use crate::metrics::{ConnectionLabels, Direction};
 use crate::opening::{self, First, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
 use crate::outbound::choice::{has_tls_rules, pick_balancer, pick_by_name};
 use crate::outbound::refusal::Refusal;
 use crate::rewind::Rewind;
-use crate::tcp;
 
 /// Takes connections of the workload.
 #[derive(Clone)]
@@ -67,7 +67,9 @@ struct Backend {
     transport: Transport,
     /// What it said before it was known that it speaks first.
     first_bytes: BytesMut,
-    _held: (InFlight, Timed),
+    /// Who that is.
+    label: Arc<str>,
+    held: (InFlight, Timed),
 }
 
 impl Outbound {
@@ -82,18 +84,31 @@ impl Outbound {
         &self.dialer.metrics
     }
 
+    #[cfg(test)]
+    pub(crate) async fn carry_to(
+        &self,
+        client: TcpStream,
+        original: SocketAddr,
+        destination: watch::Receiver<Resolved>,
+    ) {
+        let passage = Passage::begin(Direction::Outbound, &client, Some(original));
+        self.carry(client, (passage, original), destination).await;
+    }
+
     /// Serves one connection to its end.
     pub async fn serve(self: Arc<Self>, client: TcpStream) {
         let original = match original_destination(&client) {
             Ok(original) => original,
             Err(OriginalDestinationError::Probe) => return,
-            Err(error) => return self.refuse(&client, None, Refusal::NotRedirected(error)),
-        };
-        match self.store.destination(original).await {
-            Ok(destination) => self.carry(client, original, destination).await,
             Err(error) => {
-                self.refuse(&client, Some(original), Refusal::NotDiscovered(error));
+                let passage = Passage::begin(Direction::Outbound, &client, None);
+                return self.refuse(&client, &passage, &Refusal::NotRedirected(error));
             }
+        };
+        let passage = Passage::begin(Direction::Outbound, &client, Some(original));
+        match self.store.destination(original).await {
+            Ok(destination) => self.carry(client, (passage, original), destination).await,
+            Err(error) => self.refuse(&client, &passage, &Refusal::NotDiscovered(error)),
         }
     }
 
@@ -101,15 +116,15 @@ impl Outbound {
     pub(crate) async fn carry(
         &self,
         client: TcpStream,
-        original: SocketAddr,
+        (passage, original): (Passage, SocketAddr),
         destination: watch::Receiver<Resolved>,
     ) {
         let resolved = destination.borrow().clone();
         let (protocol, service) = match &resolved {
-            Resolved::PassThrough => return self.pass_through(client, original).await,
+            Resolved::PassThrough => return self.pass_through(client, &passage, original).await,
             Resolved::Refused { reason } => {
                 let refusal = Refusal::Refused(reason.clone());
-                return self.refuse(&client, Some(original), refusal);
+                return self.refuse(&client, &passage, &refusal);
             }
             Resolved::Service(service) => (service.protocol, service_label(Some(&service.service))),
             Resolved::Endpoint(endpoint) => {
@@ -128,7 +143,7 @@ impl Outbound {
         let mut first_bytes = BytesMut::new();
         let spoken = self.find_protocol(&mut client, &mut first_bytes, protocol, &call).await;
         match spoken {
-            Err(refusal) => self.refuse(&client, Some(original), refusal),
+            Err(refusal) => self.refuse(&client, &passage, &refusal),
             Ok(Spoken::Nothing) => {}
             Ok(Spoken::Http(version)) => {
                 let client = Rewind::new(first_bytes.freeze(), client);
@@ -136,14 +151,18 @@ impl Outbound {
             }
             Ok(Spoken::Tls(_)) if has_tls_rules(&call.destination.borrow()) => {
                 let opened = self.open_by_name(&mut client, &mut first_bytes, &call).await;
-                self.opaque(Rewind::new(first_bytes.freeze(), client), opened, &call).await;
+                let client = Rewind::new(first_bytes.freeze(), client);
+                self.opaque(client, opened, (&call, "tls"), &passage).await;
             }
-            Ok(Spoken::Opaque(backend) | Spoken::Tls(backend)) => {
+            Ok(spoken @ (Spoken::Opaque(_) | Spoken::Tls(_))) => {
+                let protocol = if matches!(spoken, Spoken::Tls(_)) { "tls" } else { "opaque" };
+                let (Spoken::Opaque(backend) | Spoken::Tls(backend)) = spoken else { return };
                 let opened = match backend {
                     Some(backend) => Ok(backend),
                     None => self.open_backend(&call).await,
                 };
-                self.opaque(Rewind::new(first_bytes.freeze(), client), opened, &call).await;
+                let client = Rewind::new(first_bytes.freeze(), client);
+                self.opaque(client, opened, (&call, protocol), &passage).await;
             }
         }
     }
@@ -301,29 +320,6 @@ impl Outbound {
         }
     }
 
-    async fn opaque(
-        &self,
-        mut client: Rewind<TcpStream>,
-        opened: Result<Backend, Refusal>,
-        call: &OutboundCall,
-    ) {
-        let carried = match opened {
-            Ok(Backend { transport, first_bytes, _held }) => {
-                let mut server = Rewind::new(first_bytes.freeze(), transport);
-                let bytes = self.dialer.metrics.bytes(Direction::Outbound);
-                let idle = self.dialer.settings.opaque_idle;
-                tcp::copy(&mut client, &mut server, &bytes, idle).await.map_err(|error| {
-                    server.stream().reset_on_close();
-                    error.into()
-                })
-            }
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = carried {
-            self.refuse(client.stream(), Some(call.original), refusal);
-        }
-    }
-
     async fn open_backend(&self, call: &OutboundCall) -> Result<Backend, Refusal> {
         let balancer = pick_balancer(&call.destination.borrow())?;
         self.open(call, balancer).await
@@ -388,7 +384,8 @@ impl Outbound {
                     };
                     let carried = balancer.begin_connection(&self.dialer.metrics, &labels);
                     let first_bytes = BytesMut::new();
-                    return Ok(Backend { transport, first_bytes, _held: (in_flight, carried) });
+                    let held = (in_flight, carried);
+                    return Ok(Backend { transport, first_bytes, label: label(), held });
                 }
                 Err(error) => {
                     debug!(error = %Chain(&error), backend = %balancer.label(), "cannot connect");
@@ -404,40 +401,18 @@ impl Outbound {
             .map_or_else(|| Refusal::NoEndpoint(Arc::clone(balancer.label())), Refusal::Connect))
     }
 
-    async fn pass_through(&self, mut client: TcpStream, original: SocketAddr) {
-        let carried = async {
-            let mut server =
-                self.dialer.tcp(original, &KeepAlive::default()).await.map_err(Refusal::Connect)?;
-            let labels = ConnectionLabels {
-                direction: Direction::Outbound,
-                service: "".into(),
-                backend: Arc::clone(self.unknown.label()),
-                tls: Protection::Plaintext,
-            };
-            let _carried = self.unknown.begin_connection(&self.dialer.metrics, &labels);
-            let bytes = self.dialer.metrics.bytes(Direction::Outbound);
-            let idle = self.dialer.settings.opaque_idle;
-            tcp::copy(&mut client, &mut server, &bytes, idle).await.map_err(|error| {
-                reset_on_close(&server);
-                error.into()
-            })
-        };
-        if let Err(refusal) = carried.await {
-            self.refuse(&client, Some(original), refusal);
-        }
-    }
-
     /// Resets: to the application it looks as a server would that cannot be reached, and bytes cut
     /// short do not look like an end.
-    fn refuse(&self, client: &TcpStream, original: Option<SocketAddr>, refusal: Refusal) {
-        let dst = original.map(tracing::field::display);
+    fn refuse(&self, client: &TcpStream, passage: &Passage, refusal: &Refusal) {
+        let dst = passage.original.map(tracing::field::display);
         let metrics = &self.dialer.metrics;
         if refusal.is_limit() {
             metrics.count_limit(Direction::Outbound, refusal.reason());
         } else {
             metrics.count_refused(Direction::Outbound, refusal.reason());
         }
-        debug!(dst, error = %Chain(&refusal), "connection from the workload reset");
+        debug!(dst, error = %Chain(refusal), "connection from the workload reset");
+        self.dialer.access_log.refused(passage, refusal.reason(), refusal);
         reset_on_close(client);
     }
 }

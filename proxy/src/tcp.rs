@@ -4,6 +4,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,13 +14,44 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-/// Where the bytes of a connection are counted.
+/// Where the bytes of one connection are counted.
 #[derive(Clone, Debug)]
 pub struct ByteCounters {
     /// From the side that opened the connection.
-    pub to_server: Counter,
+    pub to_server: FlowCounter,
     /// To the side that opened the connection.
-    pub to_client: Counter,
+    pub to_client: FlowCounter,
+}
+
+/// Bytes that flow one way. Clones share them.
+#[derive(Clone, Debug)]
+pub struct FlowCounter {
+    /// Of all connections.
+    all: Counter,
+    own: Arc<AtomicU64>,
+}
+
+impl FlowCounter {
+    /// Of one connection, whose bytes count among `all`.
+    pub fn new(all: Counter) -> Self {
+        Self { all, own: Arc::default() }
+    }
+
+    /// Of all connections.
+    pub fn all(&self) -> u64 {
+        self.all.get()
+    }
+
+    /// Of this one.
+    pub fn own(&self) -> u64 {
+        self.own.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.all.inc_by(bytes);
+        self.own.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Why a copy did not come to its end.
@@ -126,7 +159,7 @@ struct Direction {
     unflushed: bool,
     /// Whether something was read or written since somebody asked.
     moved: bool,
-    counter: Counter,
+    counter: FlowCounter,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -138,7 +171,7 @@ enum Phase {
 }
 
 impl Direction {
-    fn new(counter: Counter) -> Self {
+    fn new(counter: FlowCounter) -> Self {
         Self {
             buffer: BytesMut::new(),
             start: 0,
@@ -238,7 +271,7 @@ impl Direction {
         self.start += written;
         self.unflushed = true;
         self.moved = true;
-        self.counter.inc_by(u64::try_from(written).unwrap_or(u64::MAX));
+        self.counter.add(written);
         Poll::Ready(Ok(()))
     }
 }
@@ -268,8 +301,8 @@ mod tests {
     fn start(capacity_bytes: usize) -> Ends {
         let (client, mut near) = duplex(capacity_bytes);
         let (server, mut far) = duplex(capacity_bytes);
-        let counters =
-            ByteCounters { to_server: Counter::default(), to_client: Counter::default() };
+        let counter = || FlowCounter::new(Counter::default());
+        let counters = ByteCounters { to_server: counter(), to_client: counter() };
         let counted = counters.clone();
         let copying = tokio::spawn(async move { copy(&mut near, &mut far, &counted, IDLE).await });
         Ends { client, server, counters, copying }
@@ -289,7 +322,7 @@ mod tests {
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "a long answer");
         copying.await.unwrap().unwrap();
-        assert_eq!((counters.to_server.get(), counters.to_client.get()), (8, 13));
+        assert_eq!((counters.to_server.own(), counters.to_client.all()), (8, 13));
     }
 
     #[tokio::test]
@@ -308,7 +341,7 @@ mod tests {
         };
         tokio::join!(write, read);
         assert!(received == expected);
-        assert_eq!(counters.to_server.get(), 1_000_000);
+        assert_eq!(counters.to_server.all(), 1_000_000);
         copying.await.unwrap().unwrap();
     }
 

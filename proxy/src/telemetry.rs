@@ -3,6 +3,7 @@
 
 pub mod calls;
 pub mod gather;
+pub mod logs;
 pub mod metrics;
 pub mod owner;
 pub mod resource;

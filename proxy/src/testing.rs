@@ -28,6 +28,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::access_log::AccessLog;
 use crate::balance::balancer::Balancer;
 use crate::balance::callers::{CallerPlaces, Callers};
 use crate::balance::locality::Place;
@@ -181,6 +182,7 @@ pub(crate) fn dialer_with(name: &str, credentials: Credentials) -> Arc<Dialer> {
         own: pod_uid(name),
         metrics: Metrics::register(&mut Registry::default()),
         witnesses: Witnesses::default(),
+        access_log: AccessLog::default(),
         tasks: Tasks::new(),
         pressure: Pressure::none(),
         settings: DataPathSettings::default(),

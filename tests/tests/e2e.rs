@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod e2e {
+    mod access_log;
     mod broken;
     mod bulk;
     mod canary;

@@ -220,6 +220,7 @@ fn workloads(
             zone: if pod.zone.is_empty() { zone } else { pod.zone.clone() },
             node: if pod.node.is_empty() { node } else { pod.node.clone() },
             probes: pod.probes.clone(),
+            access_log: pod.access_log,
         };
         let mut origins = vec![pod.reference.clone()];
         origins.extend(policies);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use heddle_model::access_log::{AccessLogFormat, AccessLogMode, AccessLogWish};
 use heddle_model::names::Port;
 use heddle_model::workload::InboundMode;
 
@@ -14,6 +15,10 @@ pub const INJECTED: &str = "heddle.dev/injected";
 pub const INBOUND_MODE: &str = "heddle.dev/inbound-mode";
 /// Ports whose bytes the mesh does not read, on services and pods.
 pub const OPAQUE_PORTS: &str = "heddle.dev/opaque-ports";
+/// `off`, `errors` or `all`, on pods: what their proxies write down.
+pub const ACCESS_LOG: &str = "heddle.dev/access-log";
+/// `text` or `json`, on pods: how.
+pub const ACCESS_LOG_FORMAT: &str = "heddle.dev/access-log-format";
 
 /// What Kubernetes keeps annotations in.
 pub type Annotations = Option<BTreeMap<String, String>>;
@@ -35,6 +40,15 @@ pub fn inbound_mode(annotations: &Annotations) -> Result<InboundMode, Rejected> 
         Some("strict") => Ok(InboundMode::Strict),
         Some(other) => Err(bad(INBOUND_MODE, other, "\"strict\" or \"permissive\"")),
     }
+}
+
+/// What the pod's proxy is to write down, as far as the pod says so.
+pub fn access_log(annotations: &Annotations) -> Result<AccessLogWish, Rejected> {
+    let mode = value(annotations, ACCESS_LOG)
+        .map(|text| text.parse().map_err(|_| bad(ACCESS_LOG, text, AccessLogMode::WANT)));
+    let format = value(annotations, ACCESS_LOG_FORMAT)
+        .map(|text| text.parse().map_err(|_| bad(ACCESS_LOG_FORMAT, text, AccessLogFormat::WANT)));
+    Ok(AccessLogWish { mode: mode.transpose()?, format: format.transpose()? })
 }
 
 /// The ports whose bytes the mesh does not read.
@@ -85,6 +99,12 @@ mod tests {
         assert_eq!(inbound_mode(&None), Ok(InboundMode::Permissive));
         let error = inbound_mode(&with(INBOUND_MODE, "Strict")).unwrap_err();
         insta::assert_snapshot!(error, @r#"metadata.annotations.heddle.dev/inbound-mode: "Strict" will not do (want "strict" or "permissive")"#);
+        let all = AccessLogWish { mode: Some(AccessLogMode::All), format: None };
+        assert_eq!(access_log(&with(ACCESS_LOG, "all")), Ok(all));
+        assert_eq!(access_log(&None), Ok(AccessLogWish::default()));
+        let error = access_log(&with(ACCESS_LOG, "on")).unwrap_err();
+        insta::assert_snapshot!(error, @r#"metadata.annotations.heddle.dev/access-log: "on" will not do (want "off", "errors" or "all")"#);
+        assert!(access_log(&with(ACCESS_LOG_FORMAT, "xml")).is_err());
         assert_eq!(injected(&with(INJECTED, "true")), Ok(true));
         assert!(injected(&with(INJECTED, "yes")).is_err());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use heddle_model::access_log::AccessLogWish;
 use heddle_model::identity::{PodUid, SpiffeId, TrustDomain};
 use heddle_model::names::{ObjectReference, Port, Protocol};
 use heddle_model::workload::{InboundMode, NodeProbes};
@@ -46,6 +47,8 @@ pub struct Pod {
     pub ports: Vec<ContainerPort>,
     /// What its node asks; from where, is the node's part.
     pub probes: NodeProbes,
+    /// What its proxy is to write down, as far as it says so.
+    pub access_log: AccessLogWish,
 }
 
 /// A declared port of a container.
@@ -104,6 +107,7 @@ pub fn translate(
         opaque_ports: annotations::opaque_ports(&metadata.annotations)?,
         ports: ports(&spec)?,
         probes: NodeProbes { sources: Vec::new(), probes: probes::translate(&spec) },
+        access_log: annotations::access_log(&metadata.annotations)?,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use heddle_model::access_log::{AccessLogFormat, AccessLogMode, AccessLogWish};
 use heddle_model::destination::{Destination, EndpointDestination, ServiceDestination};
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::filter::{
@@ -347,9 +348,15 @@ fn workload() -> impl Strategy<Value = Workload> {
         burst,
         scope,
     });
+    let mode_of_log =
+        [None, Some(AccessLogMode::Off), Some(AccessLogMode::Errors), Some(AccessLogMode::All)];
+    let format_of_log = [None, Some(AccessLogFormat::Text), Some(AccessLogFormat::Json)];
+    let access_log =
+        (prop::sample::select(mode_of_log.to_vec()), prop::sample::select(format_of_log.to_vec()));
     let guards = (mode, ports, prop::collection::vec(limit, 0..3), probes());
-    (name(), name(), name(), guards, (name(), name())).prop_map(
-        |(namespace, name, uid, (inbound_mode, ports, rate_limits, probes), (zone, node))| {
+    (name(), name(), name(), guards, (name(), name(), access_log)).prop_map(
+        |(namespace, name, uid, guards, (zone, node, (mode, format)))| {
+            let (inbound_mode, ports, rate_limits, probes) = guards;
             Workload {
                 namespace,
                 name,
@@ -360,6 +367,7 @@ fn workload() -> impl Strategy<Value = Workload> {
                 zone,
                 node,
                 probes,
+                access_log: AccessLogWish { mode, format },
             }
         },
     )
@@ -432,6 +440,10 @@ fn what_cannot_be_read_is_refused_with_its_place() {
     };
     let error = BackendPolicy::try_from(no_limit).unwrap_err();
     assert_eq!(error.to_string(), "limits.connections: want more than zero");
+
+    let strange_log = wire::AccessLog { mode: 9, ..wire::AccessLog::default() };
+    let error = AccessLogWish::try_from(strange_log).unwrap_err();
+    assert_eq!(error.to_string(), "access_log.mode: 9 is not known");
 
     let no_mode = wire::Workload { pod_uid: "u".into(), ..wire::Workload::default() };
     assert!(Workload::try_from(no_mode).is_err(), "it would be served in plain text");

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use heddle_model::access_log::{AccessLogFormat, AccessLogMode, AccessLogWish};
 use heddle_model::workload::{
     InboundMode, InboundPort, NodeProbes, Probe, ProbeGet, ProbeKind, Workload,
 };
@@ -31,7 +32,48 @@ impl From<&Workload> for wire::Workload {
             node: workload.node.clone(),
             probes: workload.probes.probes.iter().map(Into::into).collect(),
             probe_sources: workload.probes.sources.iter().copied().map(ip_bytes).collect(),
+            access_log: access_log(workload.access_log),
         }
+    }
+}
+
+/// Nothing where nothing is said.
+fn access_log(wish: AccessLogWish) -> Option<wire::AccessLog> {
+    let mode = wish.mode.map(|mode| match mode {
+        AccessLogMode::Off => wire::AccessLogMode::Off,
+        AccessLogMode::Errors => wire::AccessLogMode::Errors,
+        AccessLogMode::All => wire::AccessLogMode::All,
+    });
+    let format = wish.format.map(|format| match format {
+        AccessLogFormat::Text => wire::AccessLogFormat::Text,
+        AccessLogFormat::Json => wire::AccessLogFormat::Json,
+    });
+    (wish != AccessLogWish::default()).then(|| wire::AccessLog {
+        mode: mode.unwrap_or_default().into(),
+        format: format.unwrap_or_default().into(),
+    })
+}
+
+impl TryFrom<wire::AccessLog> for AccessLogWish {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: wire::AccessLog) -> Result<Self, InvalidMessage> {
+        let unknown =
+            |field: &str, number: i32| InvalidMessage::new(field, format!("{number} is not known"));
+        let mode = match wire::AccessLogMode::try_from(wire.mode) {
+            Ok(wire::AccessLogMode::Unspecified) => None,
+            Ok(wire::AccessLogMode::Off) => Some(AccessLogMode::Off),
+            Ok(wire::AccessLogMode::Errors) => Some(AccessLogMode::Errors),
+            Ok(wire::AccessLogMode::All) => Some(AccessLogMode::All),
+            Err(_) => return Err(unknown("access_log.mode", wire.mode)),
+        };
+        let format = match wire::AccessLogFormat::try_from(wire.format) {
+            Ok(wire::AccessLogFormat::Unspecified) => None,
+            Ok(wire::AccessLogFormat::Text) => Some(AccessLogFormat::Text),
+            Ok(wire::AccessLogFormat::Json) => Some(AccessLogFormat::Json),
+            Err(_) => return Err(unknown("access_log.format", wire.format)),
+        };
+        Ok(Self { mode, format })
     }
 }
 
@@ -104,6 +146,9 @@ impl TryFrom<wire::Workload> for Workload {
                 sources: sources(&wire.probe_sources)?,
                 probes: all(wire.probes, "probes")?,
             },
+            access_log: wire
+                .access_log
+                .map_or_else(|| Ok(AccessLogWish::default()), TryInto::try_into)?,
         })
     }
 }

@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use heddle_model::access_log::AccessLog;
 use heddle_model::workload::Workload;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::info;
 
+use crate::access_log::switch::Switch;
 use crate::balance::rate_limit::RateLimits;
 use crate::discovery::resolved::Resolved;
 
@@ -56,6 +59,7 @@ struct Shared {
     destinations: RwLock<HashMap<SocketAddr, Known>>,
     workload: ArcSwapOption<Workload>,
     rate_limits: Arc<RateLimits>,
+    access_log: Arc<Switch>,
 }
 
 struct Known {
@@ -66,7 +70,13 @@ struct Known {
 
 /// Both sides of a new store, and the asks that the writer must answer.
 pub fn channel() -> (Store, StoreWriter, mpsc::Receiver<Ask>) {
-    let shared = Arc::new(Shared::default());
+    channel_with(AccessLog::default())
+}
+
+/// The same of a proxy that was told to write this down.
+pub fn channel_with(access_log: AccessLog) -> (Store, StoreWriter, mpsc::Receiver<Ask>) {
+    let access_log = Arc::new(Switch::new(access_log));
+    let shared = Arc::new(Shared { access_log, ..Shared::default() });
     let (asks, asked) = mpsc::channel(ASK_LIMIT);
     (Store { shared: Arc::clone(&shared), asks }, StoreWriter { shared }, asked)
 }
@@ -99,6 +109,11 @@ impl Store {
     /// How many requests the own workload takes, by now and from now on.
     pub fn rate_limits(&self) -> Arc<RateLimits> {
         Arc::clone(&self.shared.rate_limits)
+    }
+
+    /// What is written down of requests and connections, by now and from now on.
+    pub fn access_log(&self) -> Arc<Switch> {
+        Arc::clone(&self.shared.access_log)
     }
 }
 
@@ -140,6 +155,10 @@ impl StoreWriter {
     /// Shows readers the own workload.
     pub fn set_workload(&self, workload: Workload) {
         self.shared.rate_limits.set(&workload.rate_limits);
+        if let Some(AccessLog { mode, format }) = self.shared.access_log.follow(workload.access_log)
+        {
+            info!(%mode, %format, "access log switched");
+        }
         self.shared.workload.store(Some(Arc::new(workload)));
     }
 }
@@ -187,6 +206,7 @@ mod tests {
             zone: String::new(),
             node: String::new(),
             probes: NodeProbes::default(),
+            access_log: Default::default(),
         };
         let one = RateLimit {
             port: None,

@@ -180,6 +180,7 @@ mod tests {
             zone: String::new(),
             node: String::new(),
             probes: NodeProbes::default(),
+            access_log: Default::default(),
         }
     }
 

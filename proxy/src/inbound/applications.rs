@@ -117,6 +117,7 @@ mod tests {
             zone: String::new(),
             node: String::new(),
             probes: NodeProbes::default(),
+            access_log: Default::default(),
         }
     }
 

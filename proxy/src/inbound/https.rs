@@ -54,15 +54,15 @@ impl Inbound {
         admitted: Admitted,
         probes: ProbeRequests,
     ) {
-        let Admitted { original, application, .. } = admitted;
+        let Admitted { passage, original, application, .. } = admitted;
         let made = async || application::ProbeAcceptor::create(clock::now());
         let acceptor = match self.probe_tls.get_or_try_init(made).await {
             Ok(acceptor) => acceptor,
-            Err(error) => return self.tell(Some(original), &Refusal::ProbeCertificate(error)),
+            Err(error) => return self.tell(&passage, &Refusal::ProbeCertificate(error)),
         };
         let stream = match acceptor.accept(client, self.dialer.settings.handshake_timeout).await {
             Ok(stream) => stream,
-            Err(error) => return self.tell(Some(original), &Refusal::ProbeTls(error)),
+            Err(error) => return self.tell(&passage, &Refusal::ProbeTls(error)),
         };
         let serving = Serving {
             direction: Direction::Inbound,

@@ -8,6 +8,7 @@ use heddle_model::names::Protocol;
 use heddle_model::workload::Workload;
 use tokio::net::TcpStream;
 
+use crate::access_log::connection::Passage;
 use crate::http::headers::Caller;
 use crate::inbound::admission::NotAdmitted;
 use crate::inbound::probes::NodeEntrance;
@@ -20,13 +21,14 @@ impl Inbound {
     pub(super) async fn node(
         &self,
         (mut client, mut first_bytes): (TcpStream, BytesMut),
-        original: SocketAddr,
+        (passage, original): (Passage, SocketAddr),
         workload: &Workload,
         entrance: NodeEntrance,
     ) {
         let application = self.applications.of(original, workload);
         let caller = Caller::Plaintext;
-        let mut admitted = Admitted { original, application, caller, until: None, probes: None };
+        let (until, probes) = (None, None);
+        let mut admitted = Admitted { passage, original, application, caller, until, probes };
         match entrance {
             // The kernel took the connection, which is all that was asked.
             NodeEntrance::Nothing => {}
@@ -39,14 +41,14 @@ impl Inbound {
                 // Whatever is declared: only what is HTTP can be looked at.
                 let detect = Protocol::Detect;
                 match self.find_protocol(&mut client, &mut first_bytes, detect).await {
-                    Err(refusal) => self.refuse(&client, Some(original), &refusal),
+                    Err(refusal) => self.refuse(&client, &admitted.passage, &refusal),
                     Ok(Spoken::Http(version)) => {
                         let client = Rewind::new(first_bytes.freeze(), client);
                         self.http(client, version, admitted).await;
                     }
                     Ok(Spoken::Opaque | Spoken::Nothing) => {
                         let refusal = NotAdmitted::Plaintext.into();
-                        self.refuse(&client, Some(original), &refusal);
+                        self.refuse(&client, &admitted.passage, &refusal);
                     }
                 }
             }

@@ -160,6 +160,7 @@ pub(super) mod tests {
                 sources: vec![[10, 98, 0, 11].into()],
                 probes: probes.iter().map(probe).collect(),
             },
+            access_log: Default::default(),
         }
     }
 

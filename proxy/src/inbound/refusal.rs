@@ -41,6 +41,8 @@ pub(super) enum Refusal {
     Broken(#[source] io::Error),
     #[error("the first bytes were too late")]
     Late,
+    #[error("the client said nothing, and it was its turn")]
+    Silent,
     #[error("neither side had anything to say for {0:?}")]
     Idle(Duration),
 }
@@ -78,6 +80,7 @@ impl Refusal {
             Self::Opening(_) => "client_broken",
             Self::Broken(_) => "broken",
             Self::Late => "detection",
+            Self::Silent => "silence",
             Self::Idle(_) => "opaque_idle",
         }
     }
@@ -85,7 +88,7 @@ impl Refusal {
     /// Whether it is a timer that ran out, on a connection that was taken.
     pub(super) fn is_limit(&self) -> bool {
         match self {
-            Self::Late | Self::Idle(_) => true,
+            Self::Late | Self::Silent | Self::Idle(_) => true,
             Self::NotRedirected(_)
             | Self::NotOurs(_)
             | Self::Local(..)

@@ -53,6 +53,7 @@ fn workload(name: &str, inbound_mode: InboundMode, port: u16, protocol: Protocol
         zone: String::new(),
         node: String::new(),
         probes: NodeProbes::default(),
+        access_log: Default::default(),
     }
 }
 
@@ -112,7 +113,7 @@ impl Pair {
         let outbound = Arc::clone(&self.outbound);
         let destination = self.destination.subscribe();
         crate::testing::spawn(async move {
-            outbound.carry(far, ([10, 0, 0, 1], 80).into(), destination).await;
+            outbound.carry_to(far, ([10, 0, 0, 1], 80).into(), destination).await;
         });
         near
     }
@@ -271,7 +272,7 @@ async fn bytes_are_carried_encrypted_and_ends_are_passed_on() {
     assert!(received == sent);
     assert_eq!(pair.handshakes("ok"), 1);
     let bytes = pair.inbound.dialer.metrics.bytes(Direction::Inbound);
-    assert_eq!((bytes.to_server.get(), bytes.to_client.get()), (300_000, 300_000));
+    assert_eq!((bytes.to_server.all(), bytes.to_client.all()), (300_000, 300_000));
 }
 
 #[tokio::test]
@@ -298,7 +299,7 @@ async fn a_refused_destination_is_reset() {
     let refused = crate::discovery::resolved::Resolved::Refused { reason: "no port".to_owned() };
     let destination = watch::Sender::new(refused);
     let (mut near, far) = tcp_pair().await;
-    outbound.carry(far, ([10, 0, 0, 1], 81).into(), destination.subscribe()).await;
+    outbound.carry_to(far, ([10, 0, 0, 1], 81).into(), destination.subscribe()).await;
     let read = near.read_u8().await;
     assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
 }
@@ -313,7 +314,7 @@ async fn what_the_mesh_does_not_know_passes_through() {
     let destination = watch::Sender::new(crate::discovery::resolved::Resolved::PassThrough);
     let (near, far) = tcp_pair().await;
     let (address, receiver) = (backend.address, destination.subscribe());
-    crate::testing::spawn(async move { outbound.carry(far, address, receiver).await });
+    crate::testing::spawn(async move { outbound.carry_to(far, address, receiver).await });
     let answer = Client::new(near).await.get("/").await.unwrap();
     assert_eq!(answer.text, "elsewhere");
     assert!(!answer.headers.contains_key("x-heddle-error"));

@@ -80,17 +80,20 @@ impl CallSeries {
 }
 
 impl CallLabels {
-    /// Whether the server, or what is between it and its client, is to blame: by the status, or by that
-    /// of gRPC as [`outcome`] has it.
+    /// Whether the server, or what is between it and its client, is to blame.
     pub fn is_failure(&self) -> bool {
-        match self.grpc_status {
-            GrpcStatus::Broken => true,
-            GrpcStatus::Ended(code) => outcome::blames_server(code.as_str().as_bytes()),
-            // What the proxy answers with a status from 400 on, and below 500, is the client's doing.
-            GrpcStatus::NotGrpc => {
-                self.status >= 500 || (!self.error.is_empty() && self.status < 400)
-            }
-        }
+        is_failure(self.status, self.grpc_status, self.error)
+    }
+}
+
+/// Whether the server, or what is between it and its client, is to blame: by the status, or by that of gRPC
+/// as [`outcome`] has it. `error` is why it failed in this proxy; empty if it did not.
+pub fn is_failure(status: u16, grpc_status: GrpcStatus, error: &str) -> bool {
+    match grpc_status {
+        GrpcStatus::Broken => true,
+        GrpcStatus::Ended(code) => outcome::blames_server(code.as_str().as_bytes()),
+        // What the proxy answers with a status from 400 on, and below 500, is the client's doing.
+        GrpcStatus::NotGrpc => status >= 500 || (!error.is_empty() && status < 400),
     }
 }
 

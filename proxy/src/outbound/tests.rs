@@ -72,7 +72,7 @@ impl Bench {
         let (near, far) = tcp_pair().await;
         let (outbound, destination) = (Arc::clone(&self.outbound), self.destination.subscribe());
         spawn(async move {
-            outbound.carry(far, ([10, 0, 0, 1], 80).into(), destination).await;
+            outbound.carry_to(far, ([10, 0, 0, 1], 80).into(), destination).await;
         });
         near
     }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use crate::http::grpc::GrpcStatus;
 use crate::metrics::Direction;
-use crate::metrics::calls::{CallLabels, CallSeries, CallTable};
+use crate::metrics::calls::{CallSeries, CallTable, is_failure};
 
 /// All histograms of requests, of what was counted until `now`, in nanoseconds since 1970.
 pub fn metrics(table: &CallTable, now: u64) -> Vec<Metric> {
@@ -81,7 +81,7 @@ fn attributes(series: &CallSeries) -> Vec<KeyValue> {
         number("http.response.status_code", labels.status.into()),
         text("heddle.tls", labels.tls.as_str()),
     ];
-    let error = error_type(labels);
+    let error = error_type(labels.status, labels.grpc_status, labels.error);
     let status = grpc_status(labels.grpc_status);
     let texts: [(&str, &str); 7] = [
         ("error.type", &error),
@@ -98,21 +98,19 @@ fn attributes(series: &CallSeries) -> Vec<KeyValue> {
 }
 
 /// Why it failed: the proxy's own reason, or else the status that tells of it. Empty: it did not.
-fn error_type(labels: &CallLabels) -> String {
-    if !labels.error.is_empty() {
-        return labels.error.to_owned();
+pub(crate) fn error_type(status: u16, grpc: GrpcStatus, error: &str) -> String {
+    if !error.is_empty() {
+        return error.to_owned();
     }
-    match (labels.is_failure(), labels.grpc_status) {
+    match (is_failure(status, grpc, error), grpc) {
         (false, _) => String::new(),
-        (true, GrpcStatus::NotGrpc) => labels.status.to_string(),
-        (true, GrpcStatus::Ended(_) | GrpcStatus::Broken) => {
-            grpc_status(labels.grpc_status).to_owned()
-        }
+        (true, GrpcStatus::NotGrpc) => status.to_string(),
+        (true, GrpcStatus::Ended(_) | GrpcStatus::Broken) => grpc_status(grpc).to_owned(),
     }
 }
 
 /// As semantic conventions name it; empty for what is no gRPC.
-pub(super) fn grpc_status(status: GrpcStatus) -> &'static str {
+pub(crate) fn grpc_status(status: GrpcStatus) -> &'static str {
     match status {
         GrpcStatus::NotGrpc => "",
         GrpcStatus::Ended(code) => code.name(),

@@ -257,6 +257,7 @@ fn nothing_is_held_of_what_is_not_wanted() {
         zone: String::new(),
         node: String::new(),
         probes: NodeProbes::default(),
+        access_log: Default::default(),
     };
     for uid in ["uid-1", "uid-2"] {
         let update = Update {

@@ -122,7 +122,7 @@ async fn a_workload_that_waits_for_them_is_routed() {
     let destination = watch::Sender::new(resolved(backends, Timeouts::default()));
     let (near, far) = tcp_pair().await;
     let (carrying, receiver) = (Arc::clone(&outbound), destination.subscribe());
-    spawn(async move { carrying.carry(far, ([10, 0, 0, 1], 80).into(), receiver).await });
+    spawn(async move { carrying.carry_to(far, ([10, 0, 0, 1], 80).into(), receiver).await });
     server.was_given_up().await;
     let answer = forge(near).await;
     assert_eq!((answer.status, answer.text.as_str()), (200, ""));

@@ -55,6 +55,7 @@ fn shown() -> String {
         zone: String::new(),
         node: String::new(),
         probes: NodeProbes::default(),
+        access_log: Default::default(),
     });
     let own = OwnWorkload::new(store, Some("Deployment/till".parse().unwrap()));
     let mut registry = Registry::default();
