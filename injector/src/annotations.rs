@@ -8,6 +8,7 @@ pub mod ports;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use heddle_model::access_log::{AccessLogFormat, AccessLogMode, AccessLogWish};
 use heddle_runtime::{duration, logging};
 use ipnet::IpNet;
 
@@ -32,6 +33,11 @@ pub const OPAQUE_PORTS: &str = "heddle.dev/opaque-ports";
 pub const INBOUND_MODE: &str = "heddle.dev/inbound-mode";
 /// What the proxy logs: `info`, `heddle_proxy=debug`.
 pub const LOG: &str = "heddle.dev/log";
+/// Which requests and connections the proxy writes down: `off`, `errors` or `all`. On a pod the control plane
+/// reads it, at any time; on a namespace it is what the proxies of new pods begin with.
+pub const ACCESS_LOG: &str = "heddle.dev/access-log";
+/// How: `text` or `json`. As [`ACCESS_LOG`].
+pub const ACCESS_LOG_FORMAT: &str = "heddle.dev/access-log-format";
 /// How long connections may take to finish after the proxy's SIGTERM.
 pub const DRAIN_GRACE: &str = "heddle.dev/drain-grace";
 /// How many of the requests that come without a trace are traced: from 0 to 1.
@@ -46,7 +52,7 @@ pub const MEMORY_REQUEST: &str = "heddle.dev/proxy-memory-request";
 pub const MEMORY_LIMIT: &str = "heddle.dev/proxy-memory-limit";
 
 /// Every annotation of ours that means something on a pod.
-pub const KNOWN: [&str; 14] = [
+pub const KNOWN: [&str; 16] = [
     INJECT,
     INJECTED,
     SKIP_INBOUND_PORTS,
@@ -55,6 +61,8 @@ pub const KNOWN: [&str; 14] = [
     OPAQUE_PORTS,
     INBOUND_MODE,
     LOG,
+    ACCESS_LOG,
+    ACCESS_LOG_FORMAT,
     DRAIN_GRACE,
     TRACE_RATIO,
     CPU_REQUEST,
@@ -62,6 +70,9 @@ pub const KNOWN: [&str; 14] = [
     MEMORY_REQUEST,
     MEMORY_LIMIT,
 ];
+
+/// Those that mean something on a namespace.
+pub const OF_NAMESPACES: [&str; 2] = [ACCESS_LOG, ACCESS_LOG_FORMAT];
 
 /// Ours, but of services and routes: on a pod they do nothing.
 pub const OF_ROUTES: [&str; 5] = [
@@ -86,6 +97,8 @@ pub struct ProxySettings {
     pub skip_outbound_networks: Vec<IpNet>,
     /// See [`LOG`].
     pub log: Option<String>,
+    /// What the namespace says of [`ACCESS_LOG`] and [`ACCESS_LOG_FORMAT`]: the pod's own word can change later.
+    pub access_log: AccessLogWish,
     /// See [`DRAIN_GRACE`].
     pub drain_grace: Option<Duration>,
     /// See [`TRACE_RATIO`].
@@ -134,6 +147,7 @@ pub fn settings(
             let says = !text.trim().is_empty() && logging::check(text).is_ok();
             says.then(|| text.to_owned())
         }),
+        access_log: AccessLogWish::default(),
         drain_grace: reader
             .one(DRAIN_GRACE, "a duration such as \"30s\"", |text| duration::parse(text).ok()),
         trace_ratio: reader.one(
@@ -153,9 +167,25 @@ pub fn settings(
     reader.one(INBOUND_MODE, "\"strict\" or \"permissive\"", |text| {
         matches!(text, "strict" | "permissive").then_some(())
     });
+    reader.one(ACCESS_LOG, AccessLogMode::WANT, |text| text.parse::<AccessLogMode>().ok());
+    let format = |text: &str| text.parse::<AccessLogFormat>().ok();
+    reader.one(ACCESS_LOG_FORMAT, AccessLogFormat::WANT, format);
     reader
         .one(INJECTED, "\"true\", which the injector sets", |text| (text == "true").then_some(()));
     if reader.invalid.is_empty() { Ok(settings) } else { Err(reader.invalid) }
+}
+
+/// Reads what a namespace says of the access logs of its pods.
+pub fn access_log_of_namespace(
+    values: &BTreeMap<String, String>,
+) -> Result<AccessLogWish, Vec<InvalidAnnotation>> {
+    let mut reader = Reader { annotations: values, invalid: Vec::new() };
+    let mode = reader.one(ACCESS_LOG, AccessLogMode::WANT, |text| text.parse().ok());
+    let format = reader.one(ACCESS_LOG_FORMAT, AccessLogFormat::WANT, |text| text.parse().ok());
+    match reader.invalid.is_empty() {
+        true => Ok(AccessLogWish { mode, format }),
+        false => Err(reader.invalid.into_iter().map(InvalidAnnotation::of_namespace).collect()),
+    }
 }
 
 struct Reader<'a> {
@@ -289,6 +319,8 @@ mod tests {
             (MEMORY_LIMIT, "1Mi"),
             (INBOUND_MODE, "Strict"),
             (INJECTED, "yes"),
+            (ACCESS_LOG, "on"),
+            (ACCESS_LOG_FORMAT, "xml"),
             ("heddle.dev/skip-inbound-port", "80"),
             ("heddle.dev/fault-delay", "2s"),
             ("heddle.dev/turbo", "on"),
@@ -297,6 +329,8 @@ mod tests {
             settings(&given).unwrap_err().iter().map(ToString::to_string).collect();
         sentences.sort();
         insta::assert_snapshot!(sentences.join("\n"), @r#"
+        heddle.dev/access-log-format: "xml" will not do (want "text" or "json")
+        heddle.dev/access-log: "on" will not do (want "off", "errors" or "all")
         heddle.dev/drain-grace: "5" will not do (want a duration such as "30s")
         heddle.dev/fault-delay: "2s" does nothing on a pod (want it on a Service, an HTTPRoute or a GRPCRoute)
         heddle.dev/inbound-mode: "Strict" will not do (want "strict" or "permissive")
@@ -307,7 +341,7 @@ mod tests {
         heddle.dev/skip-inbound-port: there is no such annotation (did you mean heddle.dev/skip-inbound-ports?)
         heddle.dev/skip-inbound-ports: "x" will not do (want at most 128 ports or ranges between commas, such as "8086,9000-9010")
         heddle.dev/trace-ratio: "10%" will not do (want a ratio from 0 to 1 such as "0.1")
-        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, drain-grace, trace-ratio, proxy-cpu-request, proxy-cpu-limit, proxy-memory-request, proxy-memory-limit)
+        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, access-log, access-log-format, drain-grace, trace-ratio, proxy-cpu-request, proxy-cpu-limit, proxy-memory-request, proxy-memory-limit)
         "#);
     }
 

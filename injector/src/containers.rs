@@ -1,5 +1,6 @@
 //! The two containers and two volumes that a pod gets. Where they go in the pod is in patch.rs.
 
+use heddle_model::access_log::AccessLog;
 use heddle_runtime::duration;
 use serde_json::{Value, json};
 
@@ -131,6 +132,11 @@ fn environment(proxy: &Proxy, mesh: &MeshSettings) -> Value {
         json!({"name": "HEDDLE_LOG", "value": proxy.log}),
         json!({"name": "HEDDLE_LOG_FORMAT", "value": mesh.log_format.to_string()}),
     ];
+    let AccessLog { mode, format } = proxy.access_log;
+    if proxy.access_log != AccessLog::default() {
+        environment.push(json!({"name": "HEDDLE_ACCESS_LOG", "value": mode.as_str()}));
+        environment.push(json!({"name": "HEDDLE_ACCESS_LOG_FORMAT", "value": format.as_str()}));
+    }
     if let Some(owner) = &proxy.owner {
         environment.push(json!({"name": "HEDDLE_OWNER", "value": owner}));
     }
@@ -271,6 +277,25 @@ mod tests {
             "OTEL_TRACES_SAMPLER_ARG=0.1",
         ];
         assert_eq!(said.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_the_namespace_says_of_access_logs_goes_before_the_mesh() {
+        use heddle_model::access_log::{AccessLogFormat, AccessLogMode, AccessLogWish};
+
+        let of_mesh = AccessLog { mode: AccessLogMode::Errors, format: AccessLogFormat::Json };
+        let mesh = MeshSettings { access_log: of_mesh, ..settings::tests::mesh() };
+        let mode = Some(AccessLogMode::All);
+        let settings = ProxySettings {
+            access_log: AccessLogWish { mode, format: None },
+            ..ProxySettings::default()
+        };
+        let made = Proxy::new(&Pod::default(), settings, &mesh).unwrap();
+        let made = super::proxy(&made, &mesh);
+        let environment = made["env"].as_array().unwrap();
+        for (name, value) in [("HEDDLE_ACCESS_LOG", "all"), ("HEDDLE_ACCESS_LOG_FORMAT", "json")] {
+            assert!(environment.contains(&json!({"name": name, "value": value})), "{made}");
+        }
     }
 
     #[test]

@@ -99,11 +99,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Decides for one pod. The pod's own annotation or label goes before its namespace's label.
-pub fn decide(namespace_labels: &BTreeMap<String, String>, pod: &Pod) -> Decision {
+/// Decides for one pod, knowing what its namespace says: its labels, and those of its annotations that mean
+/// something there. The pod's own annotation or label goes before its namespace's label.
+pub fn decide(namespace: &BTreeMap<String, String>, pod: &Pod) -> Decision {
     let empty = BTreeMap::new();
     let pod_annotations = pod.metadata.annotations.as_ref().unwrap_or(&empty);
-    let wish = match wish(namespace_labels, pod) {
+    let wish = match wish(namespace, pod) {
         Ok(wish) => wish,
         Err(invalid) => return Decision::Refuse(vec![Refusal::Annotation(invalid)]),
     };
@@ -125,7 +126,15 @@ pub fn decide(namespace_labels: &BTreeMap<String, String>, pod: &Pod) -> Decisio
     }
     let mut refusals: Vec<Refusal> =
         conflict::conflicts(pod).into_iter().map(Refusal::Conflict).collect();
-    match annotations::settings(pod_annotations) {
+    let of_namespace = annotations::access_log_of_namespace(namespace);
+    let settings = match (annotations::settings(pod_annotations), of_namespace) {
+        (Ok(settings), Ok(access_log)) => Ok(ProxySettings { access_log, ..settings }),
+        (own, of_namespace) => {
+            let invalid = [own.err(), of_namespace.err()].into_iter().flatten().flatten();
+            Err(invalid.collect::<Vec<_>>())
+        }
+    };
+    match settings {
         Ok(settings) if refusals.is_empty() => Decision::Inject(Box::new(settings)),
         Ok(_) => Decision::Refuse(refusals),
         Err(invalid) => {

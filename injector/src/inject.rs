@@ -46,11 +46,11 @@ pub enum InjectError {
 /// Decides on a pod, given as JSON (a template's `metadata` and `spec` will do), and makes its patch.
 pub fn inject(
     object: &Value,
-    namespace_labels: &BTreeMap<String, String>,
+    namespace: &BTreeMap<String, String>,
     mesh: &MeshSettings,
 ) -> Result<Verdict, InjectError> {
     let pod = read(object)?;
-    let settings = match decision::decide(namespace_labels, &pod) {
+    let settings = match decision::decide(namespace, &pod) {
         Decision::Inject(settings) => *settings,
         Decision::Skip(reason) => return Ok(Verdict::Skip(reason)),
         Decision::Refuse(refusals) => return Ok(Verdict::Refuse(refusals)),

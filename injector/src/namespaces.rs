@@ -15,10 +15,11 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::annotations::{self, Wish};
+use crate::annotations::{self, OF_NAMESPACES, Wish};
 use crate::api;
 
-/// The labels of namespaces. Clones share them.
+/// What namespaces say: their labels, and those of their annotations that mean something on a namespace.
+/// Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Namespaces {
     store: Store<Namespace>,
@@ -52,21 +53,21 @@ impl Namespaces {
         (Self { store, api: api.clone() }, NamespacesWatch { writer, api })
     }
 
-    /// The labels of one. What is remembered is taken if it asks for proxies; otherwise the API server is
+    /// What one says. What is remembered is taken if it asks for proxies; otherwise the API server is
     /// asked, since it may have changed a moment ago.
-    pub(crate) async fn labels(
+    pub(crate) async fn said(
         &self,
         name: &str,
     ) -> Result<BTreeMap<String, String>, UnknownNamespace> {
         let remembered = self.remembered(name);
-        if let Some(labels) = &remembered
-            && annotations::wish(labels) == Ok(Wish::Enabled)
+        if let Some(said) = &remembered
+            && annotations::wish(said) == Ok(Wish::Enabled)
         {
-            return Ok(labels.clone());
+            return Ok(said.clone());
         }
         let asked = tokio::time::timeout(LOOKUP_TIMEOUT, self.api.get(name)).await;
         let failed = match asked {
-            Ok(Ok(namespace)) => return Ok(namespace.metadata.labels.unwrap_or_default()),
+            Ok(Ok(namespace)) => return Ok(said(&namespace)),
             Ok(Err(source)) => {
                 UnknownNamespace::Api { name: name.to_owned(), source: Box::new(source) }
             }
@@ -83,8 +84,24 @@ impl Namespaces {
 
     fn remembered(&self, name: &str) -> Option<BTreeMap<String, String>> {
         let namespace = self.store.get(&ObjectRef::new(name))?;
-        Some(namespace.metadata.labels.clone().unwrap_or_default())
+        Some(said(&namespace))
     }
+
+    /// What is remembered of one for the proxies of its pods, where it is the pod that says that it gets one.
+    pub(crate) fn for_proxies(&self, name: &str) -> BTreeMap<String, String> {
+        let mut said = self.remembered(name).unwrap_or_default();
+        said.retain(|name, _| OF_NAMESPACES.contains(&name.as_str()));
+        said
+    }
+}
+
+/// Labels, and the annotations that count; those go before labels of the same name.
+fn said(namespace: &Namespace) -> BTreeMap<String, String> {
+    let mut said = namespace.metadata.labels.clone().unwrap_or_default();
+    let annotations = namespace.metadata.annotations.iter().flatten();
+    let counting = annotations.filter(|(name, _)| OF_NAMESPACES.contains(&name.as_str()));
+    said.extend(counting.map(|(name, value)| (name.clone(), value.clone())));
+    said
 }
 
 /// Keeps [`Namespaces`] up to date.
@@ -125,10 +142,12 @@ impl NamespacesWatch {
     }
 }
 
-/// Leaves of a namespace its name and labels.
+/// Leaves of a namespace its name, its labels, and the annotations that count.
 fn lighten(namespace: &mut Namespace) {
     namespace.metadata.managed_fields = None;
-    namespace.metadata.annotations = None;
+    if let Some(annotations) = &mut namespace.metadata.annotations {
+        annotations.retain(|name, _| OF_NAMESPACES.contains(&name.as_str()));
+    }
     namespace.spec = None;
     namespace.status = None;
 }
@@ -137,3 +156,33 @@ fn lighten(namespace: &mut Namespace) {
 pub(crate) const NAMESPACES: &str = "namespaces";
 /// Well below the few seconds that the API server gives an admission.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_namespaces_annotations_those_count_that_mean_something_there() {
+        let object = json!({"metadata": {
+            "name": "shop",
+            "labels": {"heddle.dev/inject": "enabled", "heddle.dev/access-log": "errors"},
+            "annotations": {
+                "heddle.dev/access-log": "all",
+                "heddle.dev/inject": "disabled",
+                "kubectl.kubernetes.io/last-applied-configuration": "{}",
+            },
+        }});
+        let mut namespace: Namespace = serde_json::from_value(object).unwrap();
+        let expected: BTreeMap<String, String> = [
+            ("heddle.dev/access-log".to_owned(), "all".to_owned()),
+            ("heddle.dev/inject".to_owned(), "enabled".to_owned()),
+        ]
+        .into();
+        assert_eq!(said(&namespace), expected);
+        lighten(&mut namespace);
+        assert_eq!(said(&namespace), expected);
+        assert_eq!(namespace.metadata.annotations.unwrap().len(), 1);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heddle_model::access_log::AccessLog;
 use heddle_runtime::duration;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -22,6 +23,8 @@ pub struct Proxy {
     pub owner: Option<String>,
     /// What it logs.
     pub log: String,
+    /// What it writes down of requests and connections, until the pod says otherwise.
+    pub access_log: AccessLog,
     /// How long connections may take to finish; below the pod's own grace period.
     pub drain_grace: Duration,
     /// Of CPU.
@@ -63,7 +66,8 @@ impl Proxy {
             return Err(invalid);
         }
         let log = settings.log.clone().unwrap_or_else(|| mesh.log.clone());
-        Ok(Self { settings, owner: owner(pod), log, drain_grace, cpu, memory })
+        let access_log = settings.access_log.or(mesh.access_log);
+        Ok(Self { settings, owner: owner(pod), log, access_log, drain_grace, cpu, memory })
     }
 }
 

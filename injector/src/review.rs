@@ -229,13 +229,9 @@ impl NewPod {
     }
 
     /// Answers, knowing what the namespace says.
-    pub fn answer(
-        self,
-        namespace_labels: &BTreeMap<String, String>,
-        mesh: &MeshSettings,
-    ) -> Answered {
+    pub fn answer(self, namespace: &BTreeMap<String, String>, mesh: &MeshSettings) -> Answered {
         let Self { object, mut response, namespace: _ } = self;
-        match inject::inject(&object, namespace_labels, mesh) {
+        match inject::inject(&object, namespace, mesh) {
             Ok(Verdict::Inject { patch, patched }) => match response.clone().with_patch(patch) {
                 Ok(mut response) => {
                     response.warnings = udp_warning(&patched).map(|warning| vec![warning]);

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use heddle_model::access_log::{AccessLog, AccessLogFormat, AccessLogMode};
 use heddle_model::identity::TrustDomain;
 use heddle_model::installation::TRUST_ANCHORS_CONFIG_MAP;
 use heddle_runtime::logging::Format;
@@ -30,6 +31,8 @@ pub struct MeshSettings {
     pub log: String,
     /// How log lines look.
     pub log_format: Format,
+    /// What proxies write down of requests and connections, unless namespaces or pods say otherwise.
+    pub access_log: AccessLog,
     /// How long connections may take to finish, unless a pod says otherwise.
     pub drain_grace: Duration,
     /// Of CPU, unless a pod says otherwise.
@@ -139,6 +142,7 @@ impl MeshSettings {
         });
         let format = Some(typed.log_format.unwrap_or_else(|| DEFAULT_LOG_FORMAT.to_owned()));
         let log_format = reader.read("logFormat", format, "text or json", |text| text.parse().ok());
+        let access_log = access_log(typed.access_log, typed.access_log_format, reader);
         let grace = Some(typed.drain_grace.unwrap_or_else(|| DEFAULT_DRAIN_GRACE.to_owned()));
         let drain_grace = reader
             .read("drainGrace", grace, "a duration such as 30s", |text| duration::parse(text).ok());
@@ -155,6 +159,7 @@ impl MeshSettings {
             trust_anchors_config_map: trust_anchors_config_map?,
             log: log?,
             log_format: log_format?,
+            access_log,
             drain_grace: drain_grace?,
             cpu,
             memory,
@@ -175,6 +180,8 @@ struct Typed {
     trust_anchors_config_map: Option<String>,
     log: Option<String>,
     log_format: Option<String>,
+    access_log: Option<String>,
+    access_log_format: Option<String>,
     drain_grace: Option<String>,
     resources: Option<Resources>,
     redirect_as_root: Option<bool>,
@@ -280,6 +287,17 @@ impl Reader {
     }
 }
 
+fn access_log(mode: Option<String>, format: Option<String>, reader: &mut Reader) -> AccessLog {
+    let mode = mode.and_then(|text| {
+        reader.read("accessLog", Some(text), AccessLogMode::WANT, |text| text.parse().ok())
+    });
+    let format = format.and_then(|text| {
+        let parse = |text: &str| text.parse().ok();
+        reader.read("accessLogFormat", Some(text), AccessLogFormat::WANT, parse)
+    });
+    AccessLog { mode: mode.unwrap_or_default(), format: format.unwrap_or_default() }
+}
+
 fn parse_pull_policy(text: &str) -> Option<PullPolicy> {
     [PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never]
         .into_iter()
@@ -323,12 +341,14 @@ pub(crate) mod tests {
     fn all_can_be_set() {
         let mesh = MeshSettings::from_yaml(
             "proxyImage: p\nimagePullPolicy: IfNotPresent\ncontrolPlane: '[fd00::1]:15210'\ntrustDomain: a.b\n\
-             trustAnchorsConfigMap: t\nlog: debug\nlogFormat: json\ndrainGrace: 1m\nredirectAsRoot: true\n\
+             trustAnchorsConfigMap: t\nlog: debug\nlogFormat: json\naccessLog: errors\naccessLogFormat: json\ndrainGrace: 1m\nredirectAsRoot: true\n\
              resources: {requests: {cpu: 1, memory: 1Gi}}\n\
              telemetry: {collector: 'http://c:4317', protocol: grpc, traceRatio: 0.25}\n",
         )
         .unwrap();
         assert_eq!(mesh.image_pull_policy, Some(PullPolicy::IfNotPresent));
+        let access_log = AccessLog { mode: AccessLogMode::Errors, format: AccessLogFormat::Json };
+        assert_eq!(mesh.access_log, access_log);
         assert_eq!(mesh.redirect_user, RedirectUser::Root);
         assert_eq!(mesh.telemetry.collector.as_deref(), Some("http://c:4317"));
         assert_eq!(mesh.telemetry.protocol, Protocol::Grpc);
@@ -339,12 +359,12 @@ pub(crate) mod tests {
     #[test]
     fn every_bad_setting_is_reported_at_once() {
         let error = MeshSettings::from_yaml(
-            "imagePullPolicy: Sometimes\ncontrolPlane: nowhere\ndrainGrace: 5\nlogFormat: xml\n\
+            "imagePullPolicy: Sometimes\ncontrolPlane: nowhere\ndrainGrace: 5\nlogFormat: xml\naccessLog: on\n\
              resources: {requests: {cpu: 2}, limits: {cpu: 1, memory: much}}\n\
              telemetry: {collector: 'c:4317', protocol: http/json, traceRatio: 10}\n",
         )
         .unwrap_err();
-        insta::assert_snapshot!(error, @r#"10 bad settings: resources.requests.cpu: "2" (want at most resources.limits.cpu, which is 1); resources.limits.memory: "much" (want an amount such as 64Mi); proxyImage is not set (want an image's name); imagePullPolicy: "Sometimes" (want Always, IfNotPresent or Never); controlPlane: "nowhere" (want HOST:PORT); logFormat: "xml" (want text or json); drainGrace: "5" (want a duration such as 30s); telemetry.collector: "c:4317" (want a URL such as http://otel-collector.observability:4318); telemetry.protocol: "http/json" (want http/protobuf or grpc); telemetry.traceRatio: "10" (want a ratio from 0 to 1 such as 0.1)"#);
+        insta::assert_snapshot!(error, @r#"11 bad settings: resources.requests.cpu: "2" (want at most resources.limits.cpu, which is 1); resources.limits.memory: "much" (want an amount such as 64Mi); proxyImage is not set (want an image's name); imagePullPolicy: "Sometimes" (want Always, IfNotPresent or Never); controlPlane: "nowhere" (want HOST:PORT); logFormat: "xml" (want text or json); accessLog: "on" (want "off", "errors" or "all"); drainGrace: "5" (want a duration such as 30s); telemetry.collector: "c:4317" (want a URL such as http://otel-collector.observability:4318); telemetry.protocol: "http/json" (want http/protobuf or grpc); telemetry.traceRatio: "10" (want a ratio from 0 to 1 such as 0.1)"#);
         let error = MeshSettings::from_yaml("proxyImages: a\n").unwrap_err().to_string();
         assert!(error.contains("proxyImages"), "{error}");
     }

@@ -42,6 +42,12 @@ impl InvalidAnnotation {
     pub fn value(name: &str, value: &str, want: impl Into<String>) -> Self {
         Self { name: short(name), fault: Fault::Value { value: short(value), want: want.into() } }
     }
+
+    /// The same, which is not the pod's own.
+    #[must_use]
+    pub(super) fn of_namespace(self) -> Self {
+        Self { name: format!("{} of the namespace", self.name), ..self }
+    }
 }
 
 impl fmt::Display for Fault {

@@ -92,13 +92,13 @@ impl Webhook {
             Asked::Other(response) => Answered { response: *response, outcome: Outcome::Foreign },
             Asked::Pod(pod) => {
                 let namespace = pod.namespace.clone();
-                let labels = if pod.says_itself() {
-                    Ok(Default::default())
+                let said = if pod.says_itself() {
+                    Ok(self.namespaces.for_proxies(&namespace))
                 } else {
-                    self.namespaces.labels(&namespace).await
+                    self.namespaces.said(&namespace).await
                 };
-                let labels = match labels {
-                    Ok(labels) => labels,
+                let said = match said {
+                    Ok(said) => said,
                     Err(error) => {
                         // Without an answer the webhook's failurePolicy decides.
                         warn!(error = %Chain(&error), "a pod is not decided on");
@@ -108,7 +108,7 @@ impl Webhook {
                     }
                 };
                 let mesh = Arc::clone(&self.settings.borrow());
-                pod.answer(&labels, &mesh)
+                pod.answer(&said, &mesh)
             }
         };
         self.answer(answered)

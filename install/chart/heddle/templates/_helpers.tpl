@@ -97,6 +97,8 @@ trustDomain: {{ .Values.trustDomain | quote }}
 trustAnchorsConfigMap: heddle-trust-anchors
 log: {{ .Values.proxy.log | quote }}
 logFormat: {{ .Values.proxy.logFormat }}
+accessLog: {{ .Values.proxy.accessLog | quote }}
+accessLogFormat: {{ .Values.proxy.accessLogFormat }}
 resources: {{ .Values.proxy.resources | toJson }}
 drainGrace: {{ .Values.proxy.drainGrace | quote }}
 redirectAsRoot: {{ .Values.proxy.redirectAsRoot }}
