@@ -41,7 +41,7 @@ struct About {
 
 /// Asks whoever knows.
 pub(super) async fn answer(services: &Services, question: Question) -> Result<String, Refusal> {
-    let Services { admin, telemetry } = services;
+    let Services { admin, telemetry, tap: _ } = services;
     match question {
         Question::About => written(&about(services)),
         Question::Stat(what, look) => {
@@ -81,7 +81,7 @@ fn one<T>(said: T) -> Vec<(String, T)> {
 }
 
 fn about(services: &Services) -> About {
-    let Services { admin, telemetry } = services;
+    let Services { admin, telemetry, tap: _ } = services;
     let snapshot = telemetry.snapshots.borrow().clone();
     let replicas = telemetry.replicas.as_ref().zip(snapshot.as_ref());
     About {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use heddle_proto::tap as wire;
 
-use crate::edges::report::short;
 use crate::output::Colour;
 use crate::tap::arguments::grpc_name;
 use crate::tap::report;
+use heddle_report::edges::short;
 
 /// How wide columns are so far: what was printed cannot be moved.
 #[derive(Clone, Debug, Default)]

@@ -2,11 +2,11 @@
 
 use heddle_proto::tap as wire;
 
-use crate::edges::report::short;
 use crate::output::Colour;
 use crate::tap::render::{clean, notes, status, time};
 use crate::tap::report::{is_failure, proxy_nanos};
 use crate::trace::tree::Call;
+use heddle_report::edges::short;
 
 /// The calls of a trace.
 pub fn text(trace_id: &str, calls: &[Call], colour: Colour) -> String {

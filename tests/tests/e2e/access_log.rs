@@ -30,7 +30,7 @@ async fn there_is_a_line_for_each_request_and_each_connection_and_no_secret_in_i
         .run(&world, "client")
         .await?
         .nothing_lost()?;
-    let mut sent = usize::try_from(REQUESTS)?;
+    let sent = usize::try_from(REQUESTS)?;
     for (workload, direction, peer) in [("client", "outbound", "api"), ("api", "inbound", "client")]
     {
         let lines =
@@ -66,30 +66,38 @@ async fn there_is_a_line_for_each_request_and_each_connection_and_no_secret_in_i
             ensure!(line["network.peer.address"] == address.as_str(), "{line}");
         }
     }
+    nothing_secret_is_told(&world, sent + 1).await?;
+    connections_are_told(&world).await?;
+    world.finish().await
+}
 
+/// With one request more, of which there are `sent` then at the server.
+async fn nothing_secret_is_told(world: &World, sent: usize) -> Result<()> {
     // What may be secret, and what would forge a line.
     const AGENT: &str = "curl\" 200 \\n{}";
     let agent = &format!("user-agent: {AGENT}");
     let headers = ["--header", "authorization: Bearer sesame", "--header", "cookie: sesame"];
     let asked = ["--header", agent, "--data", "sesame", "http://api:8080/asked?token=sesame"];
     world.curl("client", &[&headers[..], &asked].concat()).await?;
-    sent += 1;
     let (status, path) = (503, "/nobody");
     let output = world.try_curl("client", &["http://empty:8080/nobody"]).await?;
     ensure!(output.code == 0, "{}", output.stderr_text());
-    let line = lines_until(&world, "client", |line| line["url.path"] == path, 1).await?.remove(0);
+    let line = lines_until(world, "client", |line| line["url.path"] == path, 1).await?.remove(0);
     ensure!(line["http.response.status_code"] == status, "{line}");
     ensure!(line["error.type"] == "no_endpoint" && line["severity"] == "ERROR", "{line}");
-    lines_until(&world, "api", |line| line["event.name"] == "heddle.http.request", sent).await?;
+    lines_until(world, "api", |line| line["event.name"] == "heddle.http.request", sent).await?;
     for workload in ["client", "api"] {
-        let text = std::fs::read_to_string(log(&world, workload))?;
+        let text = std::fs::read_to_string(log(world, workload))?;
         ensure!(!text.contains("sesame"), "{workload}: {text}");
         let asked = |line: &Value| line["url.path"] == "/asked";
-        let line = lines_until(&world, workload, asked, 1).await?.remove(0);
+        let line = lines_until(world, workload, asked, 1).await?.remove(0);
         ensure!(line["user_agent.original"] == AGENT, "{workload}: {line}");
         ensure!(line["http.request.body.size"] == 6, "{workload}: {line}");
     }
+    Ok(())
+}
 
+async fn connections_are_told(world: &World) -> Result<()> {
     // A connection that carries bytes, and one that goes nowhere.
     let said = b"one\ntwo\n".to_vec();
     let heard = world.run_with_input("client", &tcp_client("tcp", 9000), said.clone()).await?;
@@ -98,7 +106,7 @@ async fn there_is_a_line_for_each_request_and_each_connection_and_no_secret_in_i
         line["event.name"] == "heddle.tcp.connection" && line["heddle.outcome"] == "completed"
     };
     for (workload, peer) in [("client", "api"), ("api", "client")] {
-        let line = lines_until(&world, workload, carried, 1).await?.remove(0);
+        let line = lines_until(world, workload, carried, 1).await?.remove(0);
         ensure!(line["heddle.bytes.to_server"] == said.len(), "{workload}: {line}");
         ensure!(line["heddle.bytes.to_client"] == heard.stdout.len(), "{workload}: {line}");
         ensure!(line["server.port"] == 9000, "{workload}: {line}");
@@ -108,10 +116,10 @@ async fn there_is_a_line_for_each_request_and_each_connection_and_no_secret_in_i
     }
     world.try_curl("client", &["http://api:81/"]).await?;
     let refused = |line: &Value| line["heddle.outcome"] == "refused";
-    let line = lines_until(&world, "client", refused, 1).await?.remove(0);
+    let line = lines_until(world, "client", refused, 1).await?.remove(0);
     ensure!(line["error.type"] == "refused" && line["server.port"] == 81, "{line}");
     ensure!(line["error.message"].as_str().is_some_and(|text| text.contains("81")), "{line}");
-    world.finish().await
+    Ok(())
 }
 
 #[tokio::test]
