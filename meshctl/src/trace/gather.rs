@@ -18,6 +18,7 @@ pub struct Gathered {
 #[derive(Debug)]
 struct Chosen {
     trace: Vec<u8>,
+    at: Instant,
     heard_at: Instant,
 }
 
@@ -31,7 +32,7 @@ impl Gathered {
             }
             chosen.heard_at = now;
         } else if told.is_match {
-            self.chosen = Some(Chosen { trace: trace.clone(), heard_at: now });
+            self.chosen = Some(Chosen { trace: trace.clone(), at: now, heard_at: now });
         }
         if !self.traces.contains_key(&trace) {
             self.order.push(trace.clone());
@@ -55,7 +56,7 @@ impl Gathered {
         };
         // The outermost is told last.
         let quiet = if exchanges.iter().any(is_root) { QUIET_AFTER_ROOT } else { QUIET };
-        Some(chosen.heard_at + quiet)
+        Some((chosen.heard_at + quiet).min(chosen.at + LONGEST))
     }
 
     /// The chosen trace: its id, and what was told of it.
@@ -74,6 +75,9 @@ const TRACES_LIMIT: usize = 256;
 const QUIET_AFTER_ROOT: Duration = Duration::from_secs(1);
 /// Where it is not known which call is the outermost.
 const QUIET: Duration = Duration::from_secs(5);
+
+/// Many requests may be of one trace, so that it is never quiet.
+const LONGEST: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
@@ -101,8 +105,10 @@ mod tests {
         gathered.take(told(2, false, &[]), now + Duration::from_secs(1));
         let whole = now + Duration::from_secs(1) + QUIET_AFTER_ROOT;
         assert_eq!(gathered.whole_at(), Some(whole), "its outermost call");
+        gathered.take(told(2, false, &[9; 8]), now + Duration::from_secs(10));
+        assert_eq!(gathered.whole_at(), Some(now + LONGEST), "it goes on and on");
         let (trace, exchanges) = gathered.into_chosen().unwrap();
-        assert_eq!((trace, exchanges.len()), (vec![2; 16], 3));
+        assert_eq!((trace, exchanges.len()), (vec![2; 16], 4));
     }
 
     #[test]

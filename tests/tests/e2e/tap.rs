@@ -239,7 +239,8 @@ async fn secrets_are_never_shown() -> Result<()> {
     let text = String::from_utf8_lossy(&ended.stdout).into_owned();
     ensure!(text.contains("/a/b") && text.contains("cookie: (not shown)"), "{text}");
     ensure!(!text.contains(SECRET), "a secret is shown: {text}");
-    let refused = program::meshctl(&["tap", "--headers", "--show-header", "cookie"]).await?;
+    let refused = meshctl(&world, &["tap", "--headers", "--show-header", "cookie"])?;
+    let refused = program::finish(refused, Duration::from_secs(30)).await?;
     ensure!(refused.stderr.contains("no tap shows it"), "{refused:?}");
     world.finish().await
 }
@@ -279,7 +280,9 @@ async fn a_reader_that_stalls_costs_no_request_and_no_memory() -> Result<()> {
     let mut first = [0; 1];
     stdout.read_exact(&mut first).await?;
     let proxy = Proxy::of(&world, "api").await?;
-    let load = |requests| Load::on("http://api:8080/").requests(requests);
+    // Long, so that they are more than all that is between here and there can hold.
+    let url = format!("http://api:8080/{}", "long".repeat(225));
+    let load = |requests| Load::on(&url).requests(requests);
     load(500).run(&world, "client").await?.nothing_lost()?;
     let before = proxy.memory()?;
     const REQUESTS: u64 = 6000;
