@@ -94,10 +94,11 @@ pub fn notes(told: &wire::Exchange) -> String {
         }
     };
     add("route", &told.route);
-    if told.backend != told.service {
-        add("backend", &told.backend);
-    }
+    // What a workload is called as is no news to it.
     if told.side() == wire::Side::Outbound {
+        if told.backend != told.service {
+            add("backend", &told.backend);
+        }
         add("pod", &told.endpoint_pod);
     }
     add("error", &told.error);
