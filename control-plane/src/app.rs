@@ -121,9 +121,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     let telemetry = Parts::new(&config, &snapshots, &credentials, &metrics)?;
     let known = (&snapshots, &credentials);
     let taps = TapParts::new(&config, origin.tap_rights(), known, (&metrics, tasks));
-    let services =
-        Services { admin, telemetry: telemetry.answers.clone(), tap: taps.answers(Rights::Owner) };
-    serve_admin(services, &taps, &config, tasks).await?;
+    serve_admin(services(admin, &telemetry, &taps), &taps, &config, tasks).await?;
     let identity = IdentityService {
         attest: origin.attest(&snapshots),
         authorities: authorities.clone(),
@@ -162,6 +160,11 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     vital.spawn("server.grpc", served);
     info!(%address, "serving proxies");
     Ok(Running { address, metrics_address, broken })
+}
+
+/// Of this machine's own: who reaches the socket may tap.
+fn services(admin: AdminService, telemetry: &Parts, taps: &TapParts) -> Services {
+    Services { admin, telemetry: telemetry.answers.clone(), tap: taps.answers(Rights::Owner) }
 }
 
 fn router(

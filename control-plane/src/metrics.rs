@@ -172,40 +172,11 @@ impl Metrics {
                 "Configuration updates that proxies refused",
                 &self.updates_refused,
             ),
-            ("telemetry_exports", "Exports of metrics by proxies", &self.telemetry_exports),
-            (
-                "telemetry_exports_refused",
-                "Exports that were not read for what they would have taken in memory",
-                &self.telemetry_exports_refused,
-            ),
-            (
-                "telemetry_forwarded_points_rejected",
-                "Points that the collector did not take of exports that it took",
-                &self.telemetry_forwarded_points_rejected,
-            ),
-            (
-                "telemetry_points_refused",
-                "Points of exported metrics that were not kept",
-                &self.telemetry_points_refused,
-            ),
-            (
-                "telemetry_shortened",
-                "Times that the memory of traffic was full, and its oldest part was dropped",
-                &self.telemetry_shortened,
-            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
-        registry.register(
-            "telemetry_forwarded_exports",
-            "Exports of proxies for the collector, by what became of them",
-            self.telemetry_forwarded_exports.clone(),
-        );
-        let series = self.telemetry_series.clone();
-        registry.register("telemetry_series", "Series in the memory of traffic", series);
-        let bytes = self.telemetry_bytes.clone();
-        registry.register("telemetry_bytes", "What the memory of traffic takes, about", bytes);
+        self.register_telemetry(registry);
         self.register_taps(registry);
         registry.register("sessions", "Open discovery streams", self.sessions.clone());
         for reason in Refusal::ALL {
@@ -243,6 +214,44 @@ impl Metrics {
     /// How many came to this.
     pub fn exports_forwarded(&self, outcome: &'static str) -> u64 {
         self.telemetry_forwarded_exports.get_or_create(&OutcomeLabels { outcome }).get()
+    }
+
+    fn register_telemetry(&self, registry: &mut Registry) {
+        let counters = [
+            ("telemetry_exports", "Exports of metrics by proxies", &self.telemetry_exports),
+            (
+                "telemetry_exports_refused",
+                "Exports that were not read for what they would have taken in memory",
+                &self.telemetry_exports_refused,
+            ),
+            (
+                "telemetry_forwarded_points_rejected",
+                "Points that the collector did not take of exports that it took",
+                &self.telemetry_forwarded_points_rejected,
+            ),
+            (
+                "telemetry_points_refused",
+                "Points of exported metrics that were not kept",
+                &self.telemetry_points_refused,
+            ),
+            (
+                "telemetry_shortened",
+                "Times that the memory of traffic was full, and its oldest part was dropped",
+                &self.telemetry_shortened,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "telemetry_forwarded_exports",
+            "Exports of proxies for the collector, by what became of them",
+            self.telemetry_forwarded_exports.clone(),
+        );
+        let series = self.telemetry_series.clone();
+        registry.register("telemetry_series", "Series in the memory of traffic", series);
+        let bytes = self.telemetry_bytes.clone();
+        registry.register("telemetry_bytes", "What the memory of traffic takes, about", bytes);
     }
 
     fn register_taps(&self, registry: &mut Registry) {

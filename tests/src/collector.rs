@@ -154,15 +154,15 @@ fn read(file: &Path) -> Result<String> {
 
 fn receiver(listener: &Listener) -> Value {
     let protocol = |endpoint: &str| {
-        let mut protocol = json!({ "endpoint": endpoint });
-        if let Some(tls) = &listener.tls {
-            protocol["tls"] = json!({
+        let Some(tls) = &listener.tls else { return json!({ "endpoint": endpoint }) };
+        json!({
+            "endpoint": endpoint,
+            "tls": {
                 "cert_file": tls.certificate,
                 "key_file": tls.key,
                 "client_ca_file": tls.client_authority.clone().unwrap_or_default(),
-            });
-        }
-        protocol
+            },
+        })
     };
     json!({ "protocols": { "grpc": protocol(&listener.grpc), "http": protocol(&listener.http) } })
 }
@@ -242,9 +242,9 @@ impl Received {
                     let name = metric["name"].as_str().context("a metric has no name")?;
                     let all = found.entry(name.to_owned()).or_default();
                     for series in read_metric(metric, &whose)? {
-                        let start = &series.point["startTimeUnixNano"];
+                        let start = series.point.get("startTimeUnixNano");
                         let Series { resource, attributes, .. } = &series;
-                        all.insert(format!("{resource:?} {attributes:?} {start}"), series);
+                        all.insert(format!("{resource:?} {attributes:?} {start:?}"), series);
                     }
                 }
             }

@@ -65,10 +65,8 @@ fn name(head: &CallHead, end: &CallEnd) -> String {
     if let Some(method) = rpc_method(head, end) {
         return method.to_owned();
     }
-    let method = match Method::from(&head.method) {
-        Method::Other => "HTTP",
-        known => known.as_str(),
-    };
+    let known = Method::from(&head.method);
+    let method = if known == Method::Other { "HTTP" } else { known.as_str() };
     match &*end.route {
         "" => method.to_owned(),
         route => format!("{method} {route}"),

@@ -71,38 +71,7 @@ async fn names_are_text_in_the_dashboard_and_it_is_used_without_a_mouse() -> Res
         json!([]),
     )
     .await?;
-    for (name, title) in [
-        ("Services", "Services"),
-        ("Workloads", "Workloads"),
-        ("Routes", "Routes"),
-        ("Configuration", "Configuration"),
-        ("Certificates", "Certificates"),
-        ("Map", "Map"),
-    ] {
-        tab_to(&browser, &format!("document.activeElement.textContent === '{name}' && !!document.activeElement.closest('nav')")).await?;
-        browser.press(&[keys::ENTER]).await?;
-        let there = "return document.querySelector('h1').textContent === arguments[0] && document.activeElement.id === 'title' && document.title.startsWith(arguments[0])";
-        within(
-            &browser,
-            &format!("{title} is shown, and the focus is at its title"),
-            there,
-            json!([title]),
-        )
-        .await?;
-        within(&browser, &format!("{title} has its content"), "return !document.querySelector('main').textContent.includes('Asking the control plane')", json!([])).await?;
-        // A reader of the screen would begin anew: drawing again must not move the focus.
-        let seen =
-            browser.run("return document.querySelector('#foot').textContent", json!([])).await?;
-        within(
-            &browser,
-            "it was drawn again",
-            "return document.querySelector('#foot').textContent !== arguments[0]",
-            json!([seen]),
-        )
-        .await?;
-        let focus = browser.run("return document.activeElement.id", json!([])).await?;
-        ensure!(focus == "title", "the focus moved to {focus}");
-    }
+    every_page_is_reached(&browser).await?;
     tab_to(&browser, "document.activeElement.matches('a.node') && document.activeElement.dataset.node === 'api:8080'").await?;
     browser.press(&[keys::ENTER]).await?;
     within(
@@ -141,6 +110,43 @@ async fn names_are_text_in_the_dashboard_and_it_is_used_without_a_mouse() -> Res
     world.finish().await
 }
 
+/// With the keyboard alone, by the links at the top.
+async fn every_page_is_reached(browser: &Browser) -> Result<()> {
+    for (name, title) in [
+        ("Services", "Services"),
+        ("Workloads", "Workloads"),
+        ("Routes", "Routes"),
+        ("Configuration", "Configuration"),
+        ("Certificates", "Certificates"),
+        ("Map", "Map"),
+    ] {
+        tab_to(browser, &format!("document.activeElement.textContent === '{name}' && !!document.activeElement.closest('nav')")).await?;
+        browser.press(&[keys::ENTER]).await?;
+        let there = "return document.querySelector('h1').textContent === arguments[0] && document.activeElement.id === 'title' && document.title.startsWith(arguments[0])";
+        within(
+            browser,
+            &format!("{title} is shown, and the focus is at its title"),
+            there,
+            json!([title]),
+        )
+        .await?;
+        within(browser, &format!("{title} has its content"), "return !document.querySelector('main').textContent.includes('Asking the control plane')", json!([])).await?;
+        // A reader of the screen would begin anew: drawing again must not move the focus.
+        let seen =
+            browser.run("return document.querySelector('#foot').textContent", json!([])).await?;
+        within(
+            browser,
+            "it was drawn again",
+            "return document.querySelector('#foot').textContent !== arguments[0]",
+            json!([seen]),
+        )
+        .await?;
+        let focus = browser.run("return document.activeElement.id", json!([])).await?;
+        ensure!(focus == "title", "the focus moved to {focus}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_mesh_is_told_to_its_user_alone_and_as_meshctl_tells_it() -> Result<()> {
     if requirements::skip(&[Tool::Curl])? {
@@ -150,9 +156,51 @@ async fn the_mesh_is_told_to_its_user_alone_and_as_meshctl_tells_it() -> Result<
     let (relay, address) = dashboard(&world).await?;
     let base = address.split("/?").next().context("no address")?.to_owned();
     let socket = world.mesh()?.files().admin_socket().to_string_lossy().into_owned();
-    let own = |path: &str| format!("http://localhost{path}");
-    let grpc = own("/heddle.admin.v1.Admin/RotateIdentity");
     let through = ["--unix-socket", socket.as_str()];
+    only_its_own_page_is_answered(&through).await?;
+    let stale = format!("{base}/?key=00000000000000000000000000000000");
+    for (case, url, expected) in [
+        ("nobody told them the key", format!("{base}/"), "403"),
+        ("nor for questions", format!("{base}/api/v1/status"), "403"),
+        ("a wrong key", stale, "403"),
+        ("the key", address.clone(), "303"),
+    ] {
+        let status = status_of(&[url.as_str()]).await?;
+        ensure!(status == expected, "{case}: {status}");
+    }
+    let identity = program::meshctl(&["identity", "--admin-socket", &socket, "-o", "json"]).await?;
+    ensure!(
+        identity.stdout.contains("\"rotation\": null"),
+        "nothing was rotated: {}",
+        identity.stdout
+    );
+    for (path, command) in [
+        ("status", vec!["status"]),
+        ("proxies", vec!["proxy", "status"]),
+        ("identity", vec!["identity"]),
+        ("routes", vec!["routes"]),
+        ("stat?by=service&window=3600", vec!["stat", "svc", "-A", "--window", "1h"]),
+        ("edges?window=3600", vec!["edges", "-A", "--window", "1h"]),
+    ] {
+        let url = own(&format!("/api/v1/{path}"));
+        let ours = curl(&[&through[..], &["--fail", &url]].concat()).await?;
+        let options = ["--admin-socket", &socket, "-o", "json"];
+        let theirs = program::meshctl(&[&command[..], &options].concat()).await?.stdout;
+        let (ours, theirs) =
+            (fields(&serde_json::from_str(&ours)?), fields(&serde_json::from_str(&theirs)?));
+        ensure!(ours == theirs, "{path} has {ours:?}, and meshctl {theirs:?}");
+    }
+    drop(relay);
+    world.finish().await
+}
+
+fn own(path: &str) -> String {
+    format!("http://localhost{path}")
+}
+
+/// Whatever another page in the same browser may send.
+async fn only_its_own_page_is_answered(through: &[&str]) -> Result<()> {
+    let grpc = own("/heddle.admin.v1.Admin/RotateIdentity");
     for (case, arguments, expected) in [
         ("the user", vec![own("/api/v1/status")], "200"),
         ("a file of the page", vec![own("/app.js")], "200"),
@@ -190,43 +238,10 @@ async fn the_mesh_is_told_to_its_user_alone_and_as_meshctl_tells_it() -> Result<
         ("a question that is none", vec![own("/api/v1/stat?window=1")], "400"),
     ] {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let status = status_of(&[&through[..], &arguments].concat()).await?;
+        let status = status_of(&[through, &arguments].concat()).await?;
         ensure!(status == expected, "{case}: {status}");
     }
-    let stale = format!("{base}/?key=00000000000000000000000000000000");
-    for (case, url, expected) in [
-        ("nobody told them the key", format!("{base}/"), "403"),
-        ("nor for questions", format!("{base}/api/v1/status"), "403"),
-        ("a wrong key", stale, "403"),
-        ("the key", address.clone(), "303"),
-    ] {
-        let status = status_of(&[url.as_str()]).await?;
-        ensure!(status == expected, "{case}: {status}");
-    }
-    let identity = program::meshctl(&["identity", "--admin-socket", &socket, "-o", "json"]).await?;
-    ensure!(
-        identity.stdout.contains("\"rotation\": null"),
-        "nothing was rotated: {}",
-        identity.stdout
-    );
-    for (path, command) in [
-        ("status", vec!["status"]),
-        ("proxies", vec!["proxy", "status"]),
-        ("identity", vec!["identity"]),
-        ("routes", vec!["routes"]),
-        ("stat?by=service&window=3600", vec!["stat", "svc", "-A", "--window", "1h"]),
-        ("edges?window=3600", vec!["edges", "-A", "--window", "1h"]),
-    ] {
-        let url = own(&format!("/api/v1/{path}"));
-        let ours = curl(&[&through[..], &["--fail", &url]].concat()).await?;
-        let options = ["--admin-socket", &socket, "-o", "json"];
-        let theirs = program::meshctl(&[&command[..], &options].concat()).await?.stdout;
-        let (ours, theirs) =
-            (fields(&serde_json::from_str(&ours)?), fields(&serde_json::from_str(&theirs)?));
-        ensure!(ours == theirs, "{path} has {ours:?}, and meshctl {theirs:?}");
-    }
-    drop(relay);
-    world.finish().await
+    Ok(())
 }
 
 /// The demo's shop, with its load.

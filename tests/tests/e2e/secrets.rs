@@ -157,6 +157,15 @@ async fn good_and_bad_requests(world: &World) -> Result<()> {
         // Some are to fail; what is answered is the applications' own matter.
         world.try_curl("client", &arguments).await.context(case)?;
     }
+    broken_requests(world, &query).await?;
+    // And some that are not alone on their connections.
+    let url = format!("http://web:8080/good{query}");
+    Load::on(&url).requests(20).connections(2).run(world, "client").await?;
+    Ok(())
+}
+
+/// What no client that means well sends.
+async fn broken_requests(world: &World, query: &str) -> Result<()> {
     for (case, request) in [
         (
             "no header at all",
@@ -186,9 +195,6 @@ async fn good_and_bad_requests(world: &World) -> Result<()> {
                 .context(case)?;
         }
     }
-    // And some that are not alone on their connections.
-    let url = format!("http://web:8080/good{query}");
-    Load::on(&url).requests(20).connections(2).run(world, "client").await?;
     Ok(())
 }
 
