@@ -145,11 +145,20 @@ mod tests {
                 Err(Refusal::Foreign),
             ),
             ("an origin that hides", "GET", "/", &[own, ("origin", "null")], Err(Refusal::Foreign)),
+        ] {
+            assert_eq!(admitted(method, target, headers), expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn only_questions_to_this_machine_are_answered() {
+        let own = ("host", "127.0.0.1:9000");
+        for (case, method, target, headers, expected) in [
             (
                 "a post",
                 "POST",
                 "/heddle.admin.v1.Admin/RotateIdentity",
-                &[own],
+                &[own][..],
                 Err(Refusal::Method),
             ),
             ("a question before one", "OPTIONS", "/api", &[own], Err(Refusal::Method)),

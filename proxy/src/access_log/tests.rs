@@ -431,7 +431,11 @@ fn a_collector_is_told_the_same() {
             Any::StringValue(text) => Value::from(text.as_str()),
             Any::IntValue(number) => Value::from(*number),
             Any::DoubleValue(number) => Value::from(*number),
-            other => panic!("{other:?}"),
+            Any::BoolValue(_)
+            | Any::ArrayValue(_)
+            | Any::KvlistValue(_)
+            | Any::BytesValue(_)
+            | Any::StringValueStrindex(_) => panic!("{attribute:?}"),
         };
         assert_eq!(object[&attribute.key], said, "{}", attribute.key);
         names.push(attribute.key.as_str());
