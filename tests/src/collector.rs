@@ -119,6 +119,11 @@ impl Collector {
         Ok(self.read("traces.json")?.told(["resourceSpans", "scopeSpans", "spans"]))
     }
 
+    /// All records of logs, in the order in which they came.
+    pub fn records(&self) -> Result<Vec<Told>> {
+        Ok(self.read("logs.json")?.told(["resourceLogs", "scopeLogs", "logRecords"]))
+    }
+
     /// Everything that it was sent, of all signals, as text.
     pub fn text(&self) -> Result<String> {
         let files = SIGNALS.iter().map(|signal| self.path(&format!("{signal}.json")));

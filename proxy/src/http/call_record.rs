@@ -51,8 +51,8 @@ pub struct CallHead {
     pub method: Method,
     /// What was spoken.
     pub version: Version,
-    /// Whom it is for: the target's authority, else the header `host`. At most [`TEXT_LIMIT`] bytes;
-    /// empty: it does not say, or in no text.
+    /// Whom it is for: the target's authority, else the header `host`, without a name and password
+    /// before it. At most [`TEXT_LIMIT`] bytes; empty: it does not say, or in no text.
     pub authority: Box<str>,
     /// Without the query, at most [`TEXT_LIMIT`] bytes.
     pub path: Box<str>,
@@ -129,7 +129,9 @@ impl CallHead {
             direction,
             method: request.method().clone(),
             version: request.version(),
-            authority: bounded(authority.or_else(|| text(http::header::HOST)).unwrap_or_default()),
+            authority: bounded(without_user(
+                authority.or_else(|| text(http::header::HOST)).unwrap_or_default(),
+            )),
             path: bounded(uri.path()),
             user_agent: bounded(text(http::header::USER_AGENT).unwrap_or_default()),
             service: Arc::clone(service),
@@ -138,6 +140,11 @@ impl CallHead {
             trace,
         }
     }
+}
+
+/// A name and password are nobody's business who reads of the request.
+fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_secret, rest)| rest)
 }
 
 fn bounded(text: &str) -> Box<str> {
@@ -178,3 +185,30 @@ impl Notes {
 
 /// How much is kept of what a client wrote, in bytes: as much as is of use to whoever reads it.
 pub const TEXT_LIMIT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_and_password_are_not_kept() {
+        for (target, host, expected) in [
+            ("http://user:pass@api:80/a", None, "api:80"),
+            ("http://pass@api/", None, "api"),
+            ("/a", Some("user:pass@api:80"), "api:80"),
+            ("/a", Some("api"), "api"),
+            ("/a", None, ""),
+        ] {
+            let mut request = Request::get(target);
+            if let Some(host) = host {
+                request = request.header("host", host);
+            }
+            let mut request = request.body(Body::empty()).unwrap();
+            let names: Arc<str> = "".into();
+            let began_at = SystemTime::UNIX_EPOCH;
+            let head =
+                CallHead::new(&mut request, began_at, Direction::Inbound, (&names, &names), false);
+            assert_eq!(&*head.authority, expected, "case: {target} {host:?}");
+        }
+    }
+}

@@ -48,11 +48,6 @@ pub fn looks_secret(text: &str) -> bool {
     })
 }
 
-/// An authority without a name and password before it.
-pub fn authority(text: &str) -> &str {
-    text.rsplit_once('@').map_or(text, |(_secret, rest)| rest)
-}
-
 /// A path without parameters of its segments: sessions are kept there.
 pub fn path(text: &str) -> String {
     if !text.contains(';') {
@@ -194,10 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_sessions_in_an_address_are_left_out() {
-        for (text, expected) in [("api:80", "api:80"), ("user:pass@api:80", "api:80"), ("", "")] {
-            assert_eq!(authority(text), expected, "case: {text}");
-        }
+    fn sessions_in_an_address_are_left_out() {
         for (text, expected) in [
             ("/a/b", "/a/b"),
             ("/a;jsessionid=1234/b;v=1", "/a/b"),

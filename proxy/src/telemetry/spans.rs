@@ -195,16 +195,15 @@ fn rpc_method<'a>(head: &'a CallHead, end: &CallEnd) -> Option<&'a str> {
     (is_name(service) && is_name(name)).then_some(method)
 }
 
-/// Without who somebody says to be in it, and without brackets.
+/// Without brackets.
 fn host_and_port(authority: &str) -> (&str, Option<u16>) {
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let is_bare_ipv6 = |host: &str| host.matches(':').count() > 1 && !host.starts_with('[');
-    let (host, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !is_bare_ipv6(host) && !name.is_empty() => match port.parse() {
+    let is_bare_ipv6 = authority.matches(':').count() > 1 && !authority.starts_with('[');
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((name, port)) if !is_bare_ipv6 && !name.is_empty() => match port.parse() {
             Ok(port) => (name, Some(port)),
-            Err(_) => (host, None),
+            Err(_) => (authority, None),
         },
-        Some(_) | None => (host, None),
+        Some(_) | None => (authority, None),
     };
     (host.trim_start_matches('[').trim_end_matches(']'), port)
 }

@@ -160,7 +160,7 @@ impl Maker<'_> {
     }
 
     fn key_value(&mut self, depth: usize) -> KeyValue {
-        let value = (self.byte() % 4 > 0).then(|| self.value(depth));
+        let value = (!self.byte().is_multiple_of(4)).then(|| self.value(depth));
         KeyValue { key: self.text(), value, ..KeyValue::default() }
     }
 
@@ -189,7 +189,7 @@ impl Maker<'_> {
 
     fn buckets(&mut self) -> Option<Buckets> {
         let bucket_counts = self.many(|it| u64::from(it.byte()) << (it.byte() % 50));
-        (self.byte() % 3 > 0).then_some(Buckets { bucket_counts, ..Buckets::default() })
+        (!self.byte().is_multiple_of(3)).then_some(Buckets { bucket_counts, ..Buckets::default() })
     }
 
     fn data(&mut self) -> Option<Data> {

@@ -1,4 +1,5 @@
-//! What a real collector is sent of single requests: each is in the one trace of its client.
+//! What a real collector is sent of single requests: each is in the one trace of its client, and has a log record of both
+//! proxies.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use heddle_tests::world::Plan;
 use serde_json::Value;
 
 #[tokio::test]
-async fn each_request_has_two_spans_in_its_clients_trace() -> Result<()> {
+async fn each_request_has_two_spans_in_its_clients_trace_and_two_records_with_their_ids()
+-> Result<()> {
     if requirements::skip(&[Tool::Curl, Tool::Python, Tool::Collector])? {
         return Ok(());
     }
@@ -32,6 +34,8 @@ async fn each_request_has_two_spans_in_its_clients_trace() -> Result<()> {
             &endpoint,
             "--otel-exporter-otlp-protocol=grpc",
             "--otel-bsp-schedule-delay=100",
+            "--otel-blrp-schedule-delay=100",
+            "--access-log=all",
         ])
         .start()
         .await?;
@@ -46,23 +50,25 @@ async fn each_request_has_two_spans_in_its_clients_trace() -> Result<()> {
         seen.insert(trace, told.to_owned());
     }
     wait::until("all is told of", Duration::from_secs(60), async || {
-        let spans = collector.spans()?;
+        let (spans, records) = (collector.spans()?, collector.records()?);
         for pod in ["client", "server"] {
-            let count = spans.iter().filter(|one| one.is_of(pod)).count();
-            ensure!(count >= REQUESTS, "{pod}: {count} spans");
+            let of = |all: &[Told]| all.iter().filter(|one| one.is_of(pod)).count();
+            let (spans, records) = (of(&spans), of(&records));
+            ensure!(spans >= REQUESTS && records >= REQUESTS, "{pod}: {spans} {records}");
         }
         Ok(())
     })
     .await?;
-    let spans = collector.spans()?;
+    let (spans, records) = (collector.spans()?, collector.records()?);
     // No more than there were, either.
     ensure!(spans.len() == 2 * REQUESTS, "{} spans", spans.len());
+    ensure!(records.len() == 2 * REQUESTS, "{} records", records.len());
     for (trace, told) in seen {
-        let one = |pod: &str| {
+        let one = |all: &[Told], pod: &str| {
             let is_it = |one: &&Told| one.is_of(pod) && one.record["traceId"] == trace;
-            spans.iter().find(is_it).map(|one| one.record.clone()).context(format!("{pod} {trace}"))
+            all.iter().find(is_it).map(|one| one.record.clone()).context(format!("{pod} {trace}"))
         };
-        let (outbound, inbound) = (one("client")?, one("server")?);
+        let (outbound, inbound) = (one(&spans, "client")?, one(&spans, "server")?);
         ensure!(
             outbound["parentSpanId"] == CLIENT_SPAN && outbound["kind"] == CLIENT,
             "{outbound}"
@@ -71,10 +77,12 @@ async fn each_request_has_two_spans_in_its_clients_trace() -> Result<()> {
         ensure!(inbound["kind"] == SERVER, "{inbound}");
         let span = inbound["spanId"].as_str().context("no span")?;
         ensure!(told == format!("00-{trace}-{span}-01"), "{told} after {inbound}");
-        for span in [&outbound, &inbound] {
-            let said = collector::attributes(span);
+        for (pod, span) in [("client", &outbound), ("server", &inbound)] {
+            let record = one(&records, pod)?;
+            ensure!(record["spanId"] == span["spanId"], "{record} beside {span}");
+            let said = collector::attributes(&record);
             let status = said.get("http.response.status_code").map(String::as_str);
-            ensure!(status == Some("200"), "{span}");
+            ensure!(status == Some("200"), "{record}");
         }
     }
     world.finish().await

@@ -35,6 +35,7 @@ async fn no_secret_is_in_what_people_read() -> Result<()> {
         let told = received.count("http.server.request.duration", "web", &bad)?;
         ensure!(told > 0, "nothing was told of what failed");
         ensure!(!collector.spans()?.is_empty(), "no span was told of");
+        ensure!(!collector.records()?.is_empty(), "no record of a log was told of");
         Ok(())
     })
     .await?;
@@ -49,6 +50,9 @@ async fn no_secret_is_in_what_people_read() -> Result<()> {
 
     let mut texts = self::logs(&world, false)?;
     ensure!(texts.values().any(|text| text.contains("TRACE")), "nothing is logged at trace");
+    let is_line = |line: &str| line.contains("/good") && line.contains(" 200 ");
+    let has_access_log = texts.values().any(|text| text.lines().any(is_line));
+    ensure!(has_access_log, "no request is in an access log");
     texts.extend(shown(&world).await?);
     texts.insert("what the collector was sent".to_owned(), collector.text()?);
     let leaks: Vec<String> = texts
@@ -86,7 +90,10 @@ async fn secretive(collector: &Collector) -> Result<World> {
                     &collector,
                     "--otel-metric-export-interval=300",
                     "--otel-bsp-schedule-delay=100",
+                    "--otel-blrp-schedule-delay=100",
                     "--otel-traces-sampler=parentbased_always_on",
+                    "--access-log=all",
+                    "--access-log-format=text",
                 ],
             ]
             .concat(),

@@ -246,7 +246,6 @@ fn authorities_are_a_host_and_maybe_a_port() {
         ("::1", ("::1", None)),
         ("", ("", None)),
         (":80", (":80", None)),
-        ("u@a:80", ("a", Some(80))),
     ] {
         assert_eq!(host_and_port(authority), expected, "case: {authority}");
     }
