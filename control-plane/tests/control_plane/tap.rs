@@ -20,6 +20,13 @@ use crate::world::World;
 
 const SOON: Duration = Duration::from_secs(10);
 
+/// Of which the control plane knows the pods.
+async fn world() -> World {
+    let world = World::start().await;
+    world.status_where(|status| status.version > 0).await;
+    world
+}
+
 fn request(subject: Subject) -> WatchRequest {
     let limits = Limits { per_second: 10, lifetime: Duration::from_secs(60) };
     let filter = Filter { method: Some("GET".into()), ..Filter::default() };
@@ -96,7 +103,7 @@ fn shown(event: Event) -> Option<Exchange> {
 
 #[tokio::test]
 async fn a_tap_is_told_of_what_the_proxies_of_its_workloads_see_and_of_nothing_else() {
-    let world = World::start().await;
+    let world = world().await;
     let mut proxy = Proxy::attach(&Client::certified(&world).await, &world).await.unwrap();
     let mut tapped = watch(&world, pod("frontend")).await;
     let begin = proxy.begins().await;
@@ -131,7 +138,7 @@ async fn a_tap_is_told_of_what_the_proxies_of_its_workloads_see_and_of_nothing_e
 
 #[tokio::test]
 async fn a_proxy_that_comes_later_looks_too_and_a_reader_that_stalls_keeps_nobody() {
-    let world = World::start().await;
+    let world = world().await;
     let mut tapped = watch(&world, Subject::Namespace("shop".into())).await;
     let mut proxy = Proxy::attach(&Client::certified(&world).await, &world).await.unwrap();
     let begin = proxy.begins().await;
@@ -157,7 +164,7 @@ async fn a_proxy_that_comes_later_looks_too_and_a_reader_that_stalls_keeps_nobod
 
 #[tokio::test]
 async fn a_proxy_that_tells_too_much_at_once_is_sent_away_and_may_come_again() {
-    let world = World::start().await;
+    let world = world().await;
     let _tapped = watch(&world, pod("frontend")).await;
     let client = Client::certified(&world).await;
     let mut proxy = Proxy::attach(&client, &world).await.unwrap();
@@ -171,7 +178,7 @@ async fn a_proxy_that_tells_too_much_at_once_is_sent_away_and_may_come_again() {
 
 #[tokio::test]
 async fn who_is_nobody_of_the_mesh_is_told_and_tells_nothing() {
-    let world = World::start().await;
+    let world = world().await;
     let stranger = Client::new(&world);
     let refused = Proxy::attach(&stranger, &world).await.err().unwrap();
     assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
@@ -188,7 +195,7 @@ async fn who_is_nobody_of_the_mesh_is_told_and_tells_nothing() {
 
 #[tokio::test]
 async fn what_cannot_be_tapped_is_refused_with_the_reason() {
-    let world = World::start().await;
+    let world = world().await;
     let mut client = TapClient::new(world.admin().await);
     let refused = client.watch(request(pod("frontent"))).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);

@@ -348,16 +348,15 @@ async fn a_tap_goes_on_with_pods_that_come() -> Result<()> {
 async fn trace(world: &World, arguments: &[&str], curl: &[&str]) -> Result<Value> {
     let child = program::start(meshctl(world, &[&["trace", "-o", "json"], arguments].concat())?)?;
     let traced = async {
-        let mut child = child;
+        // Read meanwhile: it may say more than a pipe holds.
+        let mut ended = std::pin::pin!(child.wait_with_output());
         let mut ticks = tokio::time::interval(Duration::from_millis(300));
         loop {
-            ticks.tick().await;
-            if child.try_wait()?.is_some() {
-                break;
+            tokio::select! {
+                said = &mut ended => return Ok::<_, anyhow::Error>(said?),
+                _tick = ticks.tick() => drop(world.curl("client", curl).await?),
             }
-            world.curl("client", curl).await?;
         }
-        Ok::<_, anyhow::Error>(child.wait_with_output().await?)
     };
     let said = tokio::time::timeout(Duration::from_secs(60), traced).await??;
     let (stdout, stderr) = (&said.stdout, String::from_utf8_lossy(&said.stderr));
