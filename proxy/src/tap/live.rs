@@ -1,6 +1,7 @@
 //! One tap: what it wants to know, and what it is told, within its rate.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use heddle_model::tap::{Follow, Tap};
 use http::Request;
@@ -25,6 +26,8 @@ pub struct Live {
     tap: Tap,
     /// Whether requests are put into the trace that is followed.
     marks: bool,
+    /// Not before this: who is asked is to follow it, and the caller before all.
+    marks_from: Instant,
     told: Mutex<Bucket>,
     marked: Mutex<Bucket>,
     queue: mpsc::Sender<Telling>,
@@ -48,6 +51,7 @@ impl Live {
             number,
             left_out: AtomicU64::new(0),
             marks,
+            marks_from: now + HEAD_START,
             told: Mutex::new(Bucket::new(tap.limits.per_second, now)),
             marked: Mutex::new(Bucket::new(MARKS_PER_SECOND, now)),
             queue,
@@ -80,7 +84,8 @@ impl Live {
                 trace::ids(known, request.headers()).is_some_and(|ids| ids.trace == trace)
             }
             Some(Follow::Mark(mark)) => {
-                let begins = || self.marks && may_match && self.marked.lock().take(now);
+                let marks = self.marks && now >= self.marks_from && may_match;
+                let begins = || marks && self.marked.lock().take(now);
                 trace::follow(request, mark, begins, &mut rand::rng())
             }
         };
@@ -119,5 +124,8 @@ impl Live {
     }
 }
 
+/// How long proxies wait until they put requests into traces. All that a tap is for are told of it meanwhile, so that
+/// a trace begins where its request does, and not at the first proxy that was told.
+pub const HEAD_START: Duration = Duration::from_millis(500);
 /// How many requests one proxy puts into traces for one tap: whoever waits for one wants one.
 const MARKS_PER_SECOND: u32 = 5;

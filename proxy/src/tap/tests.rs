@@ -6,6 +6,7 @@ use heddle_model::tap::{Filter, Follow, Limits, Shown};
 
 use super::*;
 use crate::metrics::Direction;
+use crate::tap::live::HEAD_START;
 
 fn tap(filter: Filter) -> Tap {
     let limits = Limits { per_second: 10, lifetime: Duration::from_secs(60) };
@@ -63,6 +64,8 @@ async fn only_so_many_requests_are_put_into_a_trace() {
     let (queue, _found) = mpsc::channel(1);
     let followed = Tap { follow: Some(Follow::Mark([7; 8])), ..tap(Filter::default()) };
     taps.begin(1, (followed.clone(), true), queue.clone()).unwrap();
+    assert_eq!(wants(&taps, "/"), Interest::Nothing, "others do not follow yet");
+    tokio::time::advance(HEAD_START).await;
     let marked = (0..50).filter(|_| wants(&taps, "/") == Interest::Headers).count();
     assert_eq!(marked, 5);
     tokio::time::advance(Duration::from_secs(1)).await;

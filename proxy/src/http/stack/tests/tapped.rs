@@ -94,7 +94,13 @@ async fn a_followed_request_carries_its_trace_to_whoever_is_asked() {
     let mut found = begin(&taps, followed, true, 100);
     proxy.ask(Request::get("/b")).await;
     assert!(!heard(&server).contains_key("traceparent"), "it does not match");
-    proxy.ask(Request::get("/a")).await;
+    let marked = async {
+        while !heard(&server).contains_key("traceparent") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            proxy.ask(Request::get("/a")).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), marked).await.expect("one is followed");
     let header = heard(&server)["traceparent"].to_str().unwrap().to_owned();
     assert!(header.starts_with("00-abababababababab"), "{header}");
     let (_, exchange) = found.recv().await.unwrap();
