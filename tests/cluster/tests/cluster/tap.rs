@@ -60,7 +60,8 @@ async fn who_may_tap_is_whom_the_clusters_rules_let() -> Result<()> {
     // Given it, there and nowhere else.
     shop.apply(BINDING).await?;
     let seen = async {
-        let count = ["--count", "20", "--direction", "inbound"];
+        // So many that they come for some seconds, in which all control planes tell of their proxies.
+        let count = ["--count", "300", "--direction", "inbound"];
         mesh.ask(&[&tap[..], &as_viewer, &count].concat()).await
     };
     let sent = async {
@@ -74,13 +75,13 @@ async fn who_may_tap_is_whom_the_clusters_rules_let() -> Result<()> {
         seen = seen => seen?,
         sent = sent => {
             sent?;
-            anyhow::bail!("1200 requests were sent, and 20 are not shown");
+            anyhow::bail!("1200 requests were sent, and 300 are not shown");
         }
     };
     let lines: Vec<Value> =
         seen.lines().map(serde_json::from_str).collect::<Result<_, _>>().context(seen.clone())?;
     let exchanges: Vec<&Value> = lines.iter().filter(|line| line["type"] == "exchange").collect();
-    ensure!(exchanges.len() == 20, "{seen}");
+    ensure!(exchanges.len() == 300, "{} exchanges", exchanges.len());
     for exchange in &exchanges {
         ensure!(exchange["workload"]["namespace"] == namespace, "{exchange}");
         ensure!(
@@ -96,7 +97,7 @@ async fn who_may_tap_is_whom_the_clusters_rules_let() -> Result<()> {
     ensure!(refused.contains("in all namespaces: a ClusterRoleBinding"), "{refused}");
 
     // Who reaches the control plane and may make no token of an account.
-    shop.apply(&reaches(namespace)).await?;
+    mesh.cluster.kubectl(&["apply", "-f", "-"], &reaches(namespace)).await?;
     let token = shop.kubectl(&["create", "token", "viewer"]).await?;
     let kubeconfig = mesh.kubeconfig_with(token.trim(), namespace)?;
     let refused = mesh.complain(&tap, Some(kubeconfig.path())).await?;
@@ -104,8 +105,8 @@ async fn who_may_tap_is_whom_the_clusters_rules_let() -> Result<()> {
         refused.contains("ask for the right to create serviceaccounts/token of heddle-viewer"),
         "{refused}"
     );
-    shop.kubectl(&["delete", "-n", NAMESPACE, "role,rolebinding", &format!("reaches-{namespace}")])
-        .await?;
+    let both = ["role,rolebinding", &format!("reaches-{namespace}")];
+    mesh.cluster.kubectl(&[&["-n", NAMESPACE, "delete"], &both[..]].concat(), "").await?;
     shop.end().await
 }
 
