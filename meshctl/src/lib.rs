@@ -1,6 +1,7 @@
 //! The command line of the mesh. A library, so that its tests and the end-to-end tests reach the parts
 //! that are more than printing: the shop, the reader of metrics, the reports.
 
+pub mod accept;
 pub mod admin;
 pub mod arguments;
 pub mod chart;

@@ -15,9 +15,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::accept::accept;
 use crate::dashboard::key::{Admission, Keys};
 use crate::failure::Failure;
 use crate::target::Target;
@@ -99,27 +100,9 @@ impl Relay {
 
 /// Serves until the drain.
 pub fn serve(relay: Relay, listener: TcpListener, tasks: &Tasks) {
-    let all = tasks.clone();
-    tasks.spawn("dashboard.accept", async move {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_LIMIT));
-        loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                () = all.drain().cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let connection = serve_connection(relay.clone(), stream, all.clone());
-                    all.spawn("dashboard.connection", async move {
-                        connection.await;
-                        drop(place);
-                    });
-                }
-                // The connection is gone already, or files have run out: others may close soon.
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            }
-        }
+    let names = ("dashboard.accept", "dashboard.connection");
+    accept(listener, CONNECTIONS_LIMIT, names, tasks, move |stream, tasks| {
+        serve_connection(relay.clone(), stream, tasks)
     });
 }
 
@@ -226,5 +209,3 @@ const CONNECTIONS_LIMIT: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a connection, and for an answer: the control plane asks its replicas for three seconds at most.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Where no connection can be taken.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use crate::accept;
 use crate::failure::Failure;
 
 /// How many connections are served at once; more wait in the kernel's queue.
@@ -61,27 +60,9 @@ where
     H: Fn(http::Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
-    let all = tasks.clone();
-    tasks.spawn("shop.accept", async move {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                () = all.drain().cancelled() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let connection = serve_connection(stream, answer.clone(), all.clone());
-                    all.spawn("shop.connection", async move {
-                        connection.await;
-                        drop(place);
-                    });
-                }
-                // The connection is gone already, or files have run out: others may close soon.
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        }
+    let names = ("shop.accept", "shop.connection");
+    accept::accept(listener, MAX_CONNECTIONS, names, tasks, move |stream, tasks| {
+        serve_connection(stream, answer.clone(), tasks)
     });
 }
 

@@ -66,9 +66,9 @@ impl<'a> Seen<'a> {
 
 /// Whether a request can still turn out to be one that is looked for.
 pub fn may_match(filter: &Filter, head: &Head<'_>) -> bool {
-    let Filter { side, method, path_prefix, route, status, grpc_status, peer, to } = filter;
     // What is known only at the end says nothing yet.
-    let _ = (route, status, grpc_status);
+    let Filter { route: _, status: _, grpc_status: _, side, method, path_prefix, peer, to } =
+        filter;
     let is_inbound = head.direction == Direction::Inbound;
     let fits_side = match side {
         None => true,
