@@ -230,6 +230,7 @@ fn data_path(
         metrics
     };
     background.spawn("metrics.sweep", sweep(metrics.calls.clone(), background.drain().clone()));
+    let own_time: Arc<dyn Witness> = Arc::new(metrics.own_time.clone());
     let memory_limit_bytes = config.limits.memory_limit_bytes;
     Arc::new(DataPath {
         store,
@@ -237,7 +238,7 @@ fn data_path(
         own: config.pod_uid.clone(),
         pressure: pressure::watch(memory_limit_bytes, Arc::clone(&metrics), background),
         metrics,
-        witnesses,
+        witnesses: witnesses.with(own_time),
         access_log,
         tasks: tasks.clone(),
         settings: DataPathSettings {

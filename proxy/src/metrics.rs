@@ -5,6 +5,7 @@ pub mod calls;
 pub mod drawn;
 pub mod leased;
 pub mod method;
+pub mod own_time;
 pub mod routes;
 pub mod timing;
 
@@ -22,6 +23,7 @@ use crate::http::grpc::GrpcStatus;
 use crate::http::respond::ProxyError;
 use crate::metrics::calls::CallTable;
 use crate::metrics::leased::LeasedFamily;
+use crate::metrics::own_time::OwnTime;
 use crate::metrics::routes::RouteMetrics;
 use crate::metrics::timing::Timing;
 use crate::tcp::{ByteCounters, FlowCounter};
@@ -38,6 +40,8 @@ pub struct Metrics {
     /// `heddle_queue_duration_seconds`: how long requests and connections waited for a place, of those
     /// that had to.
     pub queued: LeasedFamily<BackendLabels, Timing>,
+    /// `heddle_proxy_duration_seconds`: what the proxy itself takes of requests, of one in seventeen.
+    pub own_time: OwnTime,
     /// `heddle_http_errors_total`: requests that failed in the proxy, by its own reason.
     pub errors: Family<ReasonLabels, Counter>,
     /// `heddle_http_requests_refused_total`: requests that did not pass the gate, by the rule that
@@ -120,6 +124,7 @@ impl Metrics {
             calls: CallTable::default(),
             active: LeasedFamily::new(Gauge::default),
             queued: LeasedFamily::new(Timing::default),
+            own_time: OwnTime::default(),
             errors,
             requests_refused: Family::default(),
             routes: RouteMetrics::default(),
@@ -150,6 +155,11 @@ impl Metrics {
             "heddle_queue_duration_seconds",
             "How long requests and connections waited for a place, of those that had to",
             self.queued.family(),
+        );
+        registry.register(
+            "heddle_proxy_duration_seconds",
+            "What the proxy itself takes from the head of a request to that of the response, of one in seventeen",
+            self.own_time.family(),
         );
         registry.register(
             "heddle_http_errors",
@@ -433,6 +443,9 @@ pub struct ConnectionLabels {
     pub backend: Arc<str>,
     /// On the hop between proxies.
     pub tls: Protection,
+    /// Who called, by its certificate; inbound, and empty if that is not known. Of so many: see
+    /// [`CallTable::peer`].
+    pub peer_identity: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

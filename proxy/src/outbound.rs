@@ -381,6 +381,7 @@ impl Outbound {
                         service: Arc::clone(&call.service),
                         backend: label(),
                         tls: self.dialer.protection(&endpoint.endpoint),
+                        peer_identity: "".into(),
                     };
                     let carried = balancer.begin_connection(&self.dialer.metrics, &labels);
                     let first_bytes = BytesMut::new();

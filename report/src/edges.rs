@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use heddle_proto::telemetry as wire;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Who talks to whom.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EdgesReport {
     /// What was asked for.
     pub window_seconds: u64,
@@ -20,7 +21,7 @@ pub struct EdgesReport {
 }
 
 /// One that asks, and one that is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Edge {
     /// Null: it has no proxy, or is not in the mesh.
     pub source: Option<End>,
@@ -45,7 +46,7 @@ pub struct Edge {
 }
 
 /// One end of an edge.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct End {
     /// Its namespace; empty outside of the mesh.
     pub namespace: String,

@@ -2,12 +2,13 @@
 //! stable.
 
 use heddle_proto::admin;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::merge;
 
 /// What the mesh's identities rest on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct IdentityReport {
     /// Of all identities.
     pub trust_domain: String,
@@ -36,7 +37,7 @@ pub struct IdentityReport {
 }
 
 /// A certificate of the authority's.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Certificate {
     /// SHA-256, in hexadecimal digits.
     pub fingerprint: String,
@@ -49,7 +50,7 @@ pub struct Certificate {
 }
 
 /// One trust anchor.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Anchor {
     /// `current`, `next` or `other`.
     pub role: &'static str,
@@ -64,7 +65,7 @@ pub struct Anchor {
 pub const STEPS: [&str; 3] = ["announced", "switched", "turning-over"];
 
 /// A rotation that is under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rotation {
     /// `root` or `issuer`.
     pub kind: &'static str,
@@ -81,7 +82,7 @@ pub struct Rotation {
 }
 
 /// A rotation that has ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EndedRotation {
     /// `root` or `issuer`.
     pub kind: &'static str,
@@ -92,7 +93,7 @@ pub struct EndedRotation {
 }
 
 /// What connected proxies go by, as they told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ProxyCounts {
     /// All of them.
     pub connected: usize,
@@ -107,7 +108,7 @@ pub struct ProxyCounts {
 }
 
 /// One control plane.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ControlPlane {
     /// Its pod; empty for a local mesh.
     pub pod: String,

@@ -2,10 +2,11 @@
 //! Its fields are stable. Pure.
 
 use heddle_proto::{admin, discovery};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ProxyReport {
     /// Its pod's namespace; empty if the pod is not known any more.
     pub namespace: String,
@@ -34,7 +35,7 @@ pub struct ProxyReport {
 }
 
 /// What one proxy was sent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ConfigReport {
     /// Its pod's namespace.
     pub namespace: String,
@@ -47,7 +48,7 @@ pub struct ConfigReport {
 }
 
 /// One resource.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ResourceReport {
     /// Such as `destination 10.0.0.1:80`.
     pub resource: String,
@@ -60,6 +61,7 @@ pub struct ResourceReport {
     /// The objects that it came from.
     pub origins: Vec<String>,
     /// As on the wire; null: the proxy had it since an earlier stream.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub content: Option<discovery::update::Resource>,
 }
 

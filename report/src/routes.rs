@@ -4,13 +4,14 @@ use heddle_model::filter::HttpFilter;
 use heddle_model::names::ObjectReference;
 use heddle_model::route::HttpMatch;
 use heddle_proto::{admin, discovery};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::status::Condition;
 use crate::words;
 
 /// All routes that were asked for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RoutesReport {
     /// Of the newest configuration.
     pub version: u64,
@@ -19,7 +20,7 @@ pub struct RoutesReport {
 }
 
 /// A route or a split.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RouteReport {
     /// `HTTPRoute`, `GRPCRoute`, `TLSRoute`, `TCPRoute` or `TrafficSplit`.
     pub kind: String,
@@ -48,7 +49,7 @@ pub struct RouteReport {
 }
 
 /// A service that it is attached to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Parent {
     /// As `namespace/name`.
     pub service: String,
@@ -59,7 +60,7 @@ pub struct Parent {
 }
 
 /// A rule.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Rule {
     /// Where it is written.
     pub field: String,
@@ -74,7 +75,7 @@ pub struct Rule {
 }
 
 /// A backend and its share.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Backend {
     /// As `namespace/name`, with `:port` unless that is the one that was called; empty: no service.
     pub backend: String,
@@ -87,7 +88,7 @@ pub struct Backend {
 }
 
 /// What some proxies act on.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Held {
     /// How many.
     pub proxies: u32,
@@ -96,7 +97,7 @@ pub struct Held {
 }
 
 /// A backend's share at a proxy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Share {
     /// As `namespace/name:port`.
     pub backend: String,
@@ -105,7 +106,7 @@ pub struct Share {
 }
 
 /// Something that never gets what it is for, because something else does.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Shadow {
     /// At which port, as `namespace/name:port`.
     pub service: String,

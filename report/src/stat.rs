@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use heddle_proto::telemetry as wire;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A kind of things that are asked.
@@ -54,7 +55,7 @@ impl What {
 }
 
 /// What was counted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct StatReport {
     /// What rows are: `workload`, `pod`, `service`, `backend` or `route`.
     pub by: &'static str,
@@ -70,7 +71,7 @@ pub struct StatReport {
 }
 
 /// One workload, pod, service, backend or route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Row {
     /// Its namespace.
     pub namespace: String,
@@ -96,6 +97,9 @@ pub struct Row {
     pub requests_per_second: f64,
     /// Null: there were none.
     pub latency_seconds: Option<Percentiles>,
+    /// What its own proxies take of a request, of one in seventeen; null but for workloads and pods of which some
+    /// were measured.
+    pub proxy_seconds: Option<ProxySeconds>,
     /// The share of requests and connections over mutual TLS, from 0 to 1; null: there were none.
     pub mtls_share: Option<f64>,
     /// Connections that are carried as bytes.
@@ -103,7 +107,7 @@ pub struct Row {
 }
 
 /// How long requests took, from their head to the head of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Percentiles {
     /// Half of them at most so long.
     pub p50: f64,
@@ -113,8 +117,17 @@ pub struct Percentiles {
     pub p99: f64,
 }
 
+/// From the head of a request to that of the answer, without the time between sending it on and being answered.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ProxySeconds {
+    /// Of requests to it; null: none was measured.
+    pub inbound: Option<Percentiles>,
+    /// Of those that it sent; null: none was measured.
+    pub outbound: Option<Percentiles>,
+}
+
 /// Connections that are carried as bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Tcp {
     /// Set up in that time.
     pub connections: u64,
@@ -130,32 +143,83 @@ impl StatReport {
     /// What was asked for, of what was answered.
     pub fn new(response: wire::QueryResponse, subject: &Subject, window: Duration) -> Self {
         let covered_seconds = response.covered_seconds;
-        let rows =
-            response.groups.into_iter().map(|group| row(group, subject.what, covered_seconds));
-        let is_meant = |row: &Row| match &subject.name {
-            None => true,
-            Some(name) => {
-                let port = row.name.split_once(':').map_or("", |(service, _)| service);
-                row.name == *name || port == name
-            }
-        };
-        let is_of_kind = |row: &Row| match subject.what {
-            What::Workloads(Some(kind)) => row.kind == kind,
-            What::Workloads(None) | What::Pods | What::Services | What::Backends | What::Routes => {
-                true
-            }
-        };
+        let groups = response.groups.into_iter();
+        let rows = groups.map(|group| Row::new(group, subject.what, covered_seconds));
+        let is_meant = |row: &Row| subject.name.as_ref().is_none_or(|name| row.is_named(name));
         Self {
             by: subject.what.noun(),
             window_seconds: window.as_secs(),
             covered_seconds,
-            rows: rows.filter(|row| is_meant(row) && is_of_kind(row)).collect(),
+            rows: rows.filter(|row| is_meant(row) && row.is_of_kind(subject.what)).collect(),
             silent_replicas: response.silent_replicas,
         }
     }
 }
 
+impl Percentiles {
+    /// `None`: nothing was measured.
+    fn of(latency: &wire::Latency) -> Option<Self> {
+        let (p50, p95) = latency.p50_seconds.zip(latency.p95_seconds)?;
+        Some(Self { p50, p95, p99: latency.p99_seconds? })
+    }
+}
+
 impl Row {
+    /// Of a group that was counted over this time.
+    #[expect(clippy::cast_precision_loss, reason = "a share or a rate, for people")]
+    pub fn new(group: wire::Group, what: What, covered_seconds: f64) -> Self {
+        let key = group.key.unwrap_or_default();
+        let requests = group.requests.unwrap_or_default();
+        let tcp = group.tcp.unwrap_or_default();
+        let latency = requests.latency.unwrap_or_default();
+        let own_time = group.own_time.unwrap_or_default();
+        let inbound = own_time.inbound.as_ref().and_then(Percentiles::of);
+        let outbound = own_time.outbound.as_ref().and_then(Percentiles::of);
+        let is_measured = inbound.is_some() || outbound.is_some();
+        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let name_of = |service: &str| match service.split_once('/') {
+            Some((_, name)) => name.to_owned(),
+            None => service.to_owned(),
+        };
+        let (kind, name) = match what {
+            What::Workloads(_) => (key.workload_kind, key.workload),
+            What::Pods => ("Pod".to_owned(), key.pod),
+            What::Services => (String::new(), name_of(&key.service)),
+            What::Backends => (String::new(), name_of(&key.backend)),
+            What::Routes => (String::new(), key.route),
+        };
+        let service = match what {
+            What::Workloads(_) | What::Pods | What::Services => String::new(),
+            What::Backends | What::Routes => key.service,
+        };
+        let good = requests.count.saturating_sub(requests.failures);
+        Self {
+            namespace: key.namespace,
+            kind,
+            name,
+            service,
+            backend: key.backend,
+            pods: group.population.as_ref().map(|population| population.pods),
+            meshed: group.population.as_ref().map(|population| population.meshed),
+            requests: requests.count,
+            failures: requests.failures,
+            success_rate: share(good, requests.count),
+            requests_per_second: requests.count as f64 / covered_seconds.max(1.0),
+            latency_seconds: Percentiles::of(&latency),
+            proxy_seconds: is_measured.then_some(ProxySeconds { inbound, outbound }),
+            mtls_share: share(
+                requests.mtls.saturating_add(tcp.mtls),
+                requests.count.saturating_add(tcp.connections),
+            ),
+            tcp: Tcp {
+                connections: tcp.connections,
+                open_connections: tcp.open_connections,
+                to_server_bytes: tcp.to_server_bytes,
+                to_client_bytes: tcp.to_client_bytes,
+            },
+        }
+    }
+
     /// As one word: `deployment/api`, `pod/api-1`, `service/api:80`, `route/canary`.
     pub fn title(&self) -> String {
         let kind = match (self.kind.as_str(), self.service.is_empty(), self.backend.is_empty()) {
@@ -167,59 +231,23 @@ impl Row {
         format!("{kind}/{}", self.name)
     }
 
+    /// Whether it is one of these.
+    pub fn is_of_kind(&self, what: What) -> bool {
+        match what {
+            What::Workloads(Some(kind)) => self.kind == kind,
+            What::Workloads(None) | What::Pods | What::Services | What::Backends | What::Routes => {
+                true
+            }
+        }
+    }
+
+    /// Whether this is its name; a service's goes without its port, too.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.name.split_once(':').is_some_and(|(service, _)| service == name)
+    }
+
     /// Something was sent, or is open.
     pub fn is_busy(&self) -> bool {
         self.requests > 0 || self.tcp.connections > 0 || self.tcp.open_connections > 0
-    }
-}
-
-/// What was counted of one of them.
-#[expect(clippy::cast_precision_loss, reason = "a share or a rate, for people")]
-pub(crate) fn row(group: wire::Group, what: What, covered_seconds: f64) -> Row {
-    let key = group.key.unwrap_or_default();
-    let requests = group.requests.unwrap_or_default();
-    let tcp = group.tcp.unwrap_or_default();
-    let latency = requests.latency.unwrap_or_default();
-    let percentiles = latency.p50_seconds.zip(latency.p95_seconds).zip(latency.p99_seconds);
-    let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-    let name_of = |service: &str| match service.split_once('/') {
-        Some((_, name)) => name.to_owned(),
-        None => service.to_owned(),
-    };
-    let (kind, name) = match what {
-        What::Workloads(_) => (key.workload_kind, key.workload),
-        What::Pods => ("Pod".to_owned(), key.pod),
-        What::Services => (String::new(), name_of(&key.service)),
-        What::Backends => (String::new(), name_of(&key.backend)),
-        What::Routes => (String::new(), key.route),
-    };
-    let service = match what {
-        What::Workloads(_) | What::Pods | What::Services => String::new(),
-        What::Backends | What::Routes => key.service,
-    };
-    let good = requests.count.saturating_sub(requests.failures);
-    Row {
-        namespace: key.namespace,
-        kind,
-        name,
-        service,
-        backend: key.backend,
-        pods: group.population.as_ref().map(|population| population.pods),
-        meshed: group.population.as_ref().map(|population| population.meshed),
-        requests: requests.count,
-        failures: requests.failures,
-        success_rate: share(good, requests.count),
-        requests_per_second: requests.count as f64 / covered_seconds.max(1.0),
-        latency_seconds: percentiles.map(|((p50, p95), p99)| Percentiles { p50, p95, p99 }),
-        mtls_share: share(
-            requests.mtls.saturating_add(tcp.mtls),
-            requests.count.saturating_add(tcp.connections),
-        ),
-        tcp: Tcp {
-            connections: tcp.connections,
-            open_connections: tcp.open_connections,
-            to_server_bytes: tcp.to_server_bytes,
-            to_client_bytes: tcp.to_client_bytes,
-        },
     }
 }

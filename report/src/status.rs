@@ -2,10 +2,11 @@
 //! `heddle.admin.v1` and adds the verdict.
 
 use heddle_proto::admin;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Everything the control plane tells.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct StatusReport {
     /// Whether anything is refused: an object, a file, or an update by a proxy.
     pub refused: bool,
@@ -22,7 +23,7 @@ pub struct StatusReport {
 }
 
 /// One Kubernetes object.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Object {
     /// Such as `TrafficSplit`.
     pub kind: String,
@@ -37,7 +38,7 @@ pub struct Object {
 }
 
 /// As in Kubernetes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Condition {
     /// `Accepted`, `ResolvedRefs`, `Programmed`.
     #[serde(rename = "type")]
@@ -51,7 +52,7 @@ pub struct Condition {
 }
 
 /// One proxy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Proxy {
     /// Its workload's namespace.
     pub namespace: String,
@@ -76,7 +77,7 @@ pub struct Proxy {
 }
 
 /// An update that a proxy refuses.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Refusal {
     /// Of the update.
     pub version: u64,
@@ -91,7 +92,7 @@ pub struct Refusal {
 }
 
 /// The certificate authority.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Authority {
     /// Of all identities.
     pub trust_domain: String,
@@ -108,7 +109,7 @@ pub struct Authority {
 }
 
 /// A file that could not be read.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SourceError {
     /// Relative to the control plane's directory.
     pub file: String,

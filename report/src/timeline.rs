@@ -73,7 +73,7 @@ impl TimelineReport {
         let mut series: BTreeMap<[String; 5], Series> = BTreeMap::new();
         for (index, point) in response.points.into_iter().enumerate() {
             for group in point.groups {
-                let row = stat::row(group, what, f64::from(request.step_seconds));
+                let row = stat::Row::new(group, what, f64::from(request.step_seconds));
                 let key = [&row.namespace, &row.kind, &row.name, &row.service, &row.backend];
                 let found = series.entry(key.map(Clone::clone)).or_insert_with(|| Series {
                     namespace: row.namespace.clone(),

@@ -102,6 +102,8 @@ async fn query(
         window_seconds: look.window_seconds,
         group_by: group_by.into(),
         namespace: look.namespace,
+        // Charts ask for a timeline.
+        history_seconds: 0,
     };
     let asked = services.telemetry.query(Request::new(request)).await;
     Ok(asked.map_err(|status| refused(&status))?.into_inner())

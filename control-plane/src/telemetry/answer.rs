@@ -7,7 +7,8 @@ use heddle_proto::telemetry as wire;
 use crate::telemetry::labels::{Direction, Transport};
 use crate::telemetry::latency::Latency;
 use crate::telemetry::proxy::Workload;
-use crate::telemetry::query::{Counted, Edge, Grouping, Key, Query, Totals};
+use crate::telemetry::query::{Counted, Edge, Grouping, Key, Query, StepTotals, Totals};
+use crate::telemetry::series::Step;
 
 /// Reads what is asked; the error says what is wrong with it.
 pub fn query(request: &wire::QueryRequest) -> Result<Query, String> {
@@ -27,7 +28,8 @@ pub fn query(request: &wire::QueryRequest) -> Result<Query, String> {
         )
     })?;
     let namespace = Some(request.namespace.clone()).filter(|name| !name.is_empty());
-    Ok(Query { steps, grouping, namespace })
+    let history = Query::history_of(request.history_seconds)?;
+    Ok(Query { steps, grouping, namespace, history })
 }
 
 /// The groups as they are counted; what they are of is not added.
@@ -38,6 +40,10 @@ pub fn to_wire(counted: Counted) -> wire::QueryResponse {
         covered_seconds: counted.covered.as_secs_f64(),
         proxies: counted.proxies,
         silent_replicas: Vec::new(),
+        history: counted.history.map(|(first, last)| wire::History {
+            first_began_seconds: first.began_seconds(),
+            last_began_seconds: last.began_seconds(),
+        }),
     }
 }
 
@@ -48,27 +54,24 @@ pub fn from_wire(response: wire::QueryResponse) -> Counted {
         groups: groups.collect(),
         covered: Duration::try_from_secs_f64(response.covered_seconds).unwrap_or_default(),
         proxies: response.proxies,
+        history: response.history.map(|history| {
+            (
+                Step::of_second(history.first_began_seconds),
+                Step::of_second(history.last_began_seconds),
+            )
+        }),
     }
 }
 
 /// A group with its quantiles.
 pub fn group(key: Key, totals: &Totals) -> wire::Group {
-    let latency = &totals.latency;
     wire::Group {
         key: Some(key_to_wire(key)),
         requests: Some(wire::Requests {
             count: totals.requests,
             failures: totals.failures,
             mtls: totals.mtls_requests,
-            latency: Some(wire::Latency {
-                scale: latency.scale().into(),
-                zero_count: latency.zero(),
-                indices: latency.buckets().iter().map(|(index, _)| *index).collect(),
-                counts: latency.buckets().iter().map(|(_, count)| *count).collect(),
-                p50_seconds: latency.quantile(0.5),
-                p95_seconds: latency.quantile(0.95),
-                p99_seconds: latency.quantile(0.99),
-            }),
+            latency: Some(latency_to_wire(&totals.latency)),
         }),
         tcp: Some(wire::Tcp {
             connections: totals.connections,
@@ -78,6 +81,35 @@ pub fn group(key: Key, totals: &Totals) -> wire::Group {
             open_connections: totals.open_connections,
         }),
         population: None,
+        own_time: Some(wire::OwnTime {
+            inbound: own_time_to_wire(&totals.own_time_inbound),
+            outbound: own_time_to_wire(&totals.own_time_outbound),
+        }),
+        steps: totals.steps.iter().map(|(step, counted)| step_to_wire(*step, *counted)).collect(),
+    }
+}
+
+fn latency_to_wire(latency: &Latency) -> wire::Latency {
+    wire::Latency {
+        scale: latency.scale().into(),
+        zero_count: latency.zero(),
+        indices: latency.buckets().iter().map(|(index, _)| *index).collect(),
+        counts: latency.buckets().iter().map(|(_, count)| *count).collect(),
+        p50_seconds: latency.quantile(0.5),
+        p95_seconds: latency.quantile(0.95),
+        p99_seconds: latency.quantile(0.99),
+    }
+}
+
+fn own_time_to_wire(own_time: &Latency) -> Option<wire::Latency> {
+    (!own_time.is_empty()).then(|| latency_to_wire(own_time))
+}
+
+fn step_to_wire(step: Step, counted: StepTotals) -> wire::StepCounts {
+    wire::StepCounts {
+        began_seconds: step.began_seconds(),
+        requests: counted.requests,
+        failures: counted.failures,
     }
 }
 
@@ -85,25 +117,36 @@ pub fn group(key: Key, totals: &Totals) -> wire::Group {
 pub(super) fn read_group(group: wire::Group) -> Option<(Key, Totals)> {
     let requests = group.requests.unwrap_or_default();
     let tcp = group.tcp.unwrap_or_default();
-    let latency = requests.latency.unwrap_or_default();
-    let in_order = latency.indices.is_sorted_by(|one, next| one < next);
-    if latency.indices.len() != latency.counts.len() || !in_order {
-        return None;
-    }
-    let buckets = latency.indices.into_iter().zip(latency.counts).collect();
-    let scale = i8::try_from(latency.scale).ok()?;
+    let own_time = group.own_time.unwrap_or_default();
     let totals = Totals {
         requests: requests.count,
         failures: requests.failures,
         mtls_requests: requests.mtls,
-        latency: Latency::new(scale, latency.zero_count, buckets)?,
+        latency: read_latency(requests.latency.unwrap_or_default())?,
+        own_time_inbound: own_time.inbound.map_or(Some(Latency::default()), read_latency)?,
+        own_time_outbound: own_time.outbound.map_or(Some(Latency::default()), read_latency)?,
         connections: tcp.connections,
         mtls_connections: tcp.mtls,
         to_server_bytes: tcp.to_server_bytes,
         to_client_bytes: tcp.to_client_bytes,
         open_connections: tcp.open_connections,
+        steps: group.steps.iter().map(read_step).collect(),
     };
     Some((read_key(group.key?)?, totals))
+}
+
+fn read_latency(latency: wire::Latency) -> Option<Latency> {
+    let in_order = latency.indices.is_sorted_by(|one, next| one < next);
+    if latency.indices.len() != latency.counts.len() || !in_order {
+        return None;
+    }
+    let buckets = latency.indices.into_iter().zip(latency.counts).collect();
+    Latency::new(i8::try_from(latency.scale).ok()?, latency.zero_count, buckets)
+}
+
+fn read_step(told: &wire::StepCounts) -> (Step, StepTotals) {
+    let counted = StepTotals { requests: told.requests, failures: told.failures };
+    (Step::of_second(told.began_seconds), counted)
 }
 
 fn key_to_wire(key: Key) -> wire::Key {
@@ -203,11 +246,14 @@ mod tests {
             failures: 1,
             mtls_requests: 6,
             latency: Latency::new(2, 1, vec![(-9, 4), (3, 2)]).unwrap(),
+            own_time_inbound: Latency::new(2, 0, vec![(-40, 1)]).unwrap(),
+            own_time_outbound: Latency::default(),
             connections: 3,
             mtls_connections: 2,
             to_server_bytes: 10,
             to_client_bytes: 20,
             open_connections: 1,
+            steps: [(Step(9), StepTotals { requests: 7, failures: 1 })].into(),
         };
         let counted = Counted {
             groups: [
@@ -220,6 +266,7 @@ mod tests {
             .into(),
             covered: Duration::from_millis(61_500),
             proxies: 3,
+            history: Some((Step(8), Step(11))),
         };
         assert_eq!(from_wire(to_wire(counted.clone())), counted);
     }
@@ -257,6 +304,7 @@ mod tests {
                 window_seconds,
                 group_by: group_by.into(),
                 namespace: String::new(),
+                history_seconds: 0,
             })
         };
         for (window, expected) in [(10, Some(1)), (60, Some(6)), (65, Some(7)), (3600, Some(360))] {
@@ -268,5 +316,17 @@ mod tests {
             assert!(error.contains("want 10 to 3600"), "{error}");
         }
         assert!(ask(60, wire::Grouping::Unspecified).is_err());
+        for (history_seconds, expected) in
+            [(0, Some(None)), (5, Some(Some(1))), (300, Some(Some(30))), (601, None)]
+        {
+            let request = wire::QueryRequest {
+                window_seconds: 60,
+                group_by: wire::Grouping::Pod.into(),
+                namespace: String::new(),
+                history_seconds,
+            };
+            let found = query(&request).ok().map(|query| query.history);
+            assert_eq!(found, expected, "case: {history_seconds}");
+        }
     }
 }

@@ -40,6 +40,8 @@ pub type Fingerprint = [u8; 16];
 pub enum Value {
     /// Requests, and how long they took.
     Requests(Outcome, Latency),
+    /// What a proxy itself took of a share of its requests.
+    OwnTime(Latency),
     /// Connections carried as bytes, when set up.
     Connections(u64),
     /// Bytes carried from clients.
@@ -129,6 +131,7 @@ pub fn read(request: &ExportMetricsServiceRequest) -> Reading {
 #[derive(Clone, Copy)]
 enum Measure {
     Requests(Direction),
+    OwnTime,
     Connections,
     Bytes,
     OpenConnections,
@@ -137,12 +140,12 @@ enum Measure {
 fn read_metric(name: &str, measure: Measure, data: &Data, reading: &mut Reading) {
     let cumulative = otlp::AggregationTemporality::Cumulative as i32;
     match (measure, data) {
-        (Measure::Requests(direction), Data::ExponentialHistogram(histogram)) => {
+        (Measure::Requests(_) | Measure::OwnTime, Data::ExponentialHistogram(histogram)) => {
             if histogram.aggregation_temporality != cumulative {
                 return reading.refuse(Refusal::Delta, histogram.data_points.len());
             }
             for point in &histogram.data_points {
-                reading.push(read_requests(name, direction, point));
+                reading.push(read_histogram(name, measure, point));
             }
         }
         (Measure::Connections | Measure::Bytes, Data::Sum(sum)) => {
@@ -176,9 +179,9 @@ fn read_metric(name: &str, measure: Measure, data: &Data, reading: &mut Reading)
     }
 }
 
-fn read_requests(
+fn read_histogram(
     name: &str,
-    direction: Direction,
+    measure: Measure,
     point: &otlp::ExponentialHistogramDataPoint,
 ) -> Result<Option<Point>, Refusal> {
     let otlp::ExponentialHistogramDataPoint { start_time_unix_nano, time_unix_nano, flags, .. } =
@@ -188,17 +191,27 @@ fn read_requests(
     }
     let attributes = Attributes(&point.attributes);
     let (start_nanos, time_nanos) = times(start_time_unix_nano, time_unix_nano)?;
-    let answer = outcome::Answer {
-        status: attributes.number(STATUS),
-        grpc: attributes.text(GRPC_STATUS),
-        error: attributes.text(ERROR),
+    let latency = Latency::from_point(point)?;
+    let (direction, value) = match measure {
+        Measure::OwnTime => (attributes.direction()?, Value::OwnTime(latency)),
+        Measure::Requests(direction) => {
+            let answer = outcome::Answer {
+                status: attributes.number(STATUS),
+                grpc: attributes.text(GRPC_STATUS),
+                error: attributes.text(ERROR),
+            };
+            (direction, Value::Requests(outcome::decide(&answer), latency))
+        }
+        Measure::Connections | Measure::Bytes | Measure::OpenConnections => {
+            return Err(Refusal::Kind);
+        }
     };
     Ok(Some(Point {
         fingerprint: attributes.fingerprint(name),
         labels: attributes.labels(direction)?,
         start_nanos,
         time_nanos,
-        value: Value::Requests(outcome::decide(&answer), Latency::from_point(point)?),
+        value,
     }))
 }
 
@@ -225,18 +238,16 @@ fn read_number(
             Some("to_client") => Value::ToClient(number),
             Some(_) | None => return Err(Refusal::Label),
         },
-        Measure::Requests(_) => return Err(Refusal::Kind),
+        Measure::Requests(_) | Measure::OwnTime => return Err(Refusal::Kind),
     };
-    let direction = match attributes.text(DIRECTION).as_deref() {
-        Some("inbound") => Direction::Inbound,
-        Some("outbound") => Direction::Outbound,
-        Some(_) | None => return Err(Refusal::Label),
-    };
+    let direction = attributes.direction()?;
     let start_nanos = match value {
         Value::OpenConnections(_) => point.time_unix_nano,
-        Value::Requests(..) | Value::Connections(_) | Value::ToServer(_) | Value::ToClient(_) => {
-            point.start_time_unix_nano
-        }
+        Value::Requests(..)
+        | Value::OwnTime(_)
+        | Value::Connections(_)
+        | Value::ToServer(_)
+        | Value::ToClient(_) => point.start_time_unix_nano,
     };
     let (start_nanos, time_nanos) = times(start_nanos, point.time_unix_nano)?;
     Ok(Some(Point {
@@ -293,6 +304,14 @@ impl Attributes<'_> {
         self.text(key)?.parse().ok()
     }
 
+    fn direction(&self) -> Result<Direction, Refusal> {
+        match self.text(DIRECTION).as_deref() {
+            Some("inbound") => Ok(Direction::Inbound),
+            Some("outbound") => Ok(Direction::Outbound),
+            Some(_) | None => Err(Refusal::Label),
+        }
+    }
+
     fn labels(&self, direction: Direction) -> Result<Labels, Refusal> {
         let label = |key: &str| -> Result<Arc<str>, Refusal> {
             let text = self.text(key).unwrap_or_default();
@@ -346,9 +365,10 @@ impl Attributes<'_> {
 }
 
 /// What is kept; docs/stat.md has the list.
-const METRICS: [(&str, Measure); 5] = [
+const METRICS: [(&str, Measure); 6] = [
     ("http.server.request.duration", Measure::Requests(Direction::Inbound)),
     ("http.client.request.duration", Measure::Requests(Direction::Outbound)),
+    ("heddle.proxy.duration", Measure::OwnTime),
     ("heddle.tcp.connections", Measure::Connections),
     ("heddle.tcp.bytes", Measure::Bytes),
     ("heddle.tcp.open_connections", Measure::OpenConnections),

@@ -192,7 +192,7 @@ impl ProxyMemory {
 impl Source {
     fn bytes(&self) -> usize {
         match &self.value {
-            Value::Requests(_, latency) => size_of_val(latency.buckets()),
+            Value::Requests(_, latency) | Value::OwnTime(latency) => size_of_val(latency.buckets()),
             Value::Connections(_)
             | Value::ToServer(_)
             | Value::ToClient(_)
@@ -224,6 +224,9 @@ fn difference(value: &Value, before: &Value) -> Option<Sample> {
             };
             Sample { requests, failures, latency, ..nothing }
         }
+        (Value::OwnTime(now), Value::OwnTime(before)) => {
+            Sample { own_time: now.since(before)?, ..nothing }
+        }
         (Value::Connections(now), Value::Connections(before)) => {
             Sample { connections: now.checked_sub(*before)?, ..nothing }
         }
@@ -235,7 +238,11 @@ fn difference(value: &Value, before: &Value) -> Option<Sample> {
         }
         (Value::OpenConnections(now), _) => Sample { open_connections: Some(*now), ..nothing },
         (
-            Value::Requests(..) | Value::Connections(_) | Value::ToServer(_) | Value::ToClient(_),
+            Value::Requests(..)
+            | Value::OwnTime(_)
+            | Value::Connections(_)
+            | Value::ToServer(_)
+            | Value::ToClient(_),
             _,
         ) => return None,
     })
@@ -244,6 +251,7 @@ fn difference(value: &Value, before: &Value) -> Option<Sample> {
 fn nothing_of(value: &Value) -> Value {
     match value {
         Value::Requests(outcome, _) => Value::Requests(*outcome, Latency::default()),
+        Value::OwnTime(_) => Value::OwnTime(Latency::default()),
         Value::Connections(_) => Value::Connections(0),
         Value::ToServer(_) => Value::ToServer(0),
         Value::ToClient(_) => Value::ToClient(0),

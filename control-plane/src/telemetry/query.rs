@@ -20,6 +20,8 @@ pub struct Query {
     pub grouping: Grouping,
     /// Only what is in it; `None`: in all.
     pub namespace: Option<String>,
+    /// How many steps are told one by one, beside the one that has begun; `None`: none.
+    pub history: Option<u32>,
 }
 
 /// What is counted together.
@@ -37,6 +39,16 @@ pub enum Grouping {
     Route,
     /// Who called whom, and how.
     Edge,
+}
+
+impl Grouping {
+    /// Whether what is counted was asked of those who are counted.
+    fn is_of_callees(self) -> bool {
+        match self {
+            Self::Workload | Self::Pod => true,
+            Self::Service | Self::Backend | Self::Route | Self::Edge => false,
+        }
+    }
 }
 
 /// Which group; what it is not grouped by is empty.
@@ -80,6 +92,10 @@ pub struct Totals {
     pub mtls_requests: u64,
     /// How long they took.
     pub latency: Latency,
+    /// What the workload's own proxy took of a share of those requests; of workloads and pods.
+    pub own_time_inbound: Latency,
+    /// The same of requests that the workload sent.
+    pub own_time_outbound: Latency,
     /// Connections carried as bytes.
     pub connections: u64,
     /// Those over mutual TLS.
@@ -90,6 +106,17 @@ pub struct Totals {
     pub to_client_bytes: u64,
     /// Connections open now.
     pub open_connections: u64,
+    /// What each step of the history had; those without requests are left out.
+    pub steps: BTreeMap<Step, StepTotals>,
+}
+
+/// What was counted in one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepTotals {
+    /// Requests answered.
+    pub requests: u64,
+    /// Those that failed.
+    pub failures: u64,
 }
 
 /// Everything that is counted together.
@@ -104,6 +131,8 @@ pub struct Counted {
     pub covered: Duration,
     /// How many proxies told something in that time.
     pub proxies: u32,
+    /// The first and the last step that are told one by one.
+    pub history: Option<(Step, Step)>,
 }
 
 impl Counted {
@@ -114,6 +143,10 @@ impl Counted {
         }
         self.covered = self.covered.max(other.covered);
         self.proxies = self.proxies.saturating_add(other.proxies);
+        self.history = match (self.history, other.history) {
+            (Some(ours), Some(theirs)) => Some((ours.0.min(theirs.0), ours.1.max(theirs.1))),
+            (ours, theirs) => ours.or(theirs),
+        };
     }
 }
 
@@ -121,8 +154,10 @@ impl Counted {
 ///
 /// Cancel safe: yes.
 pub async fn count(memory: &Memory, query: &Query, now: SystemTime) -> Counted {
-    let from = Step::at(now).before(query.steps).max(memory.floor());
-    let mut counted = Counted { covered: covered(from, now), ..Counted::default() };
+    let last = Step::at(now);
+    let from = last.before(query.steps).max(memory.floor());
+    let history = query.history.map(|steps| (last.before(steps).max(memory.floor()), last));
+    let mut counted = Counted { covered: covered(from, now), history, ..Counted::default() };
     for (index, proxy) in memory.proxies().into_iter().enumerate() {
         if index % PROXIES_AT_ONCE == PROXIES_AT_ONCE - 1 {
             tokio::task::yield_now().await;
@@ -150,8 +185,16 @@ fn add_proxy(
     }
     for (labels, series) in proxy.series() {
         let Some(key) = key(query, &proxy.origin, labels) else { continue };
-        let mut totals = totals(series, from, labels.transport);
-        if silent <= AWAY_LIMIT {
+        let history = counted.history.map(|(first, _)| first);
+        let is_sent = query.grouping.is_of_callees() && labels.direction == Direction::Outbound;
+        let mut totals = match is_sent {
+            true => own_time_of(series, from),
+            false => totals(series, (from, history), labels.transport),
+        };
+        if query.grouping == Grouping::Edge {
+            totals.own_time_inbound = Latency::default();
+        }
+        if silent <= AWAY_LIMIT && !is_sent {
             totals.open_connections = series.open_connections();
         }
         if totals != Totals::default() {
@@ -160,10 +203,32 @@ fn add_proxy(
     }
 }
 
-fn totals(series: &Series, from: Step, transport: Transport) -> Totals {
+fn totals(series: &Series, (from, history): (Step, Option<Step>), transport: Transport) -> Totals {
     let mut totals = Totals::default();
-    series.since(from, |_, sample| totals.count(sample, transport));
+    series.since(history.map_or(from, |first| first.min(from)), |step, sample| {
+        if step >= from {
+            totals.count(sample, transport);
+        }
+        if sample.requests > 0 && history.is_some_and(|first| step >= first) {
+            let counted = StepTotals { requests: sample.requests, failures: sample.failures };
+            totals.steps.entry(step).or_default().add(counted);
+        }
+    });
     totals
+}
+
+/// Of what a workload sends, all that is told of the workload itself.
+fn own_time_of(series: &Series, from: Step) -> Totals {
+    let mut totals = Totals::default();
+    series.since(from, |_, sample| totals.own_time_outbound.merge(&sample.own_time));
+    totals
+}
+
+impl StepTotals {
+    fn add(&mut self, other: Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.failures = self.failures.saturating_add(other.failures);
+    }
 }
 
 impl Totals {
@@ -177,6 +242,7 @@ impl Totals {
         self.failures = self.failures.saturating_add(sample.failures);
         self.mtls_requests = self.mtls_requests.saturating_add(mtls_requests);
         self.latency.merge(&sample.latency);
+        self.own_time_inbound.merge(&sample.own_time);
         self.connections = self.connections.saturating_add(sample.connections);
         self.mtls_connections = self.mtls_connections.saturating_add(mtls_connections);
         self.to_server_bytes = self.to_server_bytes.saturating_add(sample.to_server_bytes);
@@ -189,11 +255,16 @@ impl Totals {
         self.failures = self.failures.saturating_add(other.failures);
         self.mtls_requests = self.mtls_requests.saturating_add(other.mtls_requests);
         self.latency.merge(&other.latency);
+        self.own_time_inbound.merge(&other.own_time_inbound);
+        self.own_time_outbound.merge(&other.own_time_outbound);
         self.connections = self.connections.saturating_add(other.connections);
         self.mtls_connections = self.mtls_connections.saturating_add(other.mtls_connections);
         self.to_server_bytes = self.to_server_bytes.saturating_add(other.to_server_bytes);
         self.to_client_bytes = self.to_client_bytes.saturating_add(other.to_client_bytes);
         self.open_connections = self.open_connections.saturating_add(other.open_connections);
+        for (step, counted) in &other.steps {
+            self.steps.entry(*step).or_default().add(*counted);
+        }
     }
 }
 
@@ -205,7 +276,8 @@ pub(super) fn key(query: &Query, origin: &Origin, labels: &Labels) -> Option<Key
         Grouping::Service | Grouping::Backend | Grouping::Route => Some(Direction::Outbound),
         Grouping::Edge => None,
     };
-    if wanted.is_some_and(|wanted| wanted != labels.direction) {
+    let may_tell_own_time = query.grouping.is_of_callees() && service.is_empty();
+    if wanted.is_some_and(|wanted| wanted != labels.direction) && !may_tell_own_time {
         return None;
     }
     let workload = || origin.workload.clone();
@@ -266,10 +338,23 @@ impl Query {
         let step = u32::try_from(STEP.as_secs()).ok()?;
         (step..=step * STEPS).contains(&window_seconds).then(|| window_seconds.div_ceil(step))
     }
+
+    /// Of a history of seconds, of which there may be none; the error says why it is too long.
+    pub fn history_of(history_seconds: u32) -> Result<Option<u32>, String> {
+        match history_seconds {
+            0 => Ok(None),
+            1..=HISTORY_LIMIT_SECONDS => Ok(Self::steps_of(history_seconds.max(10))),
+            _ => Err(format!(
+                "a history of {history_seconds} s is too long (want at most {HISTORY_LIMIT_SECONDS})"
+            )),
+        }
+    }
 }
 
 /// So that a question about all does not keep others waiting.
 pub(super) const PROXIES_AT_ONCE: usize = 16;
+/// So that ten thousand groups with their history fit into a message between replicas.
+const HISTORY_LIMIT_SECONDS: u32 = 600;
 
 #[cfg(test)]
 mod tests;

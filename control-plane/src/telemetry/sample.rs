@@ -11,6 +11,8 @@ pub struct Sample {
     pub failures: u64,
     /// How long they took.
     pub latency: Latency,
+    /// What the proxy itself took of a share of its requests.
+    pub own_time: Latency,
     /// Connections carried as bytes, counted when set up.
     pub connections: u64,
     /// Bytes carried that way from clients.
@@ -27,6 +29,7 @@ impl Sample {
         self.requests = self.requests.saturating_add(later.requests);
         self.failures = self.failures.saturating_add(later.failures);
         self.latency.merge(&later.latency);
+        self.own_time.merge(&later.own_time);
         self.connections = self.connections.saturating_add(later.connections);
         self.to_server_bytes = self.to_server_bytes.saturating_add(later.to_server_bytes);
         self.to_client_bytes = self.to_client_bytes.saturating_add(later.to_client_bytes);
@@ -36,6 +39,7 @@ impl Sample {
     /// Nothing happened, and nothing is told.
     pub fn is_empty(&self) -> bool {
         self.requests == 0
+            && self.own_time.is_empty()
             && self.connections == 0
             && self.to_server_bytes == 0
             && self.to_client_bytes == 0
@@ -46,9 +50,12 @@ impl Sample {
     pub fn write(&self, bytes: &mut Vec<u8>) {
         let tcp = self.connections != 0 || self.to_server_bytes != 0 || self.to_client_bytes != 0;
         let mut parts = 0;
-        for (part, is_there) in
-            [(REQUESTS, self.requests != 0), (TCP, tcp), (OPEN, self.open_connections.is_some())]
-        {
+        for (part, is_there) in [
+            (REQUESTS, self.requests != 0),
+            (TCP, tcp),
+            (OPEN, self.open_connections.is_some()),
+            (OWN_TIME, !self.own_time.is_empty()),
+        ] {
             parts |= if is_there { part } else { 0 };
         }
         bytes.push(parts);
@@ -64,6 +71,9 @@ impl Sample {
         }
         if let Some(open) = self.open_connections {
             put(bytes, open);
+        }
+        if parts & OWN_TIME != 0 {
+            write_latency(&self.own_time, bytes);
         }
     }
 
@@ -84,6 +94,9 @@ impl Sample {
         }
         if parts & OPEN != 0 {
             sample.open_connections = Some(take(bytes)?);
+        }
+        if parts & OWN_TIME != 0 {
+            sample.own_time = read_latency(bytes)?;
         }
         Some(sample)
     }
@@ -163,6 +176,7 @@ fn unzigzag(number: u64) -> i64 {
 const REQUESTS: u8 = 1;
 const TCP: u8 = 2;
 const OPEN: u8 = 4;
+const OWN_TIME: u8 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -206,10 +220,16 @@ mod tests {
             (requests, failures) in (1_u64.., any::<u64>()),
             (connections, to_server_bytes, to_client_bytes) in any::<(u64, u64, u64)>(),
             open_connections in any::<Option<u64>>(),
+            own in proptest::collection::btree_map(-2000_i32..2000, 1..u64::MAX >> 1, 0..40),
         ) -> Sample {
             let latency = Latency::new(scale, zero, buckets.into_iter().collect()).unwrap();
+            // One without anything is not written, and read as the usual one.
+            let own_time = match own.is_empty() {
+                true => Latency::default(),
+                false => Latency::new(scale, 0, own.into_iter().collect()).unwrap(),
+            };
             Sample {
-                requests, failures, latency, connections, to_server_bytes, to_client_bytes,
+                requests, failures, latency, own_time, connections, to_server_bytes, to_client_bytes,
                 open_connections,
             }
         }

@@ -21,6 +21,16 @@ impl Step {
         SystemTime::UNIX_EPOCH + STEP * self.0
     }
 
+    /// The one that began at this second since 1970, or was under way then.
+    pub fn of_second(second: u64) -> Self {
+        Self(u32::try_from(second / STEP.as_secs()).unwrap_or(u32::MAX))
+    }
+
+    /// When it began, in seconds since 1970.
+    pub fn began_seconds(self) -> u64 {
+        u64::from(self.0) * STEP.as_secs()
+    }
+
     /// The one this many earlier.
     #[must_use]
     pub fn before(self, steps: u32) -> Self {

@@ -83,7 +83,12 @@ async fn send(
 }
 
 fn question(group_by: Grouping) -> QueryRequest {
-    QueryRequest { window_seconds: 60, group_by: group_by.into(), namespace: String::new() }
+    QueryRequest {
+        window_seconds: 60,
+        group_by: group_by.into(),
+        namespace: String::new(),
+        ..QueryRequest::default()
+    }
 }
 
 async fn ask(world: &World, group_by: Grouping) -> QueryResponse {

@@ -92,6 +92,33 @@ impl Code {
         }
     }
 
+    /// Whether the server, or what is between, is to blame, so that the call counts as failed: in `/metrics`, in what
+    /// is exported, in `meshctl stat` (`control-plane/src/telemetry/outcome.rs`) and in the rules of
+    /// `install/observability` alike.
+    /// Source: OpenTelemetry's semantic conventions for gRPC, of the status of server spans. Linkerd differs in two:
+    /// a method that is missing (12) is no failure there, and a denied call (7) is one.
+    pub fn blames_server(self) -> bool {
+        match self {
+            Self::Unknown
+            | Self::DeadlineExceeded
+            | Self::Unimplemented
+            | Self::Internal
+            | Self::Unavailable
+            | Self::DataLoss => true,
+            Self::Ok
+            | Self::Cancelled
+            | Self::InvalidArgument
+            | Self::NotFound
+            | Self::AlreadyExists
+            | Self::PermissionDenied
+            | Self::ResourceExhausted
+            | Self::FailedPrecondition
+            | Self::Aborted
+            | Self::OutOfRange
+            | Self::Unauthenticated => false,
+        }
+    }
+
     /// What clients make of a number: those that nobody knows are [`Code::Unknown`].
     fn parse(text: &[u8]) -> Self {
         ALL.into_iter().find(|code| code.as_str().as_bytes() == text).unwrap_or(Self::Unknown)
@@ -254,6 +281,14 @@ mod tests {
             (name.parse().unwrap(), HeaderValue::from_static(value))
         };
         pairs.iter().map(parse).collect()
+    }
+
+    #[test]
+    fn servers_are_to_blame_for_what_opentelemetry_says() {
+        let blamed = ALL.into_iter().filter(|code| code.blames_server());
+        let blamed: Vec<&str> = blamed.map(Code::as_str).collect();
+        // The same are in the rules of install/observability and in docs/observability.md.
+        assert_eq!(blamed, ["2", "4", "12", "13", "14", "15"]);
     }
 
     #[test]

@@ -20,17 +20,18 @@ pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Option<Sign> {
 /// By a gRPC status; `None` if there is none.
 pub fn of_trailers(trailers: &HeaderMap) -> Option<Sign> {
     let status = trailers.get("grpc-status")?;
-    let is_bad = blames_server(status.as_bytes());
+    let is_bad = blames_endpoint(status.as_bytes());
     Some(if is_bad { Sign::BadResponse } else { Sign::GoodResponse })
 }
 
-/// Whether a gRPC status, as it is written, tells of a fault of the server.
-pub fn blames_server(status: &[u8]) -> bool {
+/// Whether a gRPC status, as it is written, tells of a fault of this one endpoint.
+fn blames_endpoint(status: &[u8]) -> bool {
     SERVER_FAULTS.iter().any(|code| code.as_bytes() == status)
 }
 
-/// Unknown, deadline exceeded, internal, unavailable, data loss: those that gRPC's mapping to HTTP
-/// statuses gives 500 and more, but for "unimplemented", which is the caller's mistake.
+/// Unknown, deadline exceeded, internal, unavailable, data loss. "Unimplemented" counts as a failure (see
+/// `metrics/calls.rs`), but tells nothing of this endpoint: all others lack the method too, and who calls it
+/// must not take them all away from everybody.
 const SERVER_FAULTS: [&str; 5] = ["2", "4", "13", "14", "15"];
 
 #[cfg(test)]

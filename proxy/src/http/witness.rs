@@ -53,6 +53,11 @@ impl Witnesses {
         Self(all.into())
     }
 
+    /// These, and one more.
+    pub fn with(&self, another: Arc<dyn Witness>) -> Self {
+        Self(self.0.iter().map(Arc::clone).chain([another]).collect())
+    }
+
     /// Who wants to know of this request, and how much is kept for them.
     pub fn ask(&self, request: &mut Request<Body>, asked: &Asking<'_>) -> (Interest, Interested) {
         let mut most = Interest::Nothing;

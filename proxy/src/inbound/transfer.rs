@@ -37,6 +37,10 @@ impl Inbound {
                 Caller::Plaintext => Protection::Plaintext,
                 Caller::Mutual { .. } => Protection::Mutual,
             },
+            peer_identity: match admitted.caller.identity() {
+                Some(caller) => self.dialer.metrics.calls.peer(&caller.to_string()),
+                None => "".into(),
+            },
         };
         let _carried = admitted.application.begin_connection(&self.dialer.metrics, &labels);
         let mut server = Rewind::new(first_bytes.freeze(), stream);

@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::http::grpc::GrpcStatus;
-use crate::http::outcome;
 use crate::metrics::method::Method;
 use crate::metrics::{Direction, Protection};
 
@@ -87,11 +86,11 @@ impl CallLabels {
 }
 
 /// Whether the server, or what is between it and its client, is to blame: by the status, or by that of gRPC
-/// as [`outcome`] has it. `error` is why it failed in this proxy; empty if it did not.
+/// as [`Code::blames_server`](crate::http::grpc::Code::blames_server) has it. `error` is why it failed in this proxy; empty if it did not.
 pub fn is_failure(status: u16, grpc_status: GrpcStatus, error: &str) -> bool {
     match grpc_status {
         GrpcStatus::Broken => true,
-        GrpcStatus::Ended(code) => outcome::blames_server(code.as_str().as_bytes()),
+        GrpcStatus::Ended(code) => code.blames_server(),
         // What the proxy answers with a status from 400 on, and below 500, is the client's doing.
         GrpcStatus::NotGrpc => status >= 500 || (!error.is_empty() && status < 400),
     }

@@ -69,6 +69,7 @@ impl Outbound {
             service: "".into(),
             backend: Arc::clone(self.unknown.label()),
             tls: Protection::Plaintext,
+            peer_identity: "".into(),
         };
         let _carried = self.unknown.begin_connection(&self.dialer.metrics, &labels);
         let bytes = self.dialer.metrics.bytes(Direction::Outbound);

@@ -38,6 +38,7 @@ impl Gatherer {
         metrics.extend(self.active(span));
         metrics.push(self.connections(span));
         metrics.push(self.queued(span));
+        metrics.push(self.own_time(span));
         metrics.extend(self.shown(span));
         metrics.retain(has_points);
         let scope = InstrumentationScope {
@@ -78,12 +79,13 @@ impl Gatherer {
 
     fn connections(&self, span: Span) -> Metric {
         let points = self.metrics.connection_durations.all().into_iter().map(|(labels, timing)| {
-            let ConnectionLabels { direction, service, backend, tls } = labels;
+            let ConnectionLabels { direction, service, backend, tls, peer_identity } = labels;
             let attributes = named(&[
                 ("heddle.direction", direction.as_str()),
                 ("heddle.service", &service),
                 ("heddle.backend", &backend),
                 ("heddle.tls", tls.as_str()),
+                ("heddle.peer.identity", &peer_identity),
             ]);
             timing.recorder().read().to_point(attributes, span.start, span.now)
         });
@@ -100,6 +102,17 @@ impl Gatherer {
         let description =
             "How long requests and connections waited for a place, of those that had to";
         About { name: "heddle.queue.duration", unit: "s", description }.histogram(points.collect())
+    }
+
+    fn own_time(&self, span: Span) -> Metric {
+        let points = [Direction::Inbound, Direction::Outbound].map(|direction| {
+            let attributes = named(&[("heddle.direction", direction.as_str())]);
+            let recorded = self.metrics.own_time.recorder(direction).read();
+            recorded.to_point(attributes, span.start, span.now)
+        });
+        let points: Vec<_> = points.into_iter().filter(|point| point.count > 0).collect();
+        let description = "What the proxy itself takes from the head of a request to that of the response, of one in seventeen";
+        About { name: "heddle.proxy.duration", unit: "s", description }.histogram(points)
     }
 
     fn shown(&self, span: Span) -> Vec<Metric> {

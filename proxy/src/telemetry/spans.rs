@@ -11,7 +11,6 @@ use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
 use crate::http::call_record::{CallEnd, CallHead, CallRecord, TraceIds};
 use crate::http::grpc::{Code, GrpcStatus};
-use crate::http::outcome;
 use crate::metrics::method::Method;
 use crate::metrics::{CLIENT_CANCELLED, Direction, RESPONSE_BROKEN};
 use crate::telemetry::calls::grpc_status;
@@ -168,10 +167,7 @@ fn tells_of_failure(record: &CallRecord<'_>) -> bool {
     match end.grpc_status {
         GrpcStatus::Broken => true,
         GrpcStatus::Ended(Code::Ok) => false,
-        GrpcStatus::Ended(code) => {
-            let blames_server = outcome::blames_server(code.as_str().as_bytes());
-            is_client || code == Code::Unimplemented || blames_server
-        }
+        GrpcStatus::Ended(code) => is_client || code.blames_server(),
         GrpcStatus::NotGrpc => end.status >= if is_client { 400 } else { 500 },
     }
 }

@@ -90,7 +90,7 @@ async fn a_thousand_workloads_with_ten_busy_series_each_fit_into_the_memory() {
     );
     assert!(an_hour < LIMIT_BYTES, "{an_hour} bytes");
     assert_eq!(memory.0.metrics.telemetry_shortened.get(), 0);
-    let query = Query { steps: 36, grouping: Grouping::Workload, namespace: None };
+    let query = Query { steps: 36, grouping: Grouping::Workload, namespace: None, history: None };
     let began = tokio::time::Instant::now();
     let counted = query::count(&memory, &query, at(729)).await;
     eprintln!("{} groups are counted in {:?}", counted.groups.len(), began.elapsed());

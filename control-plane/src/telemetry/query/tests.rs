@@ -84,7 +84,7 @@ fn shop() -> Memory {
 
 async fn asked(memory: &Memory, grouping: Grouping, namespace: Option<&str>) -> Vec<String> {
     let namespace = namespace.map(str::to_owned);
-    let query = Query { steps: 6, grouping, namespace };
+    let query = Query { steps: 6, grouping, namespace, history: None };
     let counted = count(memory, &query, at(1025)).await;
     let line = |(key, totals): (&Key, &Totals)| {
         let Key { namespace, workload, pod, service, backend, route, edge } = key;
@@ -152,12 +152,66 @@ async fn a_window_begins_with_a_step_and_ends_now() {
         ("the step that has begun", 0, 1015, 102, 10, 2),
         ("what is too old", 1, 1035, 0, 15, 0),
     ] {
-        let query = Query { steps, grouping: Grouping::Workload, namespace: None };
+        let query = Query { steps, grouping: Grouping::Workload, namespace: None, history: None };
         let counted = count(&memory, &query, at(now)).await;
         let found: u64 = counted.groups.values().map(|totals| totals.requests).sum();
         assert_eq!(found, requests, "case: {case}");
         assert_eq!(counted.covered, Duration::from_secs(covered), "case: {case}");
         assert_eq!(counted.proxies, proxies, "case: {case}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_takes_itself_is_told_of_its_workload_and_of_no_edge() {
+    let memory = Memory::new(at(1000), 1 << 20, Metrics::default());
+    let api = origin("back", "api", 1);
+    let own_time = |fingerprint: u8, direction, index| Point {
+        fingerprint: [fingerprint; 16],
+        labels: Labels { transport: Transport::Plaintext, ..labels(direction, "", "", "") },
+        start_nanos: 1_000_000_000_000,
+        time_nanos: 1_003_000_000_000,
+        value: Value::OwnTime(Latency::new(3, 0, vec![(index, 5)]).unwrap()),
+    };
+    let points = vec![own_time(1, Direction::Inbound, -80), own_time(2, Direction::Outbound, -72)];
+    assert_eq!(memory.take(api.clone(), points, at(1003)), []);
+    let to = labels(Direction::Outbound, "back/db:80", "back/db:80", "");
+    tell(&memory, &api, &[(to, Outcome::Succeeded, 7)], 1003);
+    for (grouping, expected) in [
+        (Grouping::Workload, vec![(0, Some(-80), Some(-72))]),
+        (Grouping::Pod, vec![(0, Some(-80), Some(-72))]),
+        (Grouping::Service, vec![(7, None, None)]),
+        (Grouping::Edge, vec![(7, None, None)]),
+    ] {
+        let query = Query { steps: 6, grouping, namespace: None, history: None };
+        let counted = count(&memory, &query, at(1025)).await;
+        let first = |latency: &Latency| latency.buckets().first().map(|(index, _)| *index);
+        let found = counted.groups.values().map(|totals| {
+            let inbound = first(&totals.own_time_inbound);
+            (totals.requests, inbound, first(&totals.own_time_outbound))
+        });
+        assert_eq!(found.collect::<Vec<_>>(), expected, "case: {grouping:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_history_tells_steps_one_by_one_beside_the_window() {
+    let memory = shop();
+    let peer = "spiffe://cluster.local/ns/shop/sa/frontend";
+    let told = [(inbound(peer), Outcome::Failed, 5)];
+    tell(&memory, &origin("back", "api", 1), &told, 1033);
+    let told = |(step, counted): (&Step, &StepTotals)| (step.0, counted.requests, counted.failures);
+    for (case, history, expected) in [
+        ("none", None, vec![]),
+        ("all", Some(9), vec![(101, 102, 0), (103, 5, 5)]),
+        ("the last steps", Some(1), vec![(103, 5, 5)]),
+    ] {
+        let query = Query { steps: 1, grouping: Grouping::Workload, namespace: None, history };
+        let counted = count(&memory, &query, at(1041)).await;
+        let totals = counted.groups.values().next().unwrap();
+        assert_eq!(totals.requests, 5, "the window is as it was: case: {case}");
+        assert_eq!(totals.steps.iter().map(told).collect::<Vec<_>>(), expected, "case: {case}");
+        let first = history.map(|steps| (104_u32 - steps).max(memory.floor().0));
+        assert_eq!(counted.history, first.map(|first| (Step(first), Step(104))), "case: {case}");
     }
 }
 
@@ -172,7 +226,7 @@ async fn what_is_open_is_open_as_long_as_its_proxy_is_heard() {
         value: Value::OpenConnections(4),
     };
     memory.take(origin("shop", "api", 1), vec![point], at(1003));
-    let query = Query { steps: 1, grouping: Grouping::Service, namespace: None };
+    let query = Query { steps: 1, grouping: Grouping::Service, namespace: None, history: None };
     for (now, open) in [(1003, Some(4)), (1100, Some(4)), (1124, None)] {
         let counted = count(&memory, &query, at(now)).await;
         let found = counted.groups.values().next().map(|totals| totals.open_connections);
@@ -189,6 +243,7 @@ fn shares_of_replicas_add_up() {
             groups: Groups::from([(Key::default(), totals)]),
             covered: Duration::from_secs(requests),
             proxies: 1,
+            history: None,
         }
     };
     let mut counted = share(10, 1);
