@@ -17,6 +17,7 @@ use crate::inject::arguments::{InjectArguments, UninjectArguments};
 use crate::install::arguments::{InstallArguments, UninstallArguments, UpgradeArguments};
 use crate::output::{Format, Output};
 use crate::proxy::arguments::ProxyCommand;
+use crate::repeat::Watch;
 use crate::routes::arguments::RoutesArguments;
 use crate::shop::listen::ListenAddress;
 use crate::shop::load::plan::{HttpVersion, Plan, Rate, Target};
@@ -24,6 +25,7 @@ use crate::split::arguments::SplitArguments;
 use crate::stat::arguments::StatArguments;
 use crate::tap::arguments::TapArguments;
 use crate::target::TargetArguments;
+use crate::top::arguments::TopArguments;
 use crate::trace::arguments::TraceArguments;
 use crate::why::arguments::WhyArguments;
 
@@ -74,6 +76,8 @@ pub enum Command {
     Status(StatusArguments),
     /// How much is asked of workloads, services, backends and routes, and how well they answer
     Stat(StatArguments),
+    /// The same, live on the whole terminal, with the last minutes
+    Top(TopArguments),
     /// Who talks to whom, with which identities, and whether it is secured
     Edges(EdgesArguments),
     /// Requests while they happen: who asked whom, how it was secured and routed, what came back
@@ -187,6 +191,9 @@ pub struct LocalStatusArguments {
     /// Leave out the lines of column names
     #[arg(long)]
     pub no_headers: bool,
+    /// Whether it is shown again and again.
+    #[command(flatten)]
+    pub watch: Watch,
 }
 
 /// `meshctl local down`.
@@ -210,6 +217,9 @@ pub struct StatusArguments {
     /// Leave out the lines of column names
     #[arg(long)]
     pub no_headers: bool,
+    /// Whether it is shown again and again.
+    #[command(flatten)]
+    pub watch: Watch,
 }
 
 const STATUS_AFTER_HELP: &str = "\

@@ -8,7 +8,7 @@ use heddle_report::edges::EdgesReport;
 
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output};
-use crate::repeat::{self, Shown};
+use crate::repeat::{self, Shown, Watch};
 use crate::run::Ending;
 use crate::target::Target;
 use crate::traffic::{self, Look};
@@ -20,6 +20,9 @@ pub struct EdgesArguments {
     /// How it is chosen and shown.
     #[command(flatten)]
     pub look: Look,
+    /// Whether it is shown again and again.
+    #[command(flatten)]
+    pub watch: Watch,
 }
 
 const EDGES_AFTER_HELP: &str = "\
@@ -34,18 +37,22 @@ Which mesh is meant:
 /// Prints it, once or again and again.
 pub async fn run(options: EdgesArguments, colour: Colour) -> Result<Ending, Failure> {
     let target = options.look.target.find().await?;
-    let look = &options.look;
-    repeat::show(look.watch, async || shown(look, &target, colour).await).await
+    repeat::show(options.watch, async || shown(&options, &target, colour).await).await
 }
 
-async fn shown(look: &Look, target: &Target, colour: Colour) -> Result<Shown, Failure> {
+async fn shown(
+    options: &EdgesArguments,
+    target: &Target,
+    colour: Colour,
+) -> Result<Shown, Failure> {
+    let look = &options.look;
     let namespace = look.namespace(target);
     let response = look.ask(target, Grouping::Edge, namespace.as_deref()).await?;
     let hint = traffic::hint(&response, look, "edge", namespace.as_deref());
     let report = EdgesReport::new(response, look.window.0);
     let text = match look.output {
-        Output::Json => output::json(&report, look.watch.watch)?,
-        Output::Yaml => output::yaml(&report, look.watch.watch)?,
+        Output::Json => output::json(&report, options.watch.watch)?,
+        Output::Yaml => output::yaml(&report, options.watch.watch)?,
         Output::Name => {
             let lines = report
                 .edges

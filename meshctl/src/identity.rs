@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 use crate::failure::Failure;
 use crate::identity::arguments::{IdentityArguments, IdentityCommand, Look, RotateArguments};
 use crate::output::{self, Colour, Output, Page};
+use crate::repeat::{self, Shown};
 use crate::run::Ending;
 use crate::target::{self, Target};
 
@@ -28,18 +29,23 @@ pub async fn run(options: IdentityArguments, colour: Colour) -> Result<Ending, F
 }
 
 async fn look(options: Look, colour: Colour) -> Result<Ending, Failure> {
-    let report = read(&options.target.find().await?).await?;
-    let now = seconds(clock::now());
-    match options.output {
-        Output::Table | Output::Wide => {
-            let (wide, no_headers) = (options.output == Output::Wide, options.no_headers);
-            output::print(&render::text(&report, now, Page { wide, no_headers, colour }))?;
-        }
-        Output::Json => output::print_json(&report)?,
-        Output::Yaml => output::print_yaml(&report)?,
-        Output::Name => output::print(&names(&report))?,
-    }
-    Ok(if report.is_troubled(now) { Ending::CheckFailed } else { Ending::Good })
+    let target = options.target.find().await?;
+    repeat::show(options.watch, async || {
+        let report = read(&target).await?;
+        let now = seconds(clock::now());
+        let text = match options.output {
+            Output::Table | Output::Wide => {
+                let (wide, no_headers) = (options.output == Output::Wide, options.no_headers);
+                render::text(&report, now, Page { wide, no_headers, colour })
+            }
+            Output::Json => output::json(&report, options.watch.watch)?,
+            Output::Yaml => output::yaml(&report, options.watch.watch)?,
+            Output::Name => names(&report),
+        };
+        let ending = if report.is_troubled(now) { Ending::CheckFailed } else { Ending::Good };
+        Ok(Shown { text, hint: None, ending })
+    })
+    .await
 }
 
 fn names(report: &IdentityReport) -> String {

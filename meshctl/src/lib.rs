@@ -29,6 +29,8 @@ pub mod status;
 pub mod table;
 pub mod tap;
 pub mod target;
+pub mod terminal;
+pub mod top;
 pub mod trace;
 pub mod traffic;
 pub mod why;

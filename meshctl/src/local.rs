@@ -11,6 +11,7 @@ use heddle_runtime::signals;
 use crate::arguments::{DownArguments, LocalStatusArguments, UpArguments};
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output, Page};
+use crate::repeat::{self, Shown};
 use crate::run::Ending;
 use crate::worlds;
 
@@ -82,27 +83,37 @@ async fn until_lost(mesh: &Mesh) -> Failure {
     }
 }
 
-/// Prints what runs; a check that fails when a workload is not ready.
+/// Prints what runs, once or again and again; a check that fails when a workload is not ready.
 pub async fn status(options: LocalStatusArguments, colour: Colour) -> Result<Ending, Failure> {
     let mesh = attach(options.name.as_deref()).await?;
+    repeat::show(options.watch, async || shown(&options, &mesh, colour).await).await
+}
+
+async fn shown(
+    options: &LocalStatusArguments,
+    mesh: &Mesh,
+    colour: Colour,
+) -> Result<Shown, Failure> {
     let status = mesh.status().await.map_err(|error| not_asked(&error))?;
-    match options.output {
-        Output::Json => output::print_json(&status)?,
-        Output::Yaml => output::print_yaml(&status)?,
+    let text = match options.output {
+        Output::Json => output::json(&status, options.watch.watch)?,
+        Output::Yaml => output::yaml(&status, options.watch.watch)?,
         Output::Name => {
             let names = status.workloads.iter();
-            let lines = names.map(|workload| format!("{}/{}\n", workload.namespace, workload.name));
-            output::print(&lines.collect::<String>())?;
+            names.map(|workload| format!("{}/{}\n", workload.namespace, workload.name)).collect()
         }
         Output::Table | Output::Wide => {
             let (wide, no_headers) = (options.output == Output::Wide, options.no_headers);
-            output::print(&render::text(&status, Page { wide, no_headers, colour }))?;
+            render::text(&status, Page { wide, no_headers, colour })
         }
-    }
+    };
+    let hint = status.workloads.is_empty().then(|| {
+        format!("nothing runs in it: no Pod in any file below {}", status.directory.display())
+    });
     let good = status.workloads.iter().all(render::is_as_wanted)
         && status.control_plane.running
         && status.problems.is_empty();
-    Ok(if good { Ending::Good } else { Ending::CheckFailed })
+    Ok(Shown { text, hint, ending: if good { Ending::Good } else { Ending::CheckFailed } })
 }
 
 /// Ends a mesh and waits until nothing is left of it.

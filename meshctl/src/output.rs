@@ -3,6 +3,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -114,6 +115,21 @@ pub fn print_to_reader(text: &str) -> Result<bool, Failure> {
             "check what standard output is sent to: a full disk, or a closed terminal",
         )
         .because(&error)),
+    }
+}
+
+/// Whether somebody may still read standard output, though nothing is written: a pipe without a reader, or a terminal
+/// that was closed, tells so.
+pub fn has_reader() -> bool {
+    let output = io::stdout();
+    let mut watched = [PollFd::new(&output, PollFlags::empty())];
+    match poll(&mut watched, Some(&Timespec::default())) {
+        Ok(_) => watched.iter().all(|watched| {
+            let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+            !watched.revents().intersects(gone)
+        }),
+        // Then whoever writes will see.
+        Err(_) => true,
     }
 }
 

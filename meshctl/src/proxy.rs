@@ -16,6 +16,7 @@ use crate::output::{self, Colour, Output};
 use crate::proxy::arguments::{
     ProxyCommand, ProxyConfigArguments, ProxyLook, ProxyStatusArguments,
 };
+use crate::repeat::{self, Shown};
 use crate::run::Ending;
 use crate::table::{self, Cell};
 use crate::target::{self, Target};
@@ -29,33 +30,64 @@ pub async fn run(command: ProxyCommand, colour: Colour) -> Result<Ending, Failur
 }
 
 async fn status(options: ProxyStatusArguments, colour: Colour) -> Result<Ending, Failure> {
+    let target = options.look.target.find().await?;
+    let watch = options.look.watch;
+    repeat::show(watch, async || status_shown(&options, &target, colour).await).await
+}
+
+async fn status_shown(
+    options: &ProxyStatusArguments,
+    target: &Target,
+    colour: Colour,
+) -> Result<Shown, Failure> {
     let ProxyStatusArguments { pod, look } = options;
-    let target = look.target.find().await?;
     let mut proxies = report::proxies(target::heard(target.ask_all(admin::get_status).await?));
-    match &pod {
-        Some(pod) => proxies = vec![one(proxies, pod, &look, &target)?],
+    match pod {
+        Some(pod) => proxies = vec![one(proxies, pod, look, target)?],
         None => proxies.retain(|proxy| {
             look.namespace.as_ref().is_none_or(|wanted| *wanted == proxy.namespace)
         }),
     }
     let now = seconds();
-    match look.output {
-        Output::Json => output::print_json(&proxies)?,
-        Output::Yaml => output::print_yaml(&proxies)?,
-        Output::Name => output::print(&lines(proxies.iter().map(ProxyReport::title)))?,
-        Output::Table | Output::Wide => {
-            output::print(&status_table(&proxies, now, &look, colour))?;
-        }
-    }
+    let text = match look.output {
+        Output::Json => output::json(&proxies, look.watch.watch)?,
+        Output::Yaml => output::yaml(&proxies, look.watch.watch)?,
+        Output::Name => lines(proxies.iter().map(ProxyReport::title)),
+        Output::Table | Output::Wide if proxies.is_empty() => String::new(),
+        Output::Table | Output::Wide => status_table(&proxies, now, look, colour),
+    };
+    let hint = proxies.is_empty().then(|| no_proxies(look.namespace.as_deref()));
     let good = proxies.iter().all(|proxy| proxy.is_good(now));
-    Ok(if good { Ending::Good } else { Ending::CheckFailed })
+    Ok(Shown { text, hint, ending: if good { Ending::Good } else { Ending::CheckFailed } })
+}
+
+/// Why nothing is shown.
+fn no_proxies(namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => {
+            format!(
+                "no proxy of a pod in namespace {namespace} has connected; without -n all are listed"
+            )
+        }
+        None => "no proxy has connected so far: `meshctl check` looks at pods that should have one"
+            .to_owned(),
+    }
 }
 
 async fn config(options: ProxyConfigArguments, colour: Colour) -> Result<Ending, Failure> {
+    let target = options.look.target.find().await?;
+    let watch = options.look.watch;
+    repeat::show(watch, async || config_shown(&options, &target, colour).await).await
+}
+
+async fn config_shown(
+    options: &ProxyConfigArguments,
+    target: &Target,
+    colour: Colour,
+) -> Result<Shown, Failure> {
     let ProxyConfigArguments { pod, look } = options;
-    let target = look.target.find().await?;
     let proxies = report::proxies(target::heard(target.ask_all(admin::get_status).await?));
-    let proxy = one(proxies, &pod, &look, &target)?;
+    let proxy = one(proxies, pod, look, target)?;
     let uid = proxy.pod_uid.clone();
     let asked = target.ask_at(&proxy.control_plane, move |mut client: AdminClient<Channel>| {
         let request = GetProxyConfigRequest { pod_uid: uid.clone() };
@@ -64,17 +96,18 @@ async fn config(options: ProxyConfigArguments, colour: Colour) -> Result<Ending,
     let resources = asked.await?.resources.into_iter().map(ResourceReport::from).collect();
     let ProxyReport { namespace, name, pod_uid, .. } = proxy;
     let report = ConfigReport { namespace, name, pod_uid, resources };
-    match look.output {
-        Output::Json => output::print_json(&report)?,
-        Output::Yaml => output::print_yaml(&report)?,
-        Output::Name => {
-            let names = report.resources.iter().map(|resource| resource.resource.clone());
-            output::print(&lines(names))?;
-        }
-        Output::Table | Output::Wide => output::print(&config_table(&report, &look, colour))?,
-    }
+    let text = match look.output {
+        Output::Json => output::json(&report, look.watch.watch)?,
+        Output::Yaml => output::yaml(&report, look.watch.watch)?,
+        Output::Name => lines(report.resources.iter().map(|resource| resource.resource.clone())),
+        Output::Table | Output::Wide if report.resources.is_empty() => String::new(),
+        Output::Table | Output::Wide => config_table(&report, look, colour),
+    };
+    let hint = report.resources.is_empty().then(|| {
+        "it asked for nothing so far: a proxy asks when its workload calls or is called".to_owned()
+    });
     let good = report.resources.iter().all(|resource| resource.answer != "refused");
-    Ok(if good { Ending::Good } else { Ending::CheckFailed })
+    Ok(Shown { text, hint, ending: if good { Ending::Good } else { Ending::CheckFailed } })
 }
 
 /// The proxy of the pod that is meant. Of several that had the name, the one that is connected.
@@ -179,13 +212,16 @@ const NAMES_SHOWN: usize = 10;
 mod tests {
     use super::*;
     use crate::kubernetes::arguments::{ClusterArguments, DEFAULT_MESH_NAMESPACE};
+    use crate::repeat::Watch;
     use crate::target::TargetArguments;
 
     fn look(output: Output, no_headers: bool) -> ProxyLook {
         let mesh_namespace = DEFAULT_MESH_NAMESPACE.to_owned();
         let cluster = ClusterArguments { kubeconfig: None, context: None, mesh_namespace };
         let target = TargetArguments { name: None, admin_socket: None, cluster };
-        ProxyLook { namespace: None, output, no_headers, target }
+        let interval = "1s".parse().unwrap();
+        let watch = Watch { watch: false, interval };
+        ProxyLook { namespace: None, output, no_headers, watch, target }
     }
 
     fn proxy(name: &str) -> ProxyReport {

@@ -33,8 +33,8 @@ pub struct Shown {
     pub ending: Ending,
 }
 
-/// Shows once, or as long as nobody interrupts. A question that fails after the first answer is told and asked again:
-/// what is watched may be restarting.
+/// Shows once, or as long as nobody interrupts and somebody reads. A question that fails after the first answer is told
+/// and asked again: what is watched may be restarting.
 pub async fn show<F>(watch: Watch, ask: F) -> Result<Ending, Failure>
 where
     F: AsyncFn() -> Result<Shown, Failure>,
@@ -43,16 +43,14 @@ where
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     let clear = watch.watch && io::stdout().is_terminal();
-    let print = |Shown { text, hint, .. }: &Shown| {
-        output::print(&if clear { format!("{CLEAR}{text}") } else { text.clone() })?;
+    let print = |Shown { text, hint, .. }: &Shown| -> Result<bool, Failure> {
+        let text = if clear { format!("{CLEAR}{text}") } else { text.clone() };
+        let has_reader = output::print_to_reader(&text)?;
         hint.iter().for_each(|hint| output::hint(hint));
-        Ok(())
+        Ok(has_reader)
     };
-    print(&last)?;
-    if !watch.watch {
-        return Ok(last.ending);
-    }
-    loop {
+    let mut has_reader = print(&last)?;
+    while watch.watch && has_reader && output::has_reader() {
         tokio::select! {
             _interrupted = &mut interrupted => break,
             () = tokio::time::sleep(watch.interval.0) => {}
@@ -64,14 +62,15 @@ where
             }
         };
         if (&shown.text, &shown.hint) != (&last.text, &last.hint) {
-            print(&shown)?;
+            has_reader = print(&shown)?;
         }
         last = shown;
     }
     Ok(last.ending)
 }
 
-fn interval(text: &str) -> Result<duration::Text, String> {
+/// A time between two questions.
+pub fn interval(text: &str) -> Result<duration::Text, String> {
     let interval: duration::Text = text.parse().map_err(|error| format!("{error}"))?;
     if interval.0 < SHORTEST {
         return Err(format!(

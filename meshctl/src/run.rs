@@ -6,7 +6,7 @@ use crate::output::{self, Colour, Format};
 use crate::shop::{api, frontend, load, store};
 use crate::{
     check, completion, dashboard, demo, edges, identity, inject, install, local, proxy, routes,
-    split, stat, status, tap, trace, why,
+    split, stat, status, tap, top, trace, why,
 };
 
 /// How a command that could be carried out ended.
@@ -40,6 +40,7 @@ pub async fn run(arguments: Arguments) -> Result<Ending, Failure> {
         Command::Uninject(options) => inject::undo(&options),
         Command::Status(options) => Box::pin(status::run(options, colour)).await,
         Command::Stat(options) => Box::pin(stat::run(options, colour)).await,
+        Command::Top(options) => Box::pin(top::run(options, colour)).await,
         Command::Edges(options) => Box::pin(edges::run(options, colour)).await,
         Command::Tap(options) => Box::pin(tap::run(options, colour)).await,
         Command::Trace(options) => Box::pin(trace::run(options, colour)).await,

@@ -18,7 +18,7 @@ pub async fn run(options: StatArguments, colour: Colour) -> Result<Ending, Failu
     let subject = options.subject()?;
     let target = options.look.target.find().await?;
     let show = async || shown(&options, &subject, &target, colour).await;
-    repeat::show(options.look.watch, show).await
+    repeat::show(options.watch, show).await
 }
 
 async fn shown(
@@ -36,8 +36,8 @@ async fn shown(
         hint = Some(arguments::not_found(subject));
     }
     let text = match look.output {
-        Output::Json => output::json(&report, look.watch.watch)?,
-        Output::Yaml => output::yaml(&report, look.watch.watch)?,
+        Output::Json => output::json(&report, options.watch.watch)?,
+        Output::Yaml => output::yaml(&report, options.watch.watch)?,
         Output::Name => report.rows.iter().map(|row| format!("{}\n", row.title())).collect(),
         Output::Table | Output::Wide if report.rows.is_empty() => String::new(),
         Output::Table => render::table(&report, render::Width::Usual, look, colour),
@@ -47,4 +47,4 @@ async fn shown(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,27 +10,39 @@ use crate::admin;
 use crate::arguments::StatusArguments;
 use crate::failure::Failure;
 use crate::output::{self, Colour, Output, Page};
+use crate::repeat::{self, Shown};
 use crate::run::Ending;
-use crate::target;
+use crate::target::{self, Target};
 
-/// Prints the status; a check that fails when something is refused.
+/// Prints the status, once or again and again; a check that fails when something is refused.
 pub async fn run(options: StatusArguments, colour: Colour) -> Result<Ending, Failure> {
     let target = options.target.find().await?;
+    repeat::show(options.watch, async || shown(&options, &target, colour).await).await
+}
+
+async fn shown(
+    options: &StatusArguments,
+    target: &Target,
+    colour: Colour,
+) -> Result<Shown, Failure> {
     let answers = target::heard(target.ask_all(admin::get_status).await?);
     let merged = merge::merge(answers.into_iter().map(|(_, status)| status));
     let report = StatusReport::from(merged);
-    match options.output {
-        Output::Json => output::print_json(&report)?,
-        Output::Yaml => output::print_yaml(&report)?,
+    let text = match options.output {
+        Output::Json => output::json(&report, options.watch.watch)?,
+        Output::Yaml => output::yaml(&report, options.watch.watch)?,
         Output::Name => {
-            let names = report.objects.iter().map(|object| format!("{}\n", object.title()));
-            output::print(&names.collect::<String>())?;
+            report.objects.iter().map(|object| format!("{}\n", object.title())).collect()
         }
         Output::Table | Output::Wide => {
             let (wide, no_headers) = (options.output == Output::Wide, options.no_headers);
-            let page = Page { wide, no_headers, colour };
-            output::print(&render::text(&report, clock::now(), page))?;
+            render::text(&report, clock::now(), Page { wide, no_headers, colour })
         }
-    }
-    Ok(if report.refused { Ending::CheckFailed } else { Ending::Good })
+    };
+    let is_empty = report.objects.is_empty() && report.source_errors.is_empty();
+    let hint = is_empty.then(|| {
+        "the control plane knows of no object: nothing is defined that the mesh reads".to_owned()
+    });
+    let ending = if report.refused { Ending::CheckFailed } else { Ending::Good };
+    Ok(Shown { text, hint, ending })
 }

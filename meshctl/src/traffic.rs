@@ -1,4 +1,4 @@
-//! Asks the control plane what it remembers of the traffic: for `meshctl stat` and `meshctl edges`.
+//! Asks the control plane what it remembers of the traffic: for `meshctl stat`, `meshctl edges` and `meshctl top`.
 
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use tonic::transport::Channel;
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::repeat::Watch;
 use crate::target::{Target, TargetArguments};
 
 /// How traffic is chosen and shown.
@@ -32,9 +31,6 @@ pub struct Look {
     /// Leave out the line of column names
     #[arg(long)]
     pub no_headers: bool,
-    /// Whether it is shown again and again.
-    #[command(flatten)]
-    pub watch: Watch,
     /// Whose.
     #[command(flatten)]
     pub target: TargetArguments,
@@ -57,10 +53,21 @@ impl Look {
         group_by: Grouping,
         namespace: Option<&str>,
     ) -> Result<QueryResponse, Failure> {
+        self.ask_with_history(target, (group_by, namespace), Duration::ZERO).await
+    }
+
+    /// Asks for the window, and for each ten seconds of the last `history`; of at most ten minutes.
+    pub async fn ask_with_history(
+        &self,
+        target: &Target,
+        (group_by, namespace): (Grouping, Option<&str>),
+        history: Duration,
+    ) -> Result<QueryResponse, Failure> {
         let request = QueryRequest {
-            window_seconds: u32::try_from(self.window.0.as_secs()).unwrap_or(u32::MAX),
+            window_seconds: whole_seconds(self.window.0),
             group_by: group_by.into(),
             namespace: namespace.unwrap_or_default().to_owned(),
+            history_seconds: whole_seconds(history),
         };
         let asked = target.ask_any(move |mut client: TelemetryClient<Channel>| {
             let request = request.clone();
@@ -110,6 +117,10 @@ pub fn hint(
             "nothing was sent to any {what}{place} in the last {window}; a longer --window reaches back up to 1h"
         )
     })
+}
+
+fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn window(text: &str) -> Result<duration::Text, String> {

@@ -1,22 +1,24 @@
-//! The demo on a whole terminal. Drawing is pure; the terminal itself is opened and left here too.
+//! The demo on a whole terminal. Drawing is pure; the terminal itself is in terminal.rs.
 
-use std::mem::ManuallyDrop;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::event::KeyCode;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::Color;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Sparkline, Table};
+use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table};
 
 use crate::demo::measure::{Measured, ServiceRow, Traffic};
 use crate::demo::show::{Feed, Scene};
 use crate::demo::words::{latency, percent, time_left};
 use crate::failure::Failure;
 use crate::output::Colour;
+use crate::terminal::{self, Paint, Screen};
 
+/// Keys that end it, beside Ctrl-C.
+const LEAVE: [KeyCode; 2] = [KeyCode::Char('q'), KeyCode::Esc];
 /// How often the screen is drawn and keys are looked at.
 const REDRAW: Duration = Duration::from_millis(100);
 /// How high the history is, with its frame, where there is room for it at all.
@@ -26,63 +28,27 @@ const OTHER_ROWS: u16 = 20;
 
 /// Shows until `q`, Escape or Ctrl-C. Leaves the terminal as it was, also when dropped half way.
 pub async fn until_quit(feed: &Feed, colour: Colour) -> Result<(), Failure> {
-    let mut screen = Screen::open()?;
+    let mut screen = Screen::open().map_err(|error| unusable(&error))?;
     let mut every = tokio::time::interval(REDRAW);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         every.tick().await;
         let scene = feed.scene();
-        let drawn = screen.terminal.draw(|frame| draw(frame, &scene, colour));
-        drawn.map_err(|error| unusable(&error))?;
-        if quit_was_pressed()? {
+        screen.draw(|frame| draw(frame, &scene, colour)).map_err(|error| unusable(&error))?;
+        let keys = terminal::pressed().map_err(|error| unusable(&error))?;
+        if keys.iter().any(|key| terminal::is_interrupt(key) || LEAVE.contains(&key.code)) {
             return Ok(());
         }
     }
 }
 
-/// The terminal while it is ours.
-struct Screen {
-    /// Never dropped: when the terminal has gone, ratatui's own `Drop` writes so to standard error, and
-    /// panics when that has gone too, before the world is ended.
-    terminal: ManuallyDrop<ratatui::DefaultTerminal>,
-}
-
-impl Screen {
-    fn open() -> Result<Self, Failure> {
-        let terminal = ratatui::try_init().map_err(|error| unusable(&error))?;
-        Ok(Self { terminal: ManuallyDrop::new(terminal) })
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // Errors mean that the terminal has gone: nobody is left to see it.
-        let _ = self.terminal.show_cursor();
-        let _ = ratatui::try_restore();
-    }
-}
-
 fn unusable(error: &std::io::Error) -> Failure {
-    Failure::new("cannot draw on this terminal", "try `meshctl demo | cat`, which prints lines")
-        .because(error)
-}
-
-fn quit_was_pressed() -> Result<bool, Failure> {
-    let mut quit = false;
-    while event::poll(Duration::ZERO).map_err(|error| unusable(&error))? {
-        if let Event::Key(key) = event::read().map_err(|error| unusable(&error))? {
-            let control_c =
-                key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
-            let leave = matches!(key.code, KeyCode::Char('q') | KeyCode::Esc);
-            quit |= key.kind == KeyEventKind::Press && (leave || control_c);
-        }
-    }
-    Ok(quit)
+    terminal::unusable(error, "try `meshctl demo | cat`, which prints lines")
 }
 
 /// Draws one scene.
 pub fn draw(frame: &mut Frame<'_>, scene: &Scene, colour: Colour) {
-    let paint = Paint(colour);
+    let paint = Paint::new(colour);
     let room = frame.area().height.saturating_sub(OTHER_ROWS).min(*HISTORY_ROWS.end());
     let history_rows = if HISTORY_ROWS.contains(&room) { room } else { 0 };
     let [title, services, canary, history, facts, load] = Layout::vertical([
@@ -240,47 +206,6 @@ fn draw_load(frame: &mut Frame<'_>, area: Rect, measured: &Measured, paint: Pain
         Span::styled(format!("{failed} lost"), style),
     ]);
     frame.render_widget(line, area);
-}
-
-/// Styles, which are none without colour but for what a terminal of one colour has too.
-#[derive(Clone, Copy)]
-struct Paint(Colour);
-
-impl Paint {
-    fn colour(self, colour: Color) -> Style {
-        match self.0 {
-            Colour::Never => Style::new(),
-            Colour::Ansi => Style::new().fg(colour),
-        }
-    }
-
-    fn good(self) -> Style {
-        self.colour(Color::Green)
-    }
-
-    fn bad(self) -> Style {
-        self.colour(Color::Red).add_modifier(Modifier::BOLD)
-    }
-
-    fn judge(self, share: Option<f64>) -> Style {
-        match share {
-            None => self.dim(),
-            Some(share) if share >= 1.0 => self.good(),
-            Some(_) => self.bad(),
-        }
-    }
-
-    fn bold(self) -> Style {
-        Style::new().add_modifier(Modifier::BOLD)
-    }
-
-    fn dim(self) -> Style {
-        Style::new().add_modifier(Modifier::DIM)
-    }
-
-    fn block(self, title: &'static str) -> Block<'static> {
-        Block::bordered().title(Span::styled(title, self.bold())).border_style(self.dim())
-    }
 }
 
 #[cfg(test)]

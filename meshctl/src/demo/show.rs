@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,6 +14,7 @@ use crate::demo::{lines, screen};
 use crate::failure::Failure;
 use crate::local;
 use crate::output::{self, Colour, Format};
+use crate::terminal;
 
 /// How often lines are printed.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -88,14 +88,6 @@ impl Show {
     /// Shows until somebody wants it to end: `q` or Ctrl-C on the screen, SIGINT, SIGTERM or SIGHUP (the
     /// terminal was closed) otherwise.
     pub async fn until_quit(self, feed: &Feed) -> Result<(), Failure> {
-        let failed = |error| local::signals_unknown(&error);
-        let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
-        let terminated = async {
-            tokio::select! {
-                ended = heddle_runtime::signals::terminated() => ended.map_err(failed),
-                _ = hang_up.recv() => Ok(()),
-            }
-        };
         let show = async {
             match self {
                 Self::Screen(colour) => screen::until_quit(feed, colour).await,
@@ -104,7 +96,7 @@ impl Show {
             }
         };
         tokio::select! {
-            ended = terminated => ended,
+            ended = terminal::told_to_end() => ended.map_err(|error| local::signals_unknown(&error)),
             shown = show => shown,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use heddle_report::status::StatusReport;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::demo::measure::{CERTIFICATES, SUCCEEDED, count, short_name};
@@ -13,7 +14,7 @@ use crate::shop::load::report::Report;
 use heddle_telemetry::prometheus::Sample;
 
 /// The summary of `meshctl demo --output json`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Summary {
     /// By the load generator's count.
     pub requests: Requests,
@@ -37,7 +38,7 @@ pub struct Summary {
 }
 
 /// Counts of requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Requests {
     /// Begun.
     pub sent: u64,
@@ -48,7 +49,7 @@ pub struct Requests {
 }
 
 /// What happened at one share of the canary, from when every proxy had acknowledged it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct StepSummary {
     /// The share of v2 that was wanted.
     pub canary_percent: u8,
@@ -61,7 +62,7 @@ pub struct StepSummary {
 }
 
 /// What became of configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ConfigSummary {
     /// Updates that proxies took.
     pub versions_acknowledged: u64,

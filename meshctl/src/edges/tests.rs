@@ -34,6 +34,7 @@ fn group(
             meshed,
             identities: if meshed > 0 { vec![API.to_owned()] } else { Vec::new() },
         }),
+        ..Default::default()
     }
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn report() -> EdgesReport {
         covered_seconds: 60.0,
         proxies: 3,
         silent_replicas: Vec::new(),
+        history: None,
     };
     EdgesReport::new(response, Duration::from_secs(60))
 }

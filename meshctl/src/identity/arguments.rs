@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::output::Output;
+use crate::repeat::Watch;
 use crate::target::{TARGET_AFTER_HELP, TargetArguments};
 
 /// `meshctl identity`.
@@ -33,6 +34,9 @@ pub struct Look {
     /// Leave out the lines of column names
     #[arg(long)]
     pub no_headers: bool,
+    /// Whether it is shown again and again.
+    #[command(flatten)]
+    pub watch: Watch,
 }
 
 /// What is done to it.

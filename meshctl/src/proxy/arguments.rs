@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::output::Output;
+use crate::repeat::Watch;
 use crate::target::{TARGET_AFTER_HELP, TargetArguments};
 
 /// `meshctl proxy`.
@@ -48,6 +49,9 @@ pub struct ProxyLook {
     /// Leave out the line of column names
     #[arg(long)]
     pub no_headers: bool,
+    /// Whether it is shown again and again.
+    #[command(flatten)]
+    pub watch: Watch,
     /// Whose.
     #[command(flatten)]
     pub target: TargetArguments,

@@ -1,12 +1,13 @@
 //! Splits for machines: the JSON of `meshctl split -o json`. Its fields are stable. Pure.
 
 use heddle_report::routes::{Backend, Held, RouteReport, Rule};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::split::plan;
 
 /// All splits that were asked for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SplitsReport {
     /// Of the newest configuration.
     pub version: u64,
@@ -15,7 +16,7 @@ pub struct SplitsReport {
 }
 
 /// A rule that shares requests or connections.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct SplitReport {
     /// `TrafficSplit`, `HTTPRoute` and so on.
     pub kind: String,

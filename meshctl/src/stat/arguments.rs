@@ -4,6 +4,7 @@ use clap::Args;
 use heddle_report::stat::{Subject, What};
 
 use crate::failure::Failure;
+use crate::repeat::Watch;
 use crate::traffic::Look;
 
 /// `meshctl stat`.
@@ -20,6 +21,9 @@ pub struct StatArguments {
     /// How it is chosen and shown.
     #[command(flatten)]
     pub look: Look,
+    /// Whether it is shown again and again.
+    #[command(flatten)]
+    pub watch: Watch,
 }
 
 const STAT_AFTER_HELP: &str = "\
@@ -39,29 +43,34 @@ Which mesh is meant:
 impl StatArguments {
     /// What is meant.
     pub fn subject(&self) -> Result<Subject, Failure> {
-        let Some(kind) = self.kind.as_deref() else {
-            return Ok(Subject { what: What::Workloads(None), name: None });
-        };
-        let (kind, name) = match (kind.split_once('/'), &self.name) {
-            (None, name) => (kind, name.clone()),
-            (Some((kind, name)), None) if !name.is_empty() => (kind, Some(name.to_owned())),
-            (Some(_), _) => {
-                return Err(Failure::new(
-                    format!("\"{kind}\" names nothing, or there is one name too many"),
-                    "name it once: `meshctl stat deploy/api`, or `meshctl stat deploy api`",
-                ));
-            }
-        };
-        let found = KINDS.iter().find(|(names, _)| names.contains(&kind.to_lowercase().as_str()));
-        let (_, what) = found.ok_or_else(|| {
-            let kinds = KINDS.iter().filter_map(|(names, _)| names.first().copied());
-            Failure::new(
-                format!("nothing is counted of \"{kind}\""),
-                format!("ask for one of {}", kinds.collect::<Vec<_>>().join(", ")),
-            )
-        })?;
-        Ok(Subject { what: *what, name })
+        match &self.kind {
+            None => Ok(Subject { what: What::Workloads(None), name: None }),
+            Some(kind) => parse(kind, self.name.as_deref()),
+        }
     }
+}
+
+/// A kind and perhaps a name, in one word or in two.
+pub fn parse(kind: &str, name: Option<&str>) -> Result<Subject, Failure> {
+    let (kind, name) = match (kind.split_once('/'), name) {
+        (None, name) => (kind, name.map(str::to_owned)),
+        (Some((kind, name)), None) if !name.is_empty() => (kind, Some(name.to_owned())),
+        (Some(_), _) => {
+            return Err(Failure::new(
+                format!("\"{kind}\" names nothing, or there is one name too many"),
+                "name it once: `meshctl stat deploy/api`, or `meshctl stat deploy api`",
+            ));
+        }
+    };
+    let found = KINDS.iter().find(|(names, _)| names.contains(&kind.to_lowercase().as_str()));
+    let (_, what) = found.ok_or_else(|| {
+        let kinds = KINDS.iter().filter_map(|(names, _)| names.first().copied());
+        Failure::new(
+            format!("nothing is counted of \"{kind}\""),
+            format!("ask for one of {}", kinds.collect::<Vec<_>>().join(", ")),
+        )
+    })?;
+    Ok(Subject { what: *what, name })
 }
 
 /// Why nothing is shown although there is traffic.

@@ -1,6 +1,6 @@
 //! Traffic for people. Pure.
 
-use heddle_report::stat::{Row, StatReport};
+use heddle_report::stat::{Percentiles, Row, StatReport};
 
 use crate::output::Colour;
 use crate::table::{self, Cell};
@@ -30,6 +30,7 @@ pub fn table(report: &StatReport, width: Width, look: &Look, colour: Colour) -> 
     header.extend(["MESHED", "SUCCESS", "RPS", "P50", "P95", "P99", "TCP_CONN"]);
     if width == Width::Wide {
         header.extend(["REQUESTS", "FAILED", "MTLS", "CONNECTIONS", "SENT", "RECEIVED"]);
+        header.extend(["PROXY_IN", "PROXY_OUT"]);
     }
     let rows: Vec<Vec<Cell>> = report
         .rows
@@ -71,7 +72,7 @@ fn signals(row: &Row) -> Vec<Cell> {
         Some((meshed, pods)) if meshed == pods => Cell::plain(format!("{meshed}/{pods}")),
         Some((meshed, pods)) => Cell::bad(format!("{meshed}/{pods}")),
     };
-    let latency = |pick: fn(&heddle_report::stat::Percentiles) -> f64| {
+    let latency = |pick: fn(&Percentiles) -> f64| {
         Cell::plain(row.latency_seconds.as_ref().map_or("-".to_owned(), |all| time(pick(all))))
     };
     let rate = match row.requests {
@@ -108,7 +109,16 @@ fn counts(row: &Row) -> Vec<Cell> {
         count(row.tcp.connections),
         Cell::plain(bytes(row.tcp.to_server_bytes)),
         Cell::plain(bytes(row.tcp.to_client_bytes)),
+        own_time(row.proxy_seconds.and_then(|own| own.inbound)),
+        own_time(row.proxy_seconds.and_then(|own| own.outbound)),
     ]
+}
+
+/// The median and the 99th percentile of what a proxy takes.
+fn own_time(measured: Option<Percentiles>) -> Cell {
+    Cell::plain(
+        measured.map_or("-".to_owned(), |all| format!("{}/{}", time(all.p50), time(all.p99))),
+    )
 }
 
 fn success(rate: Option<f64>) -> Cell {
@@ -121,7 +131,7 @@ fn success(rate: Option<f64>) -> Cell {
 }
 
 /// A share that is not whole does not read as 100 %.
-fn percent(share: f64) -> String {
+pub fn percent(share: f64) -> String {
     let hundredths = (share * 10_000.0).floor() / 100.0;
     format!("{hundredths:.2} %")
 }
@@ -182,8 +192,8 @@ mod tests {
         pod/client      1/1     -        -     -      -     -     -
         ");
         insta::assert_snapshot!(shown(Width::Wide, &["-A", "--no-headers"]), @"
-        shop       deployment/api  2/3     99.75 %  20.0  4.2ms  87ms  1.2s  4         1230      3       80.00 %  20           2.0KiB  5.2MiB
-        shop       pod/client      1/1     -        -     -      -     -     -         -         -       -        -            -       -
+        shop       deployment/api  2/3     99.75 %  20.0  4.2ms  87ms  1.2s  4         1230      3       80.00 %  20           2.0KiB  5.2MiB    0.12ms/2.1ms  -
+        shop       pod/client      1/1     -        -     -      -     -     -         -         -       -        -            -       -         -             -
         ");
     }
 

@@ -34,18 +34,30 @@ pub(crate) fn response() -> wire::QueryResponse {
             open_connections: 4,
         }),
         population: Some(wire::Population { pods: 3, meshed: 2, identities: Vec::new() }),
+        own_time: Some(wire::OwnTime {
+            inbound: Some(wire::Latency {
+                p50_seconds: Some(0.00012),
+                p95_seconds: Some(0.0003),
+                p99_seconds: Some(0.0021),
+                ..Default::default()
+            }),
+            outbound: None,
+        }),
+        ..Default::default()
     };
     let silent = wire::Group {
         key: Some(key("Pod", "client")),
         requests: Some(wire::Requests::default()),
         tcp: Some(wire::Tcp::default()),
         population: Some(wire::Population { pods: 1, meshed: 1, identities: Vec::new() }),
+        ..Default::default()
     };
     wire::QueryResponse {
         groups: vec![busy, silent],
         covered_seconds: 61.5,
         proxies: 3,
         silent_replicas: Vec::new(),
+        history: None,
     }
 }
 

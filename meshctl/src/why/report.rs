@@ -1,9 +1,10 @@
 //! What a call would meet, for machines: the JSON of `meshctl why -o json`. Its fields are stable.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The whole answer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct WhyReport {
     /// Whether every such call would be served.
     pub served: bool,
@@ -32,7 +33,7 @@ pub struct WhyReport {
 }
 
 /// The issuer of the mesh's certificates.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Issuer {
     /// As its own certificate names it.
     pub subject: String,
@@ -41,7 +42,7 @@ pub struct Issuer {
 }
 
 /// One step.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Step {
     /// `caller`, `name`, `service`, `config`, `route`, `backend`, `policy`, `tls`.
     pub step: &'static str,
@@ -56,7 +57,7 @@ pub struct Step {
 }
 
 /// How a step goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// As it should.
@@ -68,7 +69,7 @@ pub enum State {
 }
 
 /// The rule that wins.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Rule {
     /// The route; empty: the service's own default.
     pub object: String,
@@ -81,7 +82,7 @@ pub struct Rule {
 }
 
 /// A rule that was a candidate.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     /// The route; empty: the service's own default.
     pub object: String,
@@ -94,7 +95,7 @@ pub struct Candidate {
 }
 
 /// A backend and its share.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Backend {
     /// Such as `shop/api-v1:8080`.
     pub backend: String,
@@ -111,7 +112,7 @@ pub struct Backend {
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Endpoint {
     /// With its port.
     pub address: String,
