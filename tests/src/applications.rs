@@ -72,6 +72,12 @@ pub fn capture(file: &str) -> Vec<String> {
     python("capture.py", &[file])
 }
 
+/// A program on a terminal of its own, which is given keys or a signal once a text is on it.
+pub fn terminal(size: &str, wanted: &str, deed: &str, command: &[String]) -> Vec<String> {
+    let arguments = [size, wanted, deed].into_iter().chain(command.iter().map(String::as_str));
+    python("terminal.py", &arguments.collect::<Vec<_>>())
+}
+
 /// `heddle-test-grpc`, which Cargo builds with the tests.
 pub fn grpc(arguments: &[&str]) -> Result<Vec<String>> {
     beside("heddle-test-grpc", arguments)

@@ -101,6 +101,8 @@ pub struct Report {
 pub struct Latency {
     /// 99 of 100 stay within this.
     pub p99: Option<f64>,
+    /// The longest.
+    pub longest: Option<f64>,
 }
 
 impl Report {

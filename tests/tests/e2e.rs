@@ -12,6 +12,7 @@ mod e2e {
     mod collector;
     mod collector_requests;
     mod collector_tls;
+    mod command_line;
     mod control_plane_loss;
     mod dashboard;
     mod demo;

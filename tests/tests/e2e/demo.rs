@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use heddle_tests::program::{self, Said};
 use heddle_tests::requirements::{self, Tool};
+use heddle_tests::schema;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -58,6 +59,7 @@ fn judge(said: &Said) -> Result<()> {
     );
     let summary: Value =
         serde_json::from_str(&said.stdout).with_context(|| format!("no JSON: {}", said.stdout))?;
+    schema::hold("demo", &summary)?;
     let number =
         |value: &Value| value.as_u64().with_context(|| format!("no number {value} in {summary}"));
     let requests = &summary["requests"];

@@ -6,11 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use heddle_local::protocol::BRIDGE;
 use heddle_telemetry::prometheus::{self, Sample};
+use heddle_tests::applications::echo_http;
 use heddle_tests::load::Load;
 use heddle_tests::manifest::{Pod, Service, documents};
 use heddle_tests::metrics::{ADMIN_PORT, Metrics};
 use heddle_tests::observability::catalog::Catalog;
 use heddle_tests::observability::queries;
+use heddle_tests::program;
 use heddle_tests::requirements::{self, Tool};
 use heddle_tests::scrape::{self, Target};
 use heddle_tests::wait;
@@ -47,7 +49,7 @@ async fn a_prometheus_has_the_counts_of_the_load_and_every_rule_and_panel_is_eva
     }
     let files = tempfile::Builder::new().prefix("hd-").tempdir()?;
     let world = shop("prometheus", Some(&files)).await?;
-    write_targets(&world, &files).await?;
+    write_targets(&world, &files, &MESHED).await?;
     wait::until("all are scraped", Duration::from_secs(60), async || {
         let up = query(&world, "count by (job) (up == 1)").await?;
         ensure!(value(&up, "job", "heddle-control-plane")? == 1.0, "{up}");
@@ -82,6 +84,126 @@ async fn a_prometheus_has_the_counts_of_the_load_and_every_rule_and_panel_is_eva
         query(&world, &asked.expression).await.with_context(|| asked.place.clone())?;
     }
     world.finish().await
+}
+
+/// What can agree, and what cannot. Counts are the same counters, read by two ways: they are equal once both have read
+/// them after the load's end, and so are the success rate and the requests per second of a window that the whole load is
+/// in. PromQL's `rate` is not asked: it leaves out what came before a series' first sample, and guesses at the ends of its
+/// window. A percentile is of exponential buckets for `stat` (eight for each doubling: within 5 %), and of fourteen
+/// buckets in Prometheus, between whose bounds it draws a line: the two can only be in the same one of the fourteen.
+/// What is known without either is what the load has waited: a sixth of all answers at least `SLOW_SECONDS`, and none
+/// longer than the longest.
+#[tokio::test]
+async fn stat_and_promql_and_the_load_itself_agree() -> Result<()> {
+    if requirements::skip(&[Tool::Python, Tool::Prometheus])? {
+        return Ok(());
+    }
+    let files = tempfile::Builder::new().prefix("hd-").tempdir()?;
+    let world = half_broken(&files).await?;
+    write_targets(&world, &files, &["client"]).await?;
+    let quick = Load::on("http://mixed:8080/").requests(1000).connections(4);
+    let slow = format!("http://mixed:8080/slow?{SLOW_SECONDS}");
+    let slow = Load::on(&slow).requests(250).connections(25);
+    let reports = [quick.run(&world, "client").await?, slow.run(&world, "client").await?];
+    let sent: u64 = reports.iter().map(|report| report.sent).sum();
+    let failed: u64 = reports.iter().map(|report| report.failed).sum();
+    ensure!(sent == 1250 && failed > 0 && failed < 400, "no load to compare with: {reports:?}");
+    let row = wait::until("stat has the load's counts", Duration::from_secs(60), async || {
+        let said = stat(&world).await?;
+        ensure!(said["rows"][0]["requests"] == sent, "{sent} were sent: {said}");
+        Ok(said)
+    })
+    .await?;
+    let covered = row["covered_seconds"].as_f64().context("no time")?;
+    let row = &row["rows"][0];
+    ensure!(row["failures"] == failed, "{failed} failed: {row}");
+    let all = "heddle_http_requests_total{direction=\"outbound\",service=\"default/mixed:8080\"}";
+    wait::until("Prometheus has the load's counts", Duration::from_secs(60), async || {
+        let found = scalar(&world, &format!("sum({all})")).await?;
+        ensure!(found == sent as f64, "{found} are counted, and {sent} were sent");
+        Ok(())
+    })
+    .await?;
+    let good = all.replace('}', ",status!~\"5..\"}");
+    let share = scalar(&world, &format!("sum({good}) / sum({all})")).await?;
+    let told = row["success_rate"].as_f64().context("no rate")?;
+    agree("success", [share, told, (sent - failed) as f64 / sent as f64])?;
+    let before = format!("(sum({all} offset {:.0}ms) or vector(0))", covered * 1000.0);
+    let rate = scalar(&world, &format!("(sum({all}) - {before}) / {covered}")).await?;
+    let told = row["requests_per_second"].as_f64().context("no rate")?;
+    agree("requests per second", [rate, told, sent as f64 / covered])?;
+    let buckets = all.replace("requests_total", "request_duration_seconds_bucket");
+    let p95 = scalar(&world, &format!("histogram_quantile(0.95, sum by (le) ({buckets}))")).await?;
+    let told = row["latency_seconds"]["p95"].as_f64().context("no p95")?;
+    let longest = reports.iter().filter_map(|report| report.latency_ms.longest).fold(0.0, f64::max);
+    let waited = SLOW_SECONDS * 0.95..=longest / 1000.0 * 1.05;
+    ensure!(waited.contains(&told), "p95 of {told} s, and {waited:?} was waited");
+    let bounds = query(&world, &format!("count by (le) ({buckets})")).await?;
+    let bucket = bucket_of(&bounds, p95)?;
+    let near = bucket.start * 0.95..=bucket.end * 1.05;
+    ensure!(
+        near.contains(&told),
+        "p95 is {told} s for stat, and {p95} s, in {bucket:?}, for PromQL"
+    );
+    world.finish().await
+}
+
+/// Within one percent.
+fn agree(what: &str, values: [f64; 3]) -> Result<()> {
+    let [one, other, third] = values;
+    let near = |other: f64| (one - other).abs() <= one.abs() * 0.01;
+    ensure!(near(other) && near(third), "{what}: PromQL, stat and the load have {values:?}");
+    Ok(())
+}
+
+/// The bucket of a histogram that a value is in.
+fn bucket_of(series: &Value, value: f64) -> Result<std::ops::Range<f64>> {
+    let all = series.as_array().context("no list")?;
+    let bounds = all.iter().filter_map(|one| one["metric"]["le"].as_str());
+    let mut bounds: Vec<f64> = bounds.filter_map(|bound| bound.parse().ok()).collect();
+    bounds.sort_by(f64::total_cmp);
+    let end = bounds.iter().copied().find(|bound| *bound >= value).context("beyond all")?;
+    let start = bounds.iter().copied().rfind(|bound| *bound < end).unwrap_or(0.0);
+    Ok(start..end)
+}
+
+/// A service that sends a tenth of its requests to where they fail.
+async fn half_broken(files: &TempDir) -> Result<World> {
+    let command = ["meshctl", "shop", "api", "--listen", "8080", "--store", "store:9999"];
+    let broken = Pod::new("broken").command(&command).port(8080);
+    let echo = Pod::new("echo").command(&echo_http(8080, "echo")).port(8080);
+    let services = [
+        Service::new("store").port(9999, 9999),
+        Service::new("echo").port_speaking(8080, 8080, "http"),
+        Service::new("broken").port_speaking(8080, 8080, "http"),
+        Service::new("mixed").port_speaking(8080, 8080, "http"),
+    ];
+    let backend = |name: &str, weight: u32| json!({"name": name, "port": 8080, "weight": weight});
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "mixed"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "mixed"}],
+            "rules": [{"backendRefs": [backend("echo", 9), backend("broken", 1)]}],
+        },
+    });
+    let pods = [broken, echo, Pod::new("client"), prometheus_in(files)?];
+    Plan::new("agreement")
+        .file("pods.yaml", documents(&pods))
+        .file("services.yaml", documents(&services))
+        .file("route.yaml", documents(&[route]))
+        .start()
+        .await
+}
+
+/// Of the service that is half broken, over ten minutes, so that nothing grows too old on a slow machine.
+async fn stat(world: &World) -> Result<Value> {
+    let socket = world.mesh()?.files().admin_socket();
+    let socket = socket.to_string_lossy();
+    let arguments = ["stat", "svc/mixed", "--window", "10m", "--output", "json"];
+    let said = program::meshctl(&[&arguments[..], &["--admin-socket", &socket]].concat()).await?;
+    serde_json::from_str(&said.stdout).with_context(|| format!("{said:?}"))
 }
 
 async fn shop(name: &str, prometheus: Option<&TempDir>) -> Result<World> {
@@ -240,9 +362,9 @@ fn prometheus_in(files: &TempDir) -> Result<Pod> {
     Ok(Pod::new("prometheus").unmeshed().command(&command).port(PROMETHEUS_PORT))
 }
 
-async fn write_targets(world: &World, files: &TempDir) -> Result<()> {
+async fn write_targets(world: &World, files: &TempDir, workloads: &[&str]) -> Result<()> {
     let mut targets = Vec::new();
-    for workload in MESHED {
+    for &workload in workloads {
         let address = world.address(workload).await?;
         let (app, number) = workload.rsplit_once('-').unwrap_or((workload, ""));
         let set = format!("{app}-5c9b7f{number}");
@@ -329,6 +451,14 @@ async fn ask(world: &World, path: &str) -> Result<Value> {
     Ok(said["data"].clone())
 }
 
+/// The number that an expression gives.
+async fn scalar(world: &World, expression: &str) -> Result<f64> {
+    let series = query(world, expression).await?;
+    let number =
+        series[0]["value"][1].as_str().with_context(|| format!("{expression}: {series}"))?;
+    Ok(number.parse()?)
+}
+
 /// The value of the one series with this label.
 fn value(series: &Value, label: &str, wanted: &str) -> Result<f64> {
     let all = series.as_array().with_context(|| format!("no list: {series}"))?;
@@ -343,3 +473,4 @@ const MESHED: [&str; 5] = ["store", "api-1", "broken-1", "broken-2", "client"];
 const CONTROL_PLANE_METRICS_PORT: u16 = 15_290;
 const PROMETHEUS_PORT: u16 = 9090;
 const LOAD: u64 = 2000;
+const SLOW_SECONDS: f64 = 0.3;

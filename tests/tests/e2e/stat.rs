@@ -54,7 +54,19 @@ async fn stat_and_edges_tell_exactly_what_was_sent() -> Result<()> {
         ensure!(row["meshed"] == 1 && row["pods"] == 1, "{row}");
         let p99 = row["latency_seconds"]["p99"].as_f64().context("no p99")?;
         ensure!(p99 > 0.0 && p99 < 10.0, "{row}");
+        // What the proxy takes itself is a part of what the requests took, and known of those who are asked.
+        let own = &row["proxy_seconds"]["inbound"]["p50"];
+        match kind {
+            "pod" | "workload" => {
+                let own = own.as_f64().with_context(|| format!("no time of the proxy: {row}"))?;
+                ensure!(own > 0.0 && own < p99 * 1.1, "{row}");
+            }
+            _ => ensure!(row["proxy_seconds"].is_null(), "{row}"),
+        }
     }
+    let caller = ask(&world, &["stat", "pod", "client"]).await?.stdout["rows"][0].clone();
+    ensure!(caller["proxy_seconds"]["outbound"]["p50"].as_f64() > Some(0.0), "{caller}");
+    ensure!(caller["requests"] == 0 && caller["proxy_seconds"]["inbound"].is_null(), "{caller}");
     let edges = ask(&world, &["edges"]).await?.stdout;
     let found = edges["edges"].as_array().context("no edges")?;
     let called = found.iter().find(|edge| edge["destination"]["name"] == "api:8080");
