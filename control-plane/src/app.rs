@@ -33,6 +33,7 @@ use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::origin::{Known, NoOrigin, Origin};
 use crate::peers::PeersService;
+use crate::push::last_resort;
 use crate::push::proxies::Proxies;
 use crate::push::publisher::{Publisher, Snapshots};
 use crate::push::session::Surroundings;
@@ -155,7 +156,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     }
     vital.spawn("push.publisher", publisher.run(receiver, drain.clone()));
     vital.spawn("identity.custodian", custodian.run(drain));
-    tasks.spawn("app.readiness", become_ready(readiness, snapshots));
+    tell(readiness, snapshots, &metrics, tasks);
     let served = server::serve(router, listener, credentials, metrics, tasks.clone());
     vital.spawn("server.grpc", served);
     info!(%address, "serving proxies");
@@ -182,6 +183,13 @@ fn router(
         .add_service(identity.server())
         .add_service(peers.server())
         .add_service(DiscoveryService::server(surroundings, tasks.clone()))
+}
+
+/// What is said of what is published, to whoever runs this process.
+fn tell(readiness: Readiness, snapshots: Snapshots, metrics: &Metrics, tasks: &Tasks) {
+    let told = last_resort::tell(snapshots.clone(), metrics.clone(), tasks.drain().clone());
+    tasks.spawn("push.last_resort", told);
+    tasks.spawn("app.readiness", become_ready(readiness, snapshots));
 }
 
 async fn become_ready(readiness: Readiness, mut snapshots: Snapshots) {

@@ -32,6 +32,7 @@ mod conditions;
 mod policies;
 mod routes;
 mod splits;
+mod standing;
 
 /// All objects.
 #[derive(Debug)]

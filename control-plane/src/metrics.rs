@@ -39,6 +39,8 @@ pub struct Metrics {
     /// Points that the collector did not take of exports that it took.
     pub telemetry_forwarded_points_rejected: Counter,
     telemetry_forwarded_exports: Family<OutcomeLabels, Counter>,
+    /// Ports of services that live on their last resort.
+    pub last_resort_services: Gauge,
     /// Taps that run.
     pub taps: Gauge,
     /// Exchanges of taps that were passed on.
@@ -178,6 +180,11 @@ impl Metrics {
         }
         self.register_telemetry(registry);
         self.register_taps(registry);
+        registry.register(
+            "last_resort_services",
+            "Ports of services that no endpoint is ready behind, and pods that are not heard of are used",
+            self.last_resort_services.clone(),
+        );
         registry.register("sessions", "Open discovery streams", self.sessions.clone());
         for reason in Refusal::ALL {
             drop(self.certificates_refused.get_or_create(&RefusalLabels { reason }));

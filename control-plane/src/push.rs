@@ -1,9 +1,10 @@
 //! Configuration on its way to proxies: snapshots (`publisher.rs`), one stream per proxy
 //! (`session.rs`), what that proxy holds and lacks (`ledger.rs`, one resource of it: `held.rs`), how far
-//! objects have come (`programmed.rs`).
+//! objects have come (`programmed.rs`), and which services live on their last resort (`last_resort.rs`).
 
 pub mod delta;
 pub mod held;
+pub mod last_resort;
 pub mod ledger;
 pub mod programmed;
 pub mod proxies;

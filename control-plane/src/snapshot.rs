@@ -1,7 +1,7 @@
 //! Everything that can be asked for, at one moment. Made by `index.rs`, never changed; what a proxy
 //! lacks of it is decided in `push/`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub enum Content {
     Workload(Workload),
     /// What an address means.
     Destination(Destination),
-    /// The ready endpoints of a service's port, by address, and how they are used.
+    /// The endpoints of a service's port that are used, by address, and how they are.
     Endpoints(EndpointSet),
 }
 
@@ -117,6 +117,9 @@ pub struct Contents {
     pub endpoints: HashMap<ServicePort, Arc<Resource>>,
     /// What stands there and is not ready, where there is some: for people, no proxy is told.
     pub not_ready: HashMap<ServicePort, Vec<SocketAddr>>,
+    /// The ports of services whose endpoints are all called not ready by Kubernetes, and are used since there is no
+    /// other (`index/standing.rs`): for people.
+    pub last_resort: BTreeSet<ServicePort>,
     /// Services as they were read: for people.
     pub services: BTreeMap<ServiceName, Arc<Service>>,
     /// Routes as they were read: for people. What proxies are told of them is in the destinations.

@@ -258,6 +258,7 @@ fn backing(contents: &Contents, proxied: &impl Proxied, port: &ServicePort) -> w
             pod: pod.map(|pod| pod_facts(contents, proxied, pod)),
         });
     }
+    found.last_resort = contents.last_resort.contains(port);
     found.policy = Some((&set.policy).into());
     let is_policy = |origin: &&ObjectReference| origin.kind == "TrafficPolicy";
     found.policy_origin = resource.origins.iter().find(is_policy).map(Into::into);

@@ -63,6 +63,9 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
                 let not_ready = backing.not_ready.iter().copied().collect();
                 contents.not_ready.insert(key.clone(), not_ready);
             }
+            if backing.last_resort {
+                contents.last_resort.insert(key.clone());
+            }
             let endpoints = endpoints(&key, backing, (service, policy));
             contents.endpoints.insert(key.clone(), shared(previous.endpoints.get(&key), endpoints));
         }

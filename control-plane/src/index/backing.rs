@@ -8,8 +8,9 @@ use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::identity::PodUid;
 use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
 
+use super::standing::{Standing, Standings};
 use crate::snapshot::PodPort;
-use crate::translate::endpoint_slice::{EndpointSlice, Readiness, SliceEndpoint, Target};
+use crate::translate::endpoint_slice::{EndpointSlice, SliceEndpoint, Target};
 use crate::translate::node::Node;
 use crate::translate::pod::Pod;
 use crate::translate::service::Service;
@@ -91,8 +92,10 @@ pub(super) struct Backing {
     pub(super) slices: Vec<ObjectReference>,
     /// A pod behind it says that its port is opaque.
     pub(super) opaque: bool,
-    /// What is behind it and not ready.
+    /// What is behind it, not ready and not used.
     pub(super) not_ready: BTreeSet<SocketAddr>,
+    /// Kubernetes calls all of the endpoints not ready.
+    pub(super) last_resort: bool,
 }
 
 /// Slices by the service they stand behind.
@@ -113,23 +116,15 @@ pub(super) fn backing(
     slices: &[&EndpointSlice],
     pods: &Pods,
 ) -> Backing {
-    let mut found: BTreeMap<SocketAddr, (Endpoint, Option<PodUid>)> = BTreeMap::new();
-    let mut ending = found.clone();
+    let mut found: Standings<SocketAddr, (Endpoint, Option<PodUid>)> = Standings::new();
     let mut opaque = false;
     let mut not_ready = BTreeSet::new();
     for (slice, port, endpoint) in listed(slices, port_name) {
         for address in &endpoint.addresses {
             let socket = SocketAddr::new(*address, port.number());
             opaque |= pods.says_opaque(socket);
-            let found = match endpoint.readiness {
-                Readiness::Ready => &mut found,
-                Readiness::Ending => &mut ending,
-                Readiness::NotReady => {
-                    not_ready.insert(socket);
-                    continue;
-                }
-            };
-            let Some((peer, pod)) = pods.peer(endpoint, *address) else {
+            let known = Standing::of(endpoint, pods).zip(pods.peer(endpoint, *address));
+            let Some((standing, (peer, pod))) = known else {
                 not_ready.insert(socket);
                 continue;
             };
@@ -137,17 +132,18 @@ pub(super) fn backing(
             let uid = pod.map(|pod| pod.uid.clone());
             let (zone, node) = topology(endpoint, pod);
             let pod = pod.map(|pod| pod.reference.name.clone()).unwrap_or_default();
-            found.insert(socket, (Endpoint { address: socket, peer, zone, node, pod }, uid));
+            let endpoint = Endpoint { address: socket, peer, zone, node, pod };
+            found.add(standing, socket, (endpoint, uid));
         }
     }
+    let chosen = found.choose();
+    not_ready.extend(chosen.spare);
     Backing {
-        endpoints: one_per_pod(
-            if found.is_empty() { ending } else { found },
-            service.addresses.first(),
-        ),
+        endpoints: one_per_pod(chosen.used, service.addresses.first()),
         slices: slices.iter().map(|slice| slice.reference.clone()).collect(),
         opaque,
         not_ready,
+        last_resort: chosen.last_resort,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::source::Unit;
 use crate::source::document::read_file;
 
 mod examples;
+mod last_resort;
 mod policies;
 mod routing;
 
@@ -523,6 +524,7 @@ fn everything(contents: &Contents) -> String {
             contents.resource(&key, &nobody()).map(|resource| resource.digest)
         ));
     }
+    lines.push(format!("{:?}", contents.last_resort));
     lines.push(format!("{:#?}", contents.objects));
     lines.join("\n")
 }
@@ -530,6 +532,7 @@ fn everything(contents: &Contents) -> String {
 fn pool() -> Vec<Event> {
     let rules = "rules: [{matches: [{path: {value: /a}}], backendRefs: [{name: v2, port: 80}]}]";
     let text = shop()
+        + &last_resort::unheard()
         + &split("s", "{service: v1, weight: 9}, {service: v2, weight: 1}")
         + &split("t", "{service: v1, weight: 1}")
         + &route("r", rules)

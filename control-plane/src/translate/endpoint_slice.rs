@@ -52,6 +52,12 @@ pub enum Readiness {
     Ready,
     /// It is about to end, and still serves: it may where there is no other.
     Ending,
+    /// Kubernetes says that its pod is not ready, and no more than that: whether the pod says so itself, or its node is
+    /// only not heard of, is for the pod to tell.
+    PodNotReady {
+        /// It is about to end.
+        ending: bool,
+    },
     /// It may not.
     NotReady,
 }
@@ -79,11 +85,14 @@ pub fn translate(
         let message = format!("{:?} cannot be served (want IPv4 or IPv6)", slice.address_type);
         return Err(Rejected::unsupported("addressType", message));
     }
-    let endpoints = slice
-        .endpoints
-        .iter()
-        .enumerate()
-        .map(|(index, endpoint)| self::endpoint(endpoint, &format!("endpoints[{index}]")));
+    let maker = match labels.and_then(|labels| labels.get(MAKER_LABEL)).map(String::as_str) {
+        Some(KUBERNETES) => Maker::Kubernetes,
+        Some(_) | None => Maker::Other,
+    };
+    let endpoints =
+        slice.endpoints.iter().enumerate().map(|(index, endpoint)| {
+            self::endpoint(endpoint, maker, &format!("endpoints[{index}]"))
+        });
     Ok(EndpointSlice {
         reference: reference.clone(),
         service: ServiceName { namespace: reference.namespace.clone(), name: service.clone() },
@@ -107,7 +116,20 @@ fn ports(slice: &api::EndpointSlice) -> Result<Vec<SlicePort>, Rejected> {
     Ok(found)
 }
 
-fn endpoint(endpoint: &api::Endpoint, field: &str) -> Result<SliceEndpoint, Rejected> {
+/// Who made a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Maker {
+    /// The controller of Kubernetes, to which an endpoint is ready if its pod is.
+    Kubernetes,
+    /// Somebody to whom it may mean anything else, such as the one replica that leads.
+    Other,
+}
+
+fn endpoint(
+    endpoint: &api::Endpoint,
+    maker: Maker,
+    field: &str,
+) -> Result<SliceEndpoint, Rejected> {
     let address = |text: &String| {
         text.parse::<IpAddr>().map_err(|_| {
             Rejected::invalid(
@@ -126,7 +148,7 @@ fn endpoint(endpoint: &api::Endpoint, field: &str) -> Result<SliceEndpoint, Reje
     };
     Ok(SliceEndpoint {
         addresses: endpoint.addresses.iter().map(address).collect::<Result<_, _>>()?,
-        readiness: readiness(endpoint.conditions.as_ref()),
+        readiness: readiness(endpoint.conditions.as_ref(), maker, &target),
         target,
         zone: endpoint.zone.clone().unwrap_or_default(),
         node: endpoint.node_name.clone().unwrap_or_default(),
@@ -135,19 +157,30 @@ fn endpoint(endpoint: &api::Endpoint, field: &str) -> Result<SliceEndpoint, Reje
 
 /// As Kubernetes' own proxies have it: not known means ready, and an endpoint that is about to end is better
 /// than none.
-fn readiness(conditions: Option<&api::EndpointConditions>) -> Readiness {
+fn readiness(
+    conditions: Option<&api::EndpointConditions>,
+    maker: Maker,
+    target: &Target,
+) -> Readiness {
     let Some(conditions) = conditions else { return Readiness::Ready };
     let ready = conditions.ready.unwrap_or(true);
-    let ending = conditions.terminating == Some(true) && conditions.serving == Some(true);
-    match (ready, ending) {
-        (true, _) => Readiness::Ready,
-        (false, true) => Readiness::Ending,
-        (false, false) => Readiness::NotReady,
+    let ending = conditions.terminating == Some(true);
+    let serving = conditions.serving == Some(true);
+    match (ready, ending && serving, maker, target) {
+        (true, _, _, _) => Readiness::Ready,
+        (false, true, _, _) => Readiness::Ending,
+        (false, false, Maker::Kubernetes, Target::Pod(_)) => Readiness::PodNotReady { ending },
+        (false, false, Maker::Kubernetes, Target::ByAddress)
+        | (false, false, Maker::Other, Target::Pod(_) | Target::ByAddress) => Readiness::NotReady,
     }
 }
 
 /// Set by whoever makes the slice.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// Set by whoever makes the slice, with a name of its own.
+const MAKER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+/// The name of the controller that makes slices from the pods that a Service selects.
+const KUBERNETES: &str = "endpointslice-controller.k8s.io";
 
 #[cfg(test)]
 mod tests {
@@ -192,6 +225,77 @@ endpoints:
         assert_eq!((third.readiness, &third.target), (Readiness::Ending, &Target::ByAddress));
         assert_eq!(fourth.readiness, Readiness::NotReady);
         assert_eq!(second.zone, "east");
+    }
+
+    #[test]
+    fn only_what_kubernetes_says_of_a_pod_is_left_to_the_pod() {
+        const POD: &str = "targetRef: {kind: Pod, uid: u-1}";
+        const OWN: &str = "endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io";
+        const MIRROR: &str =
+            "endpointslice.kubernetes.io/managed-by: endpointslicemirroring-controller.k8s.io";
+        let pod_not_ready = |ending| Readiness::PodNotReady { ending };
+        for (case, label, conditions, target, expected) in [
+            ("ready", OWN, "{ready: true, serving: true}", POD, Readiness::Ready),
+            ("nothing is said", OWN, "{}", POD, Readiness::Ready),
+            (
+                "published though not ready",
+                OWN,
+                "{ready: true, serving: false}",
+                POD,
+                Readiness::Ready,
+            ),
+            (
+                "not ready",
+                OWN,
+                "{ready: false, serving: false, terminating: false}",
+                POD,
+                pod_not_ready(false),
+            ),
+            ("not ready, by an old Kubernetes", OWN, "{ready: false}", POD, pod_not_ready(false)),
+            (
+                "ending",
+                OWN,
+                "{ready: false, serving: true, terminating: true}",
+                POD,
+                Readiness::Ending,
+            ),
+            (
+                "ending, not ready",
+                OWN,
+                "{ready: false, serving: false, terminating: true}",
+                POD,
+                pod_not_ready(true),
+            ),
+            ("no pod", OWN, "{ready: false}", "zone: east", Readiness::NotReady),
+            (
+                "another kind",
+                OWN,
+                "{ready: false}",
+                "targetRef: {kind: VirtualMachine, uid: V}",
+                Readiness::NotReady,
+            ),
+            ("mirrored", MIRROR, "{ready: false}", POD, Readiness::NotReady),
+            ("nobody's", "other: label", "{ready: false}", POD, Readiness::NotReady),
+            (
+                "mirrored, ending",
+                MIRROR,
+                "{ready: false, serving: true, terminating: true}",
+                POD,
+                Readiness::Ending,
+            ),
+        ] {
+            let slice = check(&format!(
+                "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: api-1, labels: {{kubernetes.io/service-name: api, {label}}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}]
+endpoints: [{{addresses: [10.0.0.1], conditions: {conditions}, {target}}}]
+"
+            ));
+            assert_eq!(slice.unwrap().endpoints[0].readiness, expected, "case: {case}");
+        }
     }
 
     #[test]

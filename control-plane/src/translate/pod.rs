@@ -33,6 +33,9 @@ pub struct Pod {
     pub calls_from: Vec<IpAddr>,
     /// It runs, or will.
     pub live: bool,
+    /// Its containers and its readiness gates were all ready when its node last told of it. Kubernetes may say of
+    /// such a pod that it is not ready: then it is for its node's sake.
+    pub says_ready: bool,
     /// A proxy is beside it.
     pub meshed: bool,
     /// Whether plain connections are served.
@@ -98,6 +101,7 @@ pub fn translate(
         addresses: if on_host { Vec::new() } else { calls_from.clone() },
         calls_from,
         live: !finished,
+        says_ready: says_ready(&spec, &status),
         meshed: annotations::injected(&metadata.annotations)? && !on_host,
         inbound_mode: annotations::inbound_mode(&metadata.annotations)?,
         node: spec.node_name.clone().unwrap_or_default(),
@@ -109,6 +113,17 @@ pub fn translate(
         probes: NodeProbes { sources: Vec::new(), probes: probes::translate(&spec) },
         access_log: annotations::access_log(&metadata.annotations)?,
     })
+}
+
+/// Whether everything that the pod itself is asked said yes. Kubernetes makes `Ready` of the same conditions, and of
+/// what it hears of the node, which is why that one is not looked at here. What was never said is a no.
+fn says_ready(spec: &api::PodSpec, status: &api::PodStatus) -> bool {
+    let holds = |kind: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.any(|condition| condition.type_ == kind && condition.status == "True")
+    };
+    let mut gates = spec.readiness_gates.iter().flatten();
+    holds(CONTAINERS_READY) && gates.all(|gate| holds(&gate.condition_type))
 }
 
 fn addresses(status: &api::PodStatus) -> Result<Vec<IpAddr>, Rejected> {
@@ -146,6 +161,9 @@ fn ports(spec: &api::PodSpec) -> Result<Vec<ContainerPort>, Rejected> {
     }
     Ok(found)
 }
+
+/// The condition that a node sets by the probes of a pod's containers.
+const CONTAINERS_READY: &str = "ContainersReady";
 
 #[cfg(test)]
 mod tests {
@@ -192,6 +210,76 @@ status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1
             check(&POD.replace("  containers:", "  hostNetwork: true\n  containers:")).unwrap();
         assert!(pod.addresses.is_empty() && !pod.meshed);
         assert_eq!(pod.calls_from.len(), 2);
+    }
+
+    #[test]
+    fn a_pod_says_that_it_is_ready_by_its_containers_and_its_gates_whatever_its_node() {
+        let said = |conditions: &str, gates: &str| {
+            let pod = POD.replace("status: {", &format!("status: {{conditions: [{conditions}], "));
+            let pod = pod
+                .replace("  containers:", &format!("  readinessGates: [{gates}]\n  containers:"));
+            check(&pod).unwrap().says_ready
+        };
+        const UNHEARD: &str =
+            "{type: ContainersReady, status: 'True'}, {type: Ready, status: 'False'}";
+        const GATE: &str = "{conditionType: example.com/drained}";
+        for (case, conditions, gates, expected) in [
+            (
+                "all is well",
+                "{type: ContainersReady, status: 'True'}, {type: Ready, status: 'True'}",
+                "",
+                true,
+            ),
+            ("its node is not heard of", UNHEARD, "", true),
+            (
+                "a probe fails",
+                "{type: ContainersReady, status: 'False'}, {type: Ready, status: 'False'}",
+                "",
+                false,
+            ),
+            (
+                "a probe fails, and Ready is behind",
+                "{type: ContainersReady, status: 'False'}, {type: Ready, status: 'True'}",
+                "",
+                false,
+            ),
+            ("its containers are not known", "{type: ContainersReady, status: Unknown}", "", false),
+            ("nothing was said", "", "", false),
+            ("only Ready was said", "{type: Ready, status: 'True'}", "", false),
+            ("a gate that nobody set", UNHEARD, GATE, false),
+            (
+                "a gate that is shut",
+                &format!("{UNHEARD}, {{type: example.com/drained, status: 'False'}}"),
+                GATE,
+                false,
+            ),
+            (
+                "a gate that is not known",
+                &format!("{UNHEARD}, {{type: example.com/drained, status: Unknown}}"),
+                GATE,
+                false,
+            ),
+            (
+                "a gate that is open",
+                &format!("{UNHEARD}, {{type: example.com/drained, status: 'True'}}"),
+                GATE,
+                true,
+            ),
+            (
+                "a condition that is no gate",
+                &format!("{UNHEARD}, {{type: example.com/other, status: 'False'}}"),
+                "",
+                true,
+            ),
+            (
+                "one of two gates",
+                &format!("{UNHEARD}, {{type: example.com/drained, status: 'True'}}"),
+                &format!("{GATE}, {{conditionType: example.com/warm}}"),
+                false,
+            ),
+        ] {
+            assert_eq!(said(conditions, gates), expected, "case: {case}");
+        }
     }
 
     #[test]

@@ -86,8 +86,12 @@ spec: {targetRefs: [{kind: Service, name: api}], loadBalancing: {type: RoundRobi
 ";
 
 fn snapshot() -> Snapshot {
+    snapshot_of(OBJECTS)
+}
+
+fn snapshot_of(text: &str) -> Snapshot {
     let mut index = Index::new("cluster.local".parse().unwrap());
-    let content = read_file("test.yaml", OBJECTS);
+    let content = read_file("test.yaml", text);
     assert!(content.failures.is_empty(), "{:?}", content.failures);
     for object in content.objects {
         index.apply(Event::Applied(Box::new(object)));
@@ -212,4 +216,26 @@ fn a_caller_that_does_not_exist_calls_nobody() {
     let facts = facts(&snapshot(), &OneProxy(None), &request);
     assert_eq!((facts.callers, facts.caller, facts.destination), (0, None, None));
     assert_eq!(facts.named_as, i32::from(wire::NamedAs::Service));
+}
+
+#[test]
+fn a_backing_says_that_it_is_a_last_resort() {
+    let text = OBJECTS
+        .replace("status: {podIP: 10.0.0.2}", "status: {podIP: 10.0.0.2, conditions: [{type: ContainersReady, status: 'True'}]}")
+        .replace(
+            "labels: {kubernetes.io/service-name: api}",
+            "labels: {kubernetes.io/service-name: api, endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io}",
+        );
+    let unheard = text.replace(
+        "{addresses: [10.0.0.2], conditions: {ready: true}",
+        "{addresses: [10.0.0.2], conditions: {ready: false}",
+    );
+    for (case, text, expected) in [("ready", text.clone(), false), ("not heard of", unheard, true)]
+    {
+        let facts = facts(&snapshot_of(&text), &OneProxy(None), &asked("api", 80));
+        let [backing] = facts.backings.as_slice() else { panic!("one backing") };
+        assert_eq!(backing.last_resort, expected, "case: {case}");
+        let used: Vec<bool> = backing.endpoints.iter().map(|endpoint| endpoint.ready).collect();
+        assert_eq!(used, [true, false], "case: {case}");
+    }
 }

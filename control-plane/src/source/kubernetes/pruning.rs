@@ -54,6 +54,7 @@ const OWNERS: Keep = Keep::Only(&[
 const NAMED: Keep = Keep::Prefixed(&[
     "heddle.dev/",
     "kubernetes.io/service-name",
+    "endpointslice.kubernetes.io/managed-by",
     "service.kubernetes.io/",
     "topology.kubernetes.io/",
     "pod-template-hash",
@@ -95,6 +96,7 @@ pub const POD: Keep = Keep::Only(&[
             ("serviceAccountName", Keep::All),
             ("nodeName", Keep::All),
             ("hostNetwork", Keep::All),
+            ("readinessGates", Keep::Only(&[("conditionType", Keep::All)])),
             ("containers", CONTAINER),
             ("initContainers", CONTAINER),
         ]),
@@ -103,6 +105,8 @@ pub const POD: Keep = Keep::Only(&[
         "status",
         Keep::Only(&[
             ("phase", Keep::All),
+            // Not since when, nor why: that changes without meaning.
+            ("conditions", Keep::Only(&[("type", Keep::All), ("status", Keep::All)])),
             ("podIP", Keep::All),
             ("podIPs", Keep::Only(&[("ip", Keep::All)])),
         ]),
@@ -171,13 +175,16 @@ mod tests {
             (
                 "a pod",
                 POD,
-                json!({"spec": {"nodeName": "n", "volumes": [1], "containers": [
+                json!({"spec": {"nodeName": "n", "volumes": [1], "readinessGates": [{"conditionType": "g", "other": 1}], "containers": [
                     {"name": "a", "image": "i", "ports": [{"containerPort": 80, "hostIP": "x"}],
                      "livenessProbe": {"periodSeconds": 1, "httpGet": {"port": 80, "httpHeaders": [{"name": "x-key", "value": "secret"}]}}}]},
-                    "status": {"phase": "Running", "startTime": "t", "podIPs": [{"ip": "10.0.0.1"}]}}),
-                json!({"spec": {"nodeName": "n", "containers": [
+                    "status": {"phase": "Running", "startTime": "t", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [
+                        {"type": "ContainersReady", "status": "True", "reason": "r", "message": "m", "lastProbeTime": null,
+                         "lastTransitionTime": "t", "observedGeneration": 1}]}}),
+                json!({"spec": {"nodeName": "n", "readinessGates": [{"conditionType": "g"}], "containers": [
                     {"name": "a", "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 80, "httpHeaders": [{"name": "x-key"}]}}}]},
-                    "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}]}}),
+                    "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}],
+                        "conditions": [{"type": "ContainersReady", "status": "True"}]}}),
             ),
             (
                 "a node",
@@ -216,7 +223,7 @@ mod tests {
                 {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "r", "controller": true,
                  "blockOwnerDeletion": true},
             ],
-            "labels": {"app": "a"},
+            "labels": {"app": "a", "endpointslice.kubernetes.io/managed-by": "m"},
             "annotations": {
                 "heddle.dev/injected": "true",
                 "kubectl.kubernetes.io/last-applied-configuration": "{}",
@@ -229,7 +236,7 @@ mod tests {
             json!({
                 "name": "a", "namespace": "n", "uid": "u", "generation": 3,
                 "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": {},
+                "labels": {"endpointslice.kubernetes.io/managed-by": "m"},
                 "annotations": {"heddle.dev/injected": "true"},
                 "ownerReferences": [
                     {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "o"},

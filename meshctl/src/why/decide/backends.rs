@@ -33,7 +33,7 @@ pub(super) fn shares(
         let share = words::percent(u64::from(*weight), whole);
         let backing = backing(asked, port);
         let backend = backend(asked, caller, (port, *weight, share), backing)?;
-        tell(&backend, report);
+        tell(&backend, backing.is_some_and(|backing| backing.last_resort), report);
         if *weight > 0 {
             match backend.fails {
                 None => good.push(backend.clone()),
@@ -63,7 +63,7 @@ pub(super) fn endpoint(
     let endpoint = told(caller, (&called.endpoint, true), pod);
     let name = called.endpoint.address.to_string();
     let one = one(name, endpoint, asked.now);
-    tell(&one, report);
+    tell(&one, false, report);
     report.backends.push(one.clone());
     match one.fails {
         None => ended(caller, std::slice::from_ref(&one), &[], report),
@@ -200,7 +200,7 @@ fn told(
     }
 }
 
-fn tell(backend: &Backend, report: &mut WhyReport) {
+fn tell(backend: &Backend, last_resort: bool, report: &mut WhyReport) {
     let Backend { backend: name, share, fails, ready, endpoints, weight } = backend;
     // A pod that is called by its own address is no service.
     let object = match name.contains('/') {
@@ -209,6 +209,10 @@ fn tell(backend: &Backend, report: &mut WhyReport) {
     };
     let says = match endpoints.len() {
         0 => format!("{share}, no endpoint"),
+        count if last_resort => format!(
+            "{share}, none of {count} endpoints ready; {ready} used as a last resort: their nodes are not heard of, and \
+             they were ready when they were"
+        ),
         count => format!("{share}, {ready} of {count} endpoints ready"),
     };
     match fails {
@@ -220,6 +224,7 @@ fn tell(backend: &Backend, report: &mut WhyReport) {
             };
             report.fails("backend", object, not);
         }
+        Some(_) | None if last_resort => report.note("backend", object, says),
         Some(_) | None => report.good("backend", object, says),
     }
 }

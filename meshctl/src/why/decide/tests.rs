@@ -74,6 +74,7 @@ fn backing(name: &str, endpoints: Vec<EndpointFacts>) -> BackingFacts {
         endpoints,
         policy: Some((&heddle_model::policy::BackendPolicy::default()).into()),
         policy_origin: None,
+        last_resort: false,
     }
 }
 
@@ -243,6 +244,26 @@ fn a_request_follows_the_first_rule_that_is_for_it() {
         assert_eq!(report.served, matches!(expected.0, "served" | "answered"), "case: {case}");
         assert_eq!(report.remedy.is_some(), !report.served, "case: {case}");
     }
+}
+
+#[test]
+fn a_last_resort_serves_and_is_said() {
+    let mut facts = routed();
+    let steps = |facts: &CallFacts| {
+        let report = asked(facts, Some("GET"), Some("/items"), &[]);
+        assert_eq!(report.outcome, "served", "{}", report.verdict);
+        let step = report.steps.into_iter().find(|step| step.step == "backend").unwrap();
+        (step.state, step.says)
+    };
+    let (state, says) = steps(&facts);
+    assert!(matches!(state, State::Good) && says == "100 %, 1 of 1 endpoints ready", "{says}");
+    facts.backings[1].last_resort = true;
+    let (state, says) = steps(&facts);
+    assert!(matches!(state, State::Note), "{says}");
+    assert!(
+        says.starts_with("100 %, none of 1 endpoints ready; 1 used as a last resort"),
+        "{says}"
+    );
 }
 
 #[test]
