@@ -59,6 +59,10 @@ pub(crate) enum UserCommand {
     Stop(Component),
     /// Starts it again
     Start(Component),
+    /// Has a component of a node stand still, such as kubelet: the node is not heard of, and its pods run on
+    Freeze(Component),
+    /// Lets it go on
+    Thaw(Component),
     /// Makes the usual images from the programs in a folder and gives them to all nodes
     Reload {
         #[command(flatten)]

@@ -201,6 +201,18 @@ impl Cluster {
         control::ask(&self.directory, self.number(node)?, &request).await.map(drop)
     }
 
+    /// Has a component of a node stand still, such as `kubelet`: the node is not heard of, and what runs on it runs on.
+    pub async fn freeze(&self, node: &str, component: &str) -> Result<()> {
+        let request = Request::Freeze { component: component.to_owned() };
+        control::ask(&self.directory, self.number(node)?, &request).await.map(drop)
+    }
+
+    /// Lets it go on.
+    pub async fn thaw(&self, node: &str, component: &str) -> Result<()> {
+        let request = Request::Thaw { component: component.to_owned() };
+        control::ask(&self.directory, self.number(node)?, &request).await.map(drop)
+    }
+
     /// What runs on a node.
     pub async fn components(&self, node: &str) -> Result<Vec<ComponentStatus>> {
         let number = self.number(node)?;

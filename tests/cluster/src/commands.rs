@@ -38,6 +38,12 @@ pub(crate) async fn run(command: UserCommand) -> Result<ExitCode> {
         UserCommand::Start(Component { which, node, component }) => {
             Cluster::attach(&which.name)?.resume(&node, &component).await?;
         }
+        UserCommand::Freeze(Component { which, node, component }) => {
+            Cluster::attach(&which.name)?.freeze(&node, &component).await?;
+        }
+        UserCommand::Thaw(Component { which, node, component }) => {
+            Cluster::attach(&which.name)?.thaw(&node, &component).await?;
+        }
         UserCommand::Reload { which, binaries } => {
             let cluster = Cluster::attach(&which.name)?;
             for archive in images(&binaries)? {

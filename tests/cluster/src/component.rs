@@ -90,13 +90,31 @@ impl Component {
     pub async fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         if let Some(process) = child.id().and_then(|id| i32::try_from(id).ok()) {
-            // It may have ended at this moment, which is what is wanted.
+            // It may have ended at this moment, which is what is wanted; one that stands still hears nothing.
             let _ = kill(Pid::from_raw(process), Signal::SIGTERM);
+            let _ = kill(Pid::from_raw(process), Signal::SIGCONT);
         }
         if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
             child.kill().await.with_context(|| format!("kill {}", self.plan.name))?;
         }
         Ok(())
+    }
+
+    /// Has it stand still: it keeps what it has, and does nothing. Fails if it does not run.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on. Fails if it does not run.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process().and_then(|id| i32::try_from(id).ok());
+        let process = process.with_context(|| format!("{} does not run", self.plan.name))?;
+        kill(Pid::from_raw(process), signal)
+            .with_context(|| format!("send {signal} to {}", self.plan.name))
     }
 
     /// Looks whether it ended unasked, and if so starts it again.

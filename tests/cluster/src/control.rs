@@ -25,6 +25,16 @@ pub enum Request {
         /// Such as `kube-apiserver`.
         component: String,
     },
+    /// To have one of its components stand still: it is there, and does nothing.
+    Freeze {
+        /// Such as `kubelet`.
+        component: String,
+    },
+    /// To let it go on, as if no time had passed.
+    Thaw {
+        /// Such as `kubelet`.
+        component: String,
+    },
 }
 
 /// What it answers.

@@ -172,6 +172,12 @@ impl Node {
                 Ok(component) => Box::pin(component.resume()).await,
                 Err(error) => Err(error),
             },
+            Request::Freeze { component } => {
+                self.find(component).and_then(|component| component.freeze())
+            }
+            Request::Thaw { component } => {
+                self.find(component).and_then(|component| component.thaw())
+            }
         };
         match outcome {
             Ok(()) => Response::Status { phase: phase.clone(), components: self.status() },

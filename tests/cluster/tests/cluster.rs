@@ -26,5 +26,6 @@ mod cluster {
     mod tokens;
     mod told;
     mod traffic;
+    mod unheard;
     mod wire;
 }

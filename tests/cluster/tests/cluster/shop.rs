@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use heddle_cluster::cluster::Cluster;
 use heddle_cluster::wait;
+use heddle_cluster::worker::CONTAINERD_SOCKET;
 
 /// A namespace with the application in it.
 pub(crate) struct Shop<'a> {
@@ -162,6 +163,16 @@ spec:
             Ok(())
         })
         .await
+    }
+
+    /// Has the load end before its time, by its node: nobody else need hear of that. It says what it counted.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        let id = "jsonpath={.items[0].status.containerStatuses[?(@.name=='load')].containerID}";
+        let id = self.kubectl(&["get", "pods", "-l", "app=load", "-o", id]).await?;
+        let id = id.strip_prefix("containerd://").with_context(|| format!("no container: {id}"))?;
+        let tasks = ["ctr", "--address", CONTAINERD_SOCKET, "--namespace", "k8s.io", "tasks"];
+        let kill = ["kill", "--signal", "SIGTERM", id];
+        self.cluster.ask_node("node1", &[&tasks[..], &kill].concat()).await.map(drop)
     }
 
     /// Waits until all was sent that was begun.
