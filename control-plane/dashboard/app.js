@@ -6,6 +6,7 @@ import * as certificates from "./pages/certificates.js";
 import * as config from "./pages/config.js";
 import * as map from "./pages/map.js";
 import { route, routes } from "./pages/routes.js";
+import * as tap from "./pages/tap.js";
 import { service, services, workload, workloads } from "./pages/traffic.js";
 
 /** Counts are in steps of ten seconds; what is set and acknowledged is newer. */
@@ -14,11 +15,11 @@ const WINDOWS = [["10", "10 seconds"], ["30", "30 seconds"], ["60", "minute"], [
 /** Proxies tell every ten seconds, sometimes a little later: in steps of ten, one would be empty and the next twice as high. */
 const SPANS = [["10 minutes", { window: "600", step: "20" }], ["30 minutes", { window: "1800", step: "30" }], ["hour", { window: "3600", step: "60" }]];
 const THEMES = [["", "System"], ["light", "Light"], ["dark", "Dark"]];
-const NAV = [["", "Map"], ["services", "Services"], ["workloads", "Workloads"], ["routes", "Routes"], ["config", "Configuration"], ["certificates", "Certificates"]];
+const NAV = [["", "Map"], ["services", "Services"], ["workloads", "Workloads"], ["routes", "Routes"], ["tap", "Tap"], ["config", "Configuration"], ["certificates", "Certificates"]];
 /** By the first part of the address, and how many names follow it. */
 const PAGES = new Map([
   [" 0", map], ["services 0", services], ["services 1", service], ["workloads 0", workloads], ["workloads 3", workload],
-  ["routes 0", routes], ["routes 3", route], ["config 0", config], ["certificates 0", certificates],
+  ["routes 0", routes], ["routes 3", route], ["tap 0", tap], ["config 0", config], ["certificates 0", certificates],
 ]);
 
 const element = (id) => document.getElementById(id);
@@ -122,6 +123,7 @@ function interaction(width) {
     width: width - 34,
     windowName: WINDOWS.find(([value]) => value === state.window)[1],
     moment: state.moment,
+    redraw: draw,
     look(moment) {
       if (state.moment === moment) return;
       state.moment = moment;
@@ -186,12 +188,20 @@ function drawState() {
   const gone = trouble && (trouble.gone
     ? `The control plane is gone: ${trouble.message}. ${state.seen === null ? "It was not seen so far." : `Last seen ${seenAt()}; what is shown is from then.`} It is asked again every two seconds.`
     : `The control plane refuses: ${trouble.message}.`);
+  const note = here().page?.said?.() ?? "";
   const partial = state.silent.length > 0 && `What proxies told the control plane at ${state.silent.join(", ")} is missing: it did not answer.`;
-  patch(place, gone ? [gone] : partial ? [partial] : []);
+  // What a page itself says is seen on it already.
+  if (!gone && !partial && note !== "") place.className = "unseen";
+  patch(place, gone ? [gone] : partial ? [partial] : note === "" ? [] : [note]);
   patch(element("foot"), [h("span", { class: `pulse ${kind}`, "aria-hidden": "true" }), h("span", {}, trouble ? "Not connected" : state.seen === null ? "Connecting" : `Live, as of ${seenAt()}`)]);
 }
 
+let shown = here().page;
+
 function moved() {
+  const { page } = here();
+  if (shown !== page) shown?.leave?.();
+  shown = page;
   state.moment = null;
   draw();
   element("title").focus({ preventScroll: true });

@@ -1,12 +1,13 @@
 //! The dashboard: what the admin listener answers to a browser, beside gRPC. Who is answered is decided in
-//! `dashboard/guard.rs`, what a path means in `dashboard/question.rs`, the JSON is made in `dashboard/answer.rs`, and the
-//! page's own files are in `dashboard/page.rs`.
+//! `dashboard/guard.rs`, what a path means in `dashboard/question.rs`, the JSON is made in `dashboard/answer.rs`, single
+//! requests are told by `dashboard/tap.rs`, and the page's own files are in `dashboard/page.rs`.
 
 mod answer;
 mod guard;
 mod page;
 mod question;
 mod services;
+mod tap;
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -86,8 +87,13 @@ impl Dashboard {
                 Ok(text) => json(StatusCode::OK, text),
                 Err(refusal) => refused(&refusal),
             },
+            Ok(Asked::Tap(asked)) => {
+                let told = tap::tap(&self.services.tap, &asked, &request.headers).await;
+                told.unwrap_or_else(|refusal| refused(&refusal))
+            }
             Err(refusal) => refused(&refusal),
         };
+        // What was begun for it ends with its body.
         if request.method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
@@ -103,6 +109,10 @@ fn refused(refusal: &Refusal) -> Response<Body> {
     let mut response = json(refusal.status(), said.to_string());
     if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    if refusal.status() == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     }
     response
 }

@@ -36,7 +36,8 @@ pub async fn run(options: DashboardArguments) -> Result<Ending, Failure> {
     let keys = Keys::new(address.port());
     let (printed, opened) = (keys.address(), keys.address_for_once());
     let tasks = Tasks::new();
-    relay::serve(Relay::new(target, keys), listener, &tasks);
+    let relay = Relay::new(target, keys, options.as_service_account);
+    relay::serve(relay, listener, &tasks);
     output::print(&format!("{printed}\n"))?;
     let is_shown = !options.no_open && open(&opened);
     output::hint(match is_shown {

@@ -54,6 +54,15 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// All of it on one line, for places that have no lines.
+    pub fn sentence(&self) -> String {
+        let Parts { what, why, remedy } = &*self.parts;
+        let whole: Vec<&str> = [what].into_iter().chain(why).map(|text| text.trim_end()).collect();
+        format!("{}. What would do: {remedy}", whole.join(": "))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.parts.what)?;
@@ -83,6 +92,10 @@ mod tests {
             "cannot read ./shop\n  because  no such thing\n  try      check the path"
         );
         assert_eq!(failure.headline(), "cannot read ./shop: no such thing");
+        assert_eq!(
+            failure.sentence(),
+            "cannot read ./shop: no such thing. What would do: check the path"
+        );
     }
 
     #[test]

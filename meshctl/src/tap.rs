@@ -2,14 +2,16 @@
 
 pub mod arguments;
 pub mod render;
-pub mod report;
 pub mod source;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::time::Duration;
 
 use heddle_model::tap::TapRequest;
 use heddle_proto::tap as wire;
 use heddle_proto::tap::event::Event;
+use heddle_report::tap::{Line, Sum, Telling};
 use heddle_runtime::duration::Text;
 use tokio::time::Instant;
 
@@ -18,7 +20,6 @@ use crate::output::{self, Colour};
 use crate::run::Ending;
 use crate::tap::arguments::{Lines, TapArguments};
 use crate::tap::render::Columns;
-use crate::tap::report::{Exchange, Line, Sum};
 use crate::tap::source::Events;
 
 /// Shows requests until somebody interrupts, nobody reads, or enough was seen.
@@ -59,8 +60,7 @@ struct Show<'a> {
     colour: Colour,
     columns: Columns,
     began: Instant,
-    standing: wire::Standing,
-    sum: Sum,
+    telling: Telling,
     has_ended: bool,
 }
 
@@ -72,8 +72,7 @@ impl<'a> Show<'a> {
             colour,
             columns: Columns::default(),
             began: Instant::now(),
-            standing: wire::Standing::default(),
-            sum: Sum::default(),
+            telling: Telling::new(options.headers),
             has_ended: false,
         }
     }
@@ -91,59 +90,57 @@ impl<'a> Show<'a> {
     }
 
     fn exchange(&mut self, told: &wire::Exchange) -> Result<(), Failure> {
-        self.sum.exchanges += 1;
-        self.sum.failures += u64::from(report::is_failure(told));
+        let line = self.telling.exchange(told);
         let text = match self.options.output {
             Lines::Text => self.columns.line(told, self.colour),
-            Lines::Json => {
-                let exchange = Exchange::new(told, self.options.headers);
-                output::json(&Line::Exchange(Box::new(exchange)), true)?
-            }
+            Lines::Json => output::json(&line, true)?,
         };
         self.print(&text)?;
         match self.options.count {
-            Some(count) if self.sum.exchanges >= count => self.end("as many as were asked for"),
+            Some(count) if self.telling.sum().exchanges >= count => {
+                self.end("as many as were asked for")
+            }
             Some(_) | None => Ok(()),
         }
     }
 
     fn standing(&mut self, standing: wire::Standing) -> Result<(), Failure> {
-        let last = std::mem::replace(&mut self.standing, standing);
-        // A replica that is not heard for a moment has still left out what it did.
-        let left_out = self.standing.left_out.max(self.sum.left_out);
-        let more = left_out - self.sum.left_out;
-        self.sum.left_out = left_out;
-        let silent = &self.standing.silent_replicas;
-        if !silent.is_empty() && *silent != last.silent_replicas {
+        let silent_before = self.telling.last().silent_replicas.clone();
+        let left_out_before = self.telling.sum().left_out;
+        let looking_before = render::looking(self.telling.last());
+        let news = self.telling.standing(standing);
+        let silent = &self.telling.last().silent_replicas;
+        if !silent.is_empty() && *silent != silent_before {
             output::hint(&format!(
                 "warning: what proxies tell the control plane at {} is missing: it does not answer",
                 silent.join(", ")
             ));
         }
-        let (proxies, without_proxy) = (self.standing.proxies, self.standing.without_proxy);
-        if (proxies, without_proxy) != (last.proxies, last.without_proxy) {
-            match self.options.output {
-                Lines::Text => output::hint(&render::looking(&self.standing)),
-                Lines::Json => {
-                    let line = Line::Looking { proxies, without_proxy };
-                    self.print(&output::json(&line, true)?)?;
+        for line in news {
+            match (self.options.output, &line) {
+                (Lines::Json, line) => self.print(&output::json(line, true)?)?,
+                (Lines::Text, Line::Looking { .. }) => {
+                    let looking = render::looking(self.telling.last());
+                    if looking != looking_before {
+                        output::hint(&looking);
+                    }
                 }
+                (Lines::Text, Line::LeftOut { left_out }) => {
+                    let more = left_out - left_out_before;
+                    self.print(&(self.colour.dim(&format!("... {more} left out")) + "\n"))?;
+                }
+                // How a tap is tells of no request, and of no end.
+                (Lines::Text, Line::Exchange(_) | Line::End(_)) => {}
             }
         }
-        if more == 0 {
-            return Ok(());
-        }
-        let text = match self.options.output {
-            Lines::Text => self.colour.dim(&format!("... {more} left out")) + "\n",
-            Lines::Json => output::json(&Line::LeftOut { left_out }, true)?,
-        };
-        self.print(&text)
+        Ok(())
     }
 
     fn tell_of_silence(&self) {
-        if self.sum.exchanges == 0 && self.sum.left_out == 0 {
+        let Sum { exchanges, left_out, .. } = self.telling.sum();
+        if *exchanges == 0 && *left_out == 0 {
             let has_filter = self.request.tap.filter != heddle_model::tap::Filter::default();
-            output::hint(&render::silence(&self.standing, has_filter));
+            output::hint(&render::silence(self.telling.last(), has_filter));
         }
     }
 
@@ -155,13 +152,12 @@ impl<'a> Show<'a> {
 
     fn end(&mut self, reason: &str) -> Result<(), Failure> {
         self.has_ended = true;
-        self.sum.reason = reason.to_owned();
-        self.sum.seconds = self.began.elapsed().as_secs_f64();
+        let line = self.telling.end(reason, self.began.elapsed());
         match self.options.output {
-            Lines::Json => self.print(&output::json(&Line::End(self.sum.clone()), true)?),
+            Lines::Json => self.print(&output::json(&line, true)?),
             Lines::Text => {
                 let took = Duration::from_secs(self.began.elapsed().as_secs());
-                let Sum { exchanges, failures, left_out, .. } = &self.sum;
+                let Sum { exchanges, failures, left_out, .. } = self.telling.sum();
                 output::hint(&format!(
                     "{exchanges} requests in {} ({failures} failed), {left_out} left out: {reason}",
                     Text(took)

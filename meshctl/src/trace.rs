@@ -15,12 +15,12 @@ use crate::failure::Failure;
 use crate::output::{self, Colour, Format};
 use crate::run::Ending;
 use crate::tap::render::silence;
-use crate::tap::report::hex;
 use crate::tap::source::Events;
 use crate::target::Target;
 use crate::trace::arguments::{TraceArguments, TraceSubject};
 use crate::trace::gather::Gathered;
 use crate::trace::report::TraceReport;
+use heddle_report::tap::hex;
 
 /// Waits for a request, and shows its way.
 pub async fn run(options: TraceArguments, colour: Colour) -> Result<Ending, Failure> {

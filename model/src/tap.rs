@@ -1,6 +1,8 @@
 //! What a tap is asked for: whose requests, which of them, and how many. Values only: the control plane finds whose
 //! they are, proxies find which.
 
+pub mod typed;
+
 use std::time::Duration;
 
 use crate::names::ServiceName;
@@ -149,6 +151,10 @@ pub type Mark = [u8; 8];
 pub const HIGHEST_RATE: u32 = 1000;
 /// Nobody looks longer at a terminal; a forgotten tap ends.
 pub const LONGEST: Duration = Duration::from_secs(3600);
+/// Of each proxy, where nobody says more: enough to watch, and little for a proxy.
+pub const DEFAULT_RATE: u32 = 100;
+/// Where nobody says more.
+pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);
 /// More names of headers than anybody types.
 pub const SHOWN_VALUES_LIMIT: usize = 16;
 /// In bytes, of each text that is asked for.

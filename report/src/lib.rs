@@ -8,5 +8,6 @@ pub mod proxy;
 pub mod routes;
 pub mod stat;
 pub mod status;
+pub mod tap;
 pub mod timeline;
 pub mod words;

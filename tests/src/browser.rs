@@ -197,6 +197,8 @@ pub mod keys {
     pub const TAB: char = '\u{e004}';
     /// Follows a link.
     pub const ENTER: char = '\u{e007}';
+    /// Closes what was opened.
+    pub const ESCAPE: char = '\u{e00c}';
     /// Back in time, on a chart.
     pub const LEFT: char = '\u{e012}';
 }

@@ -23,6 +23,18 @@ pub(super) enum Refusal {
     /// The question makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// It is not shown who asks.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// Who asks may not.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    Missing(String),
+    /// As many ask as may.
+    #[error("{0}")]
+    Full(String),
     /// It cannot be answered now.
     #[error("{0}")]
     Unavailable(String),
@@ -41,6 +53,10 @@ impl Refusal {
             Self::Foreign => StatusCode::FORBIDDEN,
             Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Missing(_) => StatusCode::NOT_FOUND,
+            Self::Full(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unwritten(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

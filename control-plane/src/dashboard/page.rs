@@ -31,7 +31,7 @@ macro_rules! own {
     };
 }
 
-const FILES: [File; 16] = [
+const FILES: [File; 18] = [
     own!("/", "index.html", HTML),
     own!("/style.css", "style.css", STYLE),
     own!("/icon.svg", "icon.svg", IMAGE),
@@ -43,9 +43,11 @@ const FILES: [File; 16] = [
     own!("/layout.js", "layout.js", SCRIPT),
     own!("/chart.js", "chart.js", SCRIPT),
     own!("/table.js", "table.js", SCRIPT),
+    own!("/tap.js", "tap.js", SCRIPT),
     own!("/pages/map.js", "pages/map.js", SCRIPT),
     own!("/pages/traffic.js", "pages/traffic.js", SCRIPT),
     own!("/pages/routes.js", "pages/routes.js", SCRIPT),
+    own!("/pages/tap.js", "pages/tap.js", SCRIPT),
     own!("/pages/config.js", "pages/config.js", SCRIPT),
     own!("/pages/certificates.js", "pages/certificates.js", SCRIPT),
 ];

@@ -1,7 +1,10 @@
 //! What a path and its query ask for. Pure.
 
+mod tap;
+
 use std::collections::BTreeMap;
 
+use heddle_model::tap::TapRequest;
 use heddle_proto::telemetry as wire;
 use heddle_report::stat::What;
 use http::Uri;
@@ -16,6 +19,8 @@ pub(super) enum Asked {
     File(File),
     /// What the control plane knows.
     Question(Question),
+    /// Single requests, while they happen.
+    Tap(Box<TapRequest>),
 }
 
 /// A question, answered in JSON.
@@ -59,7 +64,23 @@ impl Asked {
             return file.map(Self::File).ok_or_else(|| Refusal::Unknown(path.to_owned()));
         };
         let mut words = Words::read(uri.query().unwrap_or_default())?;
-        let question = match name {
+        let asked = match name {
+            "tap" => Self::Tap(Box::new(words.tap()?)),
+            name => Question::read(name, &mut words)?
+                .map(Self::Question)
+                .ok_or_else(|| Refusal::Unknown(path.to_owned()))?,
+        };
+        match words.0.into_keys().next() {
+            None => Ok(asked),
+            Some(word) => Err(Refusal::Invalid(format!("\"{word}\" is not known of {path}"))),
+        }
+    }
+}
+
+impl Question {
+    /// The question of this name; `None`: there is none.
+    fn read(name: &str, words: &mut Words) -> Result<Option<Self>, Refusal> {
+        Ok(Some(match name {
             "about" => Question::About,
             "stat" => Question::Stat(words.what()?, words.look()?),
             "edges" => Question::Edges(words.look()?),
@@ -72,12 +93,8 @@ impl Asked {
             "proxies" => Question::Proxies,
             "identity" => Question::Identity,
             "routes" => Question::Routes,
-            _ => return Err(Refusal::Unknown(path.to_owned())),
-        };
-        match words.0.into_keys().next() {
-            None => Ok(Self::Question(question)),
-            Some(word) => Err(Refusal::Invalid(format!("\"{word}\" is not known of {path}"))),
-        }
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -163,7 +180,7 @@ mod tests {
     fn read(uri: &str) -> Result<Question, String> {
         match Asked::read(&uri.parse().unwrap()) {
             Ok(Asked::Question(question)) => Ok(question),
-            Ok(Asked::File(file)) => panic!("{uri} is a file: {file:?}"),
+            Ok(other) => panic!("{uri} is no question: {other:?}"),
             Err(refusal) => Err(format!("{} {refusal}", refusal.status().as_u16())),
         }
     }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::tap::arguments::Account;
 use crate::target::TargetArguments;
 
 /// `meshctl dashboard`.
@@ -14,6 +15,10 @@ pub struct DashboardArguments {
     /// Do not open a browser
     #[arg(long)]
     pub no_open: bool,
+    /// In a cluster: the service account that the right to tap is of, for the page "Tap" [default: heddle-viewer of the
+    /// mesh's namespace]
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub as_service_account: Option<Account>,
     /// Whose.
     #[command(flatten)]
     pub target: TargetArguments,
@@ -22,6 +27,8 @@ pub struct DashboardArguments {
 const DASHBOARD_AFTER_HELP: &str = "\
 Prints the page's address, which holds a key: other users of this machine have no access without it. The page only looks,
 and asks nobody but the control plane. docs/dashboard.md has what it shows, and its questions in JSON.
+
+Its page Tap shows single requests to whom `meshctl tap` shows them: see `meshctl tap --help`.
 
 Which mesh is meant:
   --name, --admin-socket      one on this machine

@@ -1,5 +1,6 @@
 //! Carries a browser's requests to the control plane: to its socket on this machine, or by the API server's port-forward.
-//! Only what asks is carried, and of its head what the control plane goes by.
+//! Only what asks is carried, and of its head what the control plane goes by. To a question for single requests it adds
+//! what shows who asks, which no browser is told: whoever has the key is this user.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,12 +16,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::accept::accept;
 use crate::dashboard::key::{Admission, Keys};
 use crate::failure::Failure;
+use crate::tap::arguments::Account;
+use crate::tap::source::authorization;
 use crate::target::Target;
 
 /// Where requests go, and whose.
@@ -28,15 +31,23 @@ use crate::target::Target;
 pub struct Relay {
     target: Arc<Target>,
     keys: Arc<Keys>,
+    /// In a cluster, whose right to tap counts; `None`: the usual one.
+    account: Option<Arc<Account>>,
+    taps: Arc<Semaphore>,
 }
 
 type Body = BoxBody<Bytes, hyper::Error>;
 type Upstream = SendRequest<Empty<Bytes>>;
 
 impl Relay {
-    /// To a mesh, for whoever has a key.
-    pub fn new(target: Target, keys: Keys) -> Self {
-        Self { target: Arc::new(target), keys: Arc::new(keys) }
+    /// To a mesh, for whoever has a key; taps are asked for as this account.
+    pub fn new(target: Target, keys: Keys, account: Option<Account>) -> Self {
+        Self {
+            target: Arc::new(target),
+            keys: Arc::new(keys),
+            account: account.map(Arc::new),
+            taps: Arc::new(Semaphore::new(TAPS_LIMIT)),
+        }
     }
 
     async fn answer(
@@ -65,14 +76,45 @@ impl Relay {
                 forwarded.headers_mut().append(name.clone(), value.clone());
             }
         }
+        let tap = match self.tap(&mut forwarded).await {
+            Ok(tap) => tap,
+            Err(response) => return *response,
+        };
         let mut upstream = upstream.lock().await;
         match self.ask(forwarded, &mut upstream, tasks).await {
-            Ok(response) => response.map(|body| body.boxed()),
+            // Its place is held until the browser has read it, or is gone.
+            Ok(response) => response.map(|body| {
+                body.map_frame(move |frame| {
+                    let _held = &tap;
+                    frame
+                })
+                .boxed()
+            }),
             Err(failure) => {
                 *upstream = None;
                 said(StatusCode::BAD_GATEWAY, &failure.headline())
             }
         }
+    }
+
+    /// What a tap needs beside the question: a place, and in a cluster what shows who asks. Without it nothing is asked.
+    async fn tap(
+        &self,
+        request: &mut Request<Empty<Bytes>>,
+    ) -> Result<Option<OwnedSemaphorePermit>, Box<Response<Body>>> {
+        if request.uri().path() != TAP_PATH {
+            return Ok(None);
+        }
+        let place = Arc::clone(&self.taps).try_acquire_owned();
+        let place = place.map_err(|_| said(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_TAPS))?;
+        if let Target::Cluster(cluster) = &*self.target {
+            let shown = timeout(PATIENCE, authorization(cluster, self.account.as_deref())).await;
+            let late = |_| Failure::new("the API server does not answer", REMEDY);
+            let shown = shown.map_err(late).and_then(|made| made);
+            let refused = |failure: Failure| said(StatusCode::FORBIDDEN, &failure.sentence());
+            request.headers_mut().insert(header::AUTHORIZATION, shown.map_err(refused)?);
+        }
+        Ok(Some(place))
     }
 
     async fn ask(
@@ -191,6 +233,8 @@ fn said(status: StatusCode, error: &str) -> Response<Body> {
 
 const NO_KEY: &str = "this dashboard is another user's, or its key is of an earlier run: open the address that \
                       `meshctl dashboard` printed";
+const TOO_MANY_TAPS: &str =
+    "this dashboard has as many taps open as it may: end one in another window";
 const ONLY_GET: &str = "nothing is changed here: use GET";
 const REMEDY: &str = "check that it runs: `meshctl status`";
 
@@ -203,6 +247,10 @@ const FORWARDED: [HeaderName; 5] = [
     HeaderName::from_static("sec-fetch-mode"),
 ];
 
+/// Where single requests are asked for.
+const TAP_PATH: &str = "/api/v1/tap";
+/// Each takes a connection as long as it runs. A browser has six to one address, and needs some to ask.
+const TAPS_LIMIT: usize = 3;
 /// A browser opens six.
 const CONNECTIONS_LIMIT: usize = 64;
 /// For the head of a request.

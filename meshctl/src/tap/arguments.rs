@@ -4,10 +4,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use heddle_model::names::ServiceName;
+use heddle_model::tap::typed::{
+    Resource, To, grpc_status, identity, object_name, path, short_text, status,
+};
 use heddle_model::tap::{
-    Filter, HIGHEST_RATE, LONGEST, Limits, SHOWN_VALUES_LIMIT, Shown, Side, StatusRange, Subject,
-    Tap, TapRequest, Target as Called, is_secret_header,
+    DEFAULT_RATE, Filter, HIGHEST_RATE, LONGEST, Limits, SHOWN_VALUES_LIMIT, Shown, Side,
+    StatusRange, Subject, Tap, TapRequest, is_secret_header,
 };
 use heddle_runtime::duration;
 
@@ -118,30 +120,6 @@ pub enum Direction {
     Outbound,
 }
 
-/// Whose requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
-    kind: Kind,
-    name: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Owner(&'static str),
-    Pod,
-    Service,
-    Namespace,
-}
-
-/// Whom requests are for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum To {
-    /// Of a namespace, or of the one that is meant anyway.
-    Service(String, Option<String>),
-    /// By its name.
-    Pod(String),
-}
-
 /// A service account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -149,45 +127,6 @@ pub struct Account {
     pub namespace: String,
     /// Its name.
     pub name: String,
-}
-
-impl FromStr for Resource {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let want = || format!("want such as deploy/api, one of {}", kinds().join(", "));
-        let (kind, name) = text.split_once('/').ok_or_else(want)?;
-        let kind = kind.to_ascii_lowercase();
-        let found = KINDS.iter().find(|(names, _)| names.contains(&kind.as_str()));
-        let (_, kind) = found.ok_or_else(want)?;
-        object_name(name)?;
-        Ok(Self { kind: *kind, name: name.to_owned() })
-    }
-}
-
-impl FromStr for To {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let want = || "want svc/NAME, svc/NAME.NAMESPACE or pod/NAME".to_owned();
-        let (kind, name) = text.split_once('/').ok_or_else(want)?;
-        match kind.to_ascii_lowercase().as_str() {
-            "svc" | "service" | "services" => {
-                let (name, namespace) = match name.split_once('.') {
-                    Some((name, namespace)) => (name, Some(namespace)),
-                    None => (name, None),
-                };
-                object_name(name)?;
-                namespace.map(object_name).transpose()?;
-                Ok(Self::Service(name.to_owned(), namespace.map(ToOwned::to_owned)))
-            }
-            "pod" | "pods" | "po" => {
-                object_name(name)?;
-                Ok(Self::Pod(name.to_owned()))
-            }
-            _ => Err(want()),
-        }
-    }
 }
 
 impl FromStr for Account {
@@ -238,19 +177,14 @@ impl Which {
                 "leave one of them out, or tap the receiver: `meshctl tap svc/NAME --direction inbound`",
             ));
         }
-        if let (true, Some(Resource { name, .. })) = (self.all_namespaces, resource) {
+        if let (true, Some(resource)) = (self.all_namespaces, resource) {
+            let name = resource.name();
             return Err(Failure::new(
                 format!("{name} is of one namespace, and --all-namespaces means all workloads"),
                 "leave one of them out, or name its namespace with --namespace",
             ));
         }
-        let to = self.to.clone().map(|to| match to {
-            To::Service(name, own) => Called::Service(ServiceName {
-                namespace: own.unwrap_or_else(|| namespace.to_owned()),
-                name,
-            }),
-            To::Pod(name) => Called::Pod(name),
-        });
+        let to = self.to.as_ref().map(|to| to.target(namespace));
         let side = self.direction.map(|direction| match direction {
             Direction::Inbound => Side::Inbound,
             Direction::Outbound => Side::Outbound,
@@ -271,90 +205,17 @@ impl Which {
     }
 
     fn subject(&self, resource: Option<&Resource>, namespace: &str) -> Subject {
-        let namespace = namespace.to_owned();
         match resource {
             None if self.all_namespaces => Subject::All,
-            None => Subject::Namespace(namespace),
-            Some(Resource { kind, name }) => {
-                let name = name.clone();
-                match kind {
-                    Kind::Owner(kind) => {
-                        Subject::Workload { namespace, kind: (*kind).to_owned(), name }
-                    }
-                    Kind::Pod => Subject::Pod { namespace, name },
-                    Kind::Service => Subject::Service(ServiceName { namespace, name }),
-                    Kind::Namespace => Subject::Namespace(name),
-                }
-            }
+            None => Subject::Namespace(namespace.to_owned()),
+            Some(resource) => resource.subject(namespace),
         }
     }
-}
-
-fn kinds() -> Vec<&'static str> {
-    KINDS.iter().filter_map(|(names, _)| names.first().copied()).collect()
-}
-
-/// What a name of an object may be. Source: Kubernetes, "Object Names and IDs".
-fn object_name(text: &str) -> Result<(), String> {
-    let good =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
-    let is_good = (1..=253).contains(&text.len()) && text.bytes().all(good);
-    if is_good { Ok(()) } else { Err(format!("{text:?} is no name of an object")) }
-}
-
-fn short_text(text: &str) -> Result<String, String> {
-    let good = !text.is_empty() && text.len() <= TEXT_LIMIT && !text.contains(char::is_control);
-    if good { Ok(text.to_owned()) } else { Err("want a word".to_owned()) }
-}
-
-fn path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err("want such as /items: a path begins with a slash".to_owned());
-    }
-    if text.contains('?') {
-        return Err("want a path without a query: no tap sees queries".to_owned());
-    }
-    short_text(text)
-}
-
-fn identity(text: &str) -> Result<String, String> {
-    let is_short = text.split('/').count() == 2 && text.split('/').all(|part| !part.is_empty());
-    if !is_short && !text.starts_with("spiffe://") {
-        return Err("want NAMESPACE/ACCOUNT or spiffe://…".to_owned());
-    }
-    short_text(text)
 }
 
 fn header_name(text: &str) -> Result<String, String> {
     let name: http::HeaderName = text.parse().map_err(|_| format!("{text:?} is no header"))?;
     short_text(name.as_str())
-}
-
-fn status(text: &str) -> Result<StatusRange, String> {
-    let want = || "want a status such as 503, or a class such as 5xx".to_owned();
-    let status = |text: &str| {
-        let number = text.parse::<u16>().map_err(|_| want())?;
-        if (100..=599).contains(&number) { Ok(number) } else { Err(want()) }
-    };
-    if let Some(class) = text.to_ascii_lowercase().strip_suffix("xx") {
-        let first = status(&format!("{class}00"))?;
-        return Ok(StatusRange { first, last: first + 99 });
-    }
-    let only = status(text)?;
-    Ok(StatusRange { first: only, last: only })
-}
-
-fn grpc_status(text: &str) -> Result<u8, String> {
-    let named = GRPC_STATUSES.iter().position(|name| text.eq_ignore_ascii_case(name));
-    let number = named.or_else(|| text.parse().ok()).filter(|number| *number < GRPC_STATUSES.len());
-    let number = number.and_then(|number| u8::try_from(number).ok());
-    number.ok_or_else(|| "want such as UNAVAILABLE, or its number, 0 to 16".to_owned())
-}
-
-/// The name of a status of gRPC.
-pub fn grpc_name(number: u32) -> String {
-    let name = usize::try_from(number).ok().and_then(|number| GRPC_STATUSES.get(number));
-    name.map_or_else(|| number.to_string(), |name| (*name).to_owned())
 }
 
 fn lifetime(text: &str) -> Result<duration::Text, String> {
@@ -365,47 +226,13 @@ fn lifetime(text: &str) -> Result<duration::Text, String> {
     Ok(lifetime)
 }
 
-/// Enough to watch, and little for a proxy.
-const DEFAULT_RATE: u32 = 100;
-/// As the control plane takes it.
-const TEXT_LIMIT: usize = 512;
-/// By number. Source: gRPC, "Status codes".
-const GRPC_STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-/// Names of kinds, as in kubectl; the first is told.
-const KINDS: [(&[&str], Kind); 9] = [
-    (&["deploy", "deployment", "deployments"], Kind::Owner("Deployment")),
-    (&["sts", "statefulset", "statefulsets"], Kind::Owner("StatefulSet")),
-    (&["ds", "daemonset", "daemonsets"], Kind::Owner("DaemonSet")),
-    (&["job", "jobs"], Kind::Owner("Job")),
-    (&["rs", "replicaset", "replicasets"], Kind::Owner("ReplicaSet")),
-    (&["rollout", "rollouts"], Kind::Owner("Rollout")),
-    (&["pod", "pods", "po"], Kind::Pod),
-    (&["svc", "service", "services"], Kind::Service),
-    (&["ns", "namespace", "namespaces"], Kind::Namespace),
-];
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::Parser;
+    use heddle_model::names::ServiceName;
+    use heddle_model::tap::Target as Called;
+
+    use super::*;
 
     #[derive(Debug, Parser)]
     struct Line {

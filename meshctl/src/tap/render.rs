@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use heddle_model::tap::typed::grpc_name;
 use heddle_proto::tap as wire;
+use heddle_report::edges::short;
+use heddle_report::tap::is_failure;
 
 use crate::output::Colour;
-use crate::tap::arguments::grpc_name;
-use crate::tap::report;
-use heddle_report::edges::short;
 
 /// How wide columns are so far: what was printed cannot be moved.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ impl Columns {
             let length = column.chars().count();
             *width = length.max(*width).min(WIDTH_LIMIT);
             let painted = match index {
-                STATUS_COLUMN if report::is_failure(told) => colour.bad(column),
+                STATUS_COLUMN if is_failure(told) => colour.bad(column),
                 STATUS_COLUMN if told.status < 400 => colour.good(column),
                 _ => column.clone(),
             };
@@ -180,7 +180,7 @@ const WIDTH_LIMIT: usize = 40;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tap::report::tests::exchange;
+    use crate::tap::tests::exchange;
 
     #[test]
     fn requests_are_lines_in_columns() {

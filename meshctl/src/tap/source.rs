@@ -7,6 +7,7 @@ use heddle_model::tap::TapRequest;
 use heddle_proto::tap as wire;
 use heddle_proto::tap::event::Event;
 use heddle_proto::tap::tap_client::TapClient;
+use http::HeaderValue;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
@@ -37,7 +38,7 @@ impl Events {
     ) -> Result<Self, Failure> {
         let authorization = match target {
             Target::Local(_) => None,
-            Target::Cluster(cluster) => Some(authorization(cluster, account).await?),
+            Target::Cluster(cluster) => Some(metadata(&authorization(cluster, account).await?)?),
         };
         let message = wire::WatchRequest::from(request);
         let asked = target.ask_any(move |mut client: TapClient<Channel>| {
@@ -111,11 +112,18 @@ fn refused(status: &Status) -> Failure {
     Failure::new("the control plane does not tap", remedy).because_of(status.message())
 }
 
-/// What tells the control plane who asks: a token that is good for nothing else, for some minutes.
-async fn authorization(
+fn metadata(authorization: &HeaderValue) -> Result<MetadataValue<Ascii>, Failure> {
+    let mut value = MetadataValue::try_from(authorization.as_bytes()).map_err(|_| no_text())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// What tells the control plane who asks, as the header `authorization`: a token of the account, which this user may
+/// create, and which is good for nothing else, for some minutes.
+pub async fn authorization(
     cluster: &Cluster,
     account: Option<&Account>,
-) -> Result<MetadataValue<Ascii>, Failure> {
+) -> Result<HeaderValue, Failure> {
     let namespace = account.map_or(cluster.mesh_namespace.as_str(), |it| it.namespace.as_str());
     let name = account.map_or(VIEWER, |it| it.name.as_str());
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), namespace);
@@ -130,11 +138,13 @@ async fn authorization(
     let made = accounts.create_token_request(name, &PostParams::default(), &request).await;
     let made = made.map_err(|error| no_token(cluster, (namespace, name), &error))?;
     let token = made.status.map(|status| status.token).unwrap_or_default();
-    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| {
-        Failure::new("the API server made no token", "check the version of the API server")
-    })?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| no_text())?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+fn no_text() -> Failure {
+    Failure::new("the API server made no token", "check the version of the API server")
 }
 
 fn no_token(cluster: &Cluster, (namespace, name): (&str, &str), error: &kube::Error) -> Failure {

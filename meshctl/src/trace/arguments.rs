@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use clap::Args;
+use heddle_model::tap::typed::Resource;
 
 use crate::output::Format;
-use crate::tap::arguments::{Resource, Which};
+use crate::tap::arguments::Which;
 
 /// `meshctl trace`.
 #[derive(Clone, Debug, Args)]
@@ -77,7 +78,7 @@ mod tests {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
         let parsed: TraceSubject = id.parse().unwrap();
         let TraceSubject::Trace(bytes) = parsed else { panic!("{parsed:?}") };
-        assert_eq!(crate::tap::report::hex(&bytes), id);
+        assert_eq!(heddle_report::tap::hex(&bytes), id);
         assert!(matches!("deploy/api".parse(), Ok(TraceSubject::Next(_))));
         for text in ["api", "4bf9", &"0".repeat(32), "+bf92f3577b34da6a3ce929d0e0e4736", "node/a"] {
             assert!(text.parse::<TraceSubject>().is_err(), "{text}");

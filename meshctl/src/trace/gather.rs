@@ -82,7 +82,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tap::report::tests::exchange;
+    use crate::tap::tests::exchange;
 
     fn told(trace: u8, is_match: bool, parent: &[u8]) -> wire::Exchange {
         let ids =

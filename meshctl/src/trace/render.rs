@@ -1,12 +1,12 @@
 //! The way of a request for people: a tree, a call a line, and below it where its time went. Pure.
 
 use heddle_proto::tap as wire;
+use heddle_report::edges::short;
+use heddle_report::tap::{is_failure, proxy_nanos};
 
 use crate::output::Colour;
 use crate::tap::render::{clean, notes, status, time};
-use crate::tap::report::{is_failure, proxy_nanos};
 use crate::trace::tree::Call;
-use heddle_report::edges::short;
 
 /// The calls of a trace.
 pub fn text(trace_id: &str, calls: &[Call], colour: Colour) -> String {

@@ -1,8 +1,8 @@
 //! The way of a request for machines. The fields are stable; docs/tap.md has them. Pure.
 
+use heddle_report::tap::{Exchange, seconds};
 use serde::Serialize;
 
-use crate::tap::report::{Exchange, seconds};
 use crate::trace::tree;
 
 /// A trace.

@@ -28,7 +28,7 @@ impl Call {
     /// What the proxies of both ends took, as far as they told.
     pub fn proxy_nanos(&self) -> u64 {
         let ends = [&self.outbound, &self.inbound];
-        let took = ends.into_iter().flatten().filter_map(crate::tap::report::proxy_nanos);
+        let took = ends.into_iter().flatten().filter_map(heddle_report::tap::proxy_nanos);
         took.fold(0, u64::saturating_add)
     }
 
@@ -155,7 +155,7 @@ fn call(told: &[wire::Exchange], parents: &[Option<usize>], root: usize) -> Call
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::tap::report::tests::exchange;
+    use crate::tap::tests::exchange;
 
     /// Seen by a pod, so many milliseconds after the beginning, for so many.
     fn at(mut told: wire::Exchange, began: u64, took: u64) -> wire::Exchange {

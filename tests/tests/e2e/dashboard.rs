@@ -1,6 +1,8 @@
 //! The dashboard in a real browser: the canary moves in it, it asks nobody else, it can be used without a mouse, and nobody
 //! else can read the mesh through it.
 
+mod tap;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -116,6 +118,7 @@ async fn every_page_is_reached(browser: &Browser) -> Result<()> {
         ("Services", "Services"),
         ("Workloads", "Workloads"),
         ("Routes", "Routes"),
+        ("Tap", "Tap"),
         ("Configuration", "Configuration"),
         ("Certificates", "Certificates"),
         ("Map", "Map"),
@@ -350,6 +353,7 @@ async fn every_page(browser: &Browser, address: &str) -> Result<()> {
         ("workload", "#/workloads/default/Pod/api-v1", "figure path.line"),
         ("routes", "#/routes", "tbody tr"),
         ("route", "#/routes/TrafficSplit/default/api", "tbody tr"),
+        ("tap", "#/tap", "#tap-subject"),
         ("config", "#/config", "tbody tr"),
         ("certificates", "#/certificates", "tbody .badge"),
         ("nowhere", "#/no/such/page", "h1"),

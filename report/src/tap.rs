@@ -1,12 +1,11 @@
-//! A request as machines get it: one JSON object. The fields are stable; docs/tap.md has them. Pure.
+//! Requests of a tap as machines get them: a JSON object each. The fields are stable; docs/tap.md has them. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use heddle_model::tap::typed::grpc_name;
 use heddle_proto::tap as wire;
 use serde::Serialize;
-
-use crate::tap::arguments::grpc_name;
 
 /// A request and its response, as one proxy saw them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -221,6 +220,9 @@ pub enum Line {
         proxies: u32,
         /// Pods that have none.
         without_proxy: u32,
+        /// Control planes that do not answer: what their proxies see is missing.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        silent_replicas: Vec<String>,
     },
     /// So many were left out since the tap began.
     LeftOut {
@@ -246,63 +248,96 @@ pub struct Sum {
     pub reason: String,
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+/// What of a tap was told so far, and so what is news.
+#[derive(Clone, Debug, Default)]
+pub struct Telling {
+    with_headers: bool,
+    standing: wire::Standing,
+    sum: Sum,
+}
 
-    /// A request that `pod` got or sent.
-    pub(crate) fn exchange(side: wire::Side, pod: &str, peer: &str) -> wire::Exchange {
-        let identity = |account: &str| format!("spiffe://cluster.local/ns/shop/sa/{account}");
-        wire::Exchange {
-            workload: Some(wire::Workload {
-                namespace: "shop".into(),
-                kind: "Deployment".into(),
-                name: pod.rsplit_once('-').map_or(pod, |(name, _)| name).into(),
-                pod: pod.into(),
-                identity: identity(pod.split('-').next().unwrap_or_default()),
-            }),
-            side: side.into(),
-            began_unix_nanos: 1_700_000_000_123_000_000,
-            to_head_nanos: 3_000_000,
-            took_nanos: 3_500_000,
-            answered_in_nanos: Some(2_600_000),
-            method: "GET".into(),
-            authority: "api:8080".into(),
-            path: "/items/7".into(),
-            http_version: "1.1".into(),
-            status: 200,
-            mtls: true,
-            peer: identity(peer),
-            response_bytes: 512,
-            attempts: 1,
-            is_whole: true,
-            is_match: true,
-            ..wire::Exchange::default()
-        }
+impl Telling {
+    /// Nothing was told yet; `with_headers` where they were asked for.
+    pub fn new(with_headers: bool) -> Self {
+        Self { with_headers, ..Self::default() }
     }
 
+    /// A request.
+    pub fn exchange(&mut self, told: &wire::Exchange) -> Line {
+        self.sum.exchanges += 1;
+        self.sum.failures += u64::from(is_failure(told));
+        Line::Exchange(Box::new(Exchange::new(told, self.with_headers)))
+    }
+
+    /// What is new of how the tap is.
+    pub fn standing(&mut self, standing: wire::Standing) -> Vec<Line> {
+        let last = std::mem::replace(&mut self.standing, standing);
+        let known =
+            |of: &wire::Standing| (of.proxies, of.without_proxy, of.silent_replicas.clone());
+        let mut news = Vec::new();
+        if known(&self.standing) != known(&last) {
+            let (proxies, without_proxy, silent_replicas) = known(&self.standing);
+            news.push(Line::Looking { proxies, without_proxy, silent_replicas });
+        }
+        // A replica that is not heard for a moment has still left out what it did.
+        if self.standing.left_out > self.sum.left_out {
+            self.sum.left_out = self.standing.left_out;
+            news.push(Line::LeftOut { left_out: self.sum.left_out });
+        }
+        news
+    }
+
+    /// The last line, after so long.
+    pub fn end(&mut self, reason: &str, after: Duration) -> Line {
+        self.sum.reason = reason.to_owned();
+        self.sum.seconds = after.as_secs_f64();
+        Line::End(self.sum.clone())
+    }
+
+    /// What it comes to so far.
+    pub fn sum(&self) -> &Sum {
+        &self.sum
+    }
+
+    /// How it is.
+    pub fn last(&self) -> &wire::Standing {
+        &self.standing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
     #[test]
-    fn the_fields_are_stable() {
-        let mut told = exchange(wire::Side::Outbound, "web-1", "api");
-        told.service = "shop/api:8080".into();
-        told.backend = "shop/api-v2:8080".into();
-        told.route = "canary".into();
-        told.endpoint_pod = "api-1".into();
-        told.endpoint_address = "10.0.0.7:8080".into();
-        told.grpc_status = Some(14);
-        told.error = "no_endpoint".into();
-        told.trace =
-            Some(wire::TraceIds { trace: vec![0xab; 16], span: vec![1; 8], parent: vec![] });
-        let header = |name: &str, value: Option<&str>| wire::Header {
-            name: name.into(),
-            value: value.map(ToOwned::to_owned),
+    fn what_is_known_is_not_told_again() {
+        let standing = |proxies, left_out, silent: &[&str]| wire::Standing {
+            proxies,
+            left_out,
+            silent_replicas: silent.iter().map(|name| (*name).to_owned()).collect(),
+            ..wire::Standing::default()
         };
-        told.request_headers = vec![header("accept", Some("*/*")), header("cookie", None)];
-        let line = Line::Exchange(Box::new(Exchange::new(&told, true)));
-        insta::assert_json_snapshot!(line);
-        let plain = Exchange::new(&exchange(wire::Side::Inbound, "api-1", "web"), false);
-        insta::assert_json_snapshot!("a_plain_one", Line::Exchange(Box::new(plain)));
-        let sum = Sum { exchanges: 3, failures: 1, left_out: 2, seconds: 1.5, reason: "x".into() };
-        insta::assert_json_snapshot!("the_end", Line::End(sum));
+        let mut telling = Telling::new(false);
+        for (case, standing, expected) in [
+            ("nobody looks, as before", standing(0, 0, &[]), (false, None)),
+            ("somebody looks", standing(2, 0, &[]), (true, None)),
+            ("still", standing(2, 0, &[]), (false, None)),
+            ("some are left out", standing(2, 7, &[]), (false, Some(7))),
+            ("a replica is silent, and its count with it", standing(1, 3, &["a"]), (true, None)),
+            ("it is back", standing(2, 9, &[]), (true, Some(9))),
+        ] {
+            let news = telling.standing(standing);
+            let looking = news.iter().any(|line| matches!(line, Line::Looking { .. }));
+            let left_out = news.iter().find_map(|line| match line {
+                Line::LeftOut { left_out } => Some(*left_out),
+                Line::Looking { .. } | Line::Exchange(_) | Line::End(_) => None,
+            });
+            assert_eq!((looking, left_out), expected, "case: {case}");
+        }
+        let failed = wire::Exchange { status: 503, is_whole: true, ..wire::Exchange::default() };
+        telling.exchange(&failed);
+        telling.exchange(&wire::Exchange { status: 200, ..failed.clone() });
+        let Line::End(sum) = telling.end("x", Duration::from_secs(2)) else { panic!("no end") };
+        assert_eq!((sum.exchanges, sum.failures, sum.left_out), (2, 1, 9));
     }
 }
