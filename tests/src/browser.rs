@@ -18,6 +18,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::process;
 use crate::program;
 use crate::requirements;
 
@@ -95,6 +96,26 @@ impl Browser {
     /// A command of Chromium's own protocol.
     pub async fn chromium(&self, command: &str, parameters: Value) -> Result<Value> {
         self.command("goog/cdp/execute", json!({"cmd": command, "params": parameters})).await
+    }
+
+    /// The processor time that its processes have taken that draw pages.
+    pub fn drawing_time(&self) -> Result<Duration> {
+        let profile = self._profile.path().to_string_lossy().into_owned();
+        let mut sum = Duration::ZERO;
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // One that has just ended has no arguments any more.
+            let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let arguments = String::from_utf8_lossy(&arguments);
+            let draws = arguments.contains("--type=renderer") || arguments.contains("--type=gpu");
+            if draws && arguments.contains(&profile) {
+                sum += process::processor_time(pid)?;
+            }
+        }
+        ensure!(!sum.is_zero(), "no process of the browser's draws");
+        Ok(sum)
     }
 
     /// What was logged since it was asked last: `browser` is the console, `performance` is the network.

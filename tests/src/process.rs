@@ -50,13 +50,7 @@ impl Proxy {
 
     /// The processor time that it has taken, in all of its threads.
     pub fn processor_time(self) -> Result<Duration> {
-        let file = format!("/proc/{}/stat", self.pid);
-        let text = std::fs::read_to_string(&file).with_context(|| file.clone())?;
-        // The name, which is the second field, may hold anything; `utime` is the 14th.
-        let (_, rest) = text.rsplit_once(") ").context(file.clone())?;
-        let times = rest.split(' ').skip(11).take(2).map(str::parse::<u64>);
-        let ticks: u64 = times.sum::<Result<_, _>>().context(file)?;
-        Ok(Duration::from_millis(ticks * TICK_MILLIS))
+        processor_time(self.pid)
     }
 
     /// How many files and sockets it has open.
@@ -98,6 +92,17 @@ impl Proxy {
             Some(group)
         }))
     }
+}
+
+/// The processor time that a process has taken, in all of its threads.
+pub(crate) fn processor_time(pid: i32) -> Result<Duration> {
+    let file = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&file).with_context(|| file.clone())?;
+    // The name, which is the second field, may hold anything; `utime` is the 14th.
+    let (_, rest) = text.rsplit_once(") ").context(file.clone())?;
+    let times = rest.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    let ticks: u64 = times.sum::<Result<_, _>>().context(file)?;
+    Ok(Duration::from_millis(ticks * TICK_MILLIS))
 }
 
 /// Linux counts in hundredths of a second, whatever its own clock does (proc_pid_stat(5)).

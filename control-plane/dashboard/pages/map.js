@@ -3,6 +3,7 @@
 import { h } from "../dom.js";
 import { graph } from "../graph.js";
 import { layout } from "../layout.js";
+import { flow } from "../motion.js";
 import { badge, table } from "../table.js";
 import { health, percent, plural, rate, share } from "../words.js";
 
@@ -44,6 +45,7 @@ export function view(data, ui) {
           h("a", { href: "#/config" }, "Configuration"), " shows which proxies are connected.")),
     ];
   }
+  flow();
   const names = new Map(drawn.nodes.map((node) => [node.id, node]));
   const busy = drawn.links.filter((link) => link.type !== "serves");
   return [
@@ -91,6 +93,7 @@ function picture(drawn, names, ui) {
       { viewBox: `0 0 ${placed.width} ${height}`, width: placed.width, height, class: "graph" },
       h("g", { transform: `translate(0 ${down})` },
         drawn.links.map((link) => line(link, placed.places, node, along)),
+        h("g", { class: "flows", key: "flows" }, drawn.links.map((link) => flowing(link, placed.places, node, along))),
         drawn.links.map((link) => label(link, placed.places, node, along, names)),
         drawn.nodes.map((one) => place(one, placed.places.get(one.id), node, drawn.links))),
     ),
@@ -116,13 +119,19 @@ function course(link, places, node, along) {
 const isIdle = (link) => link.requests + link.connections === 0;
 const stateOf = (link) => (isIdle(link) ? "idle" : link.requests > 0 ? health(link.success) : "good");
 
+const widthOf = (link) => (isIdle(link) ? 1.25 : 1.5 + Math.min(4, Math.log10(1 + link.perSecond) * 1.6));
+
 function line(link, places, node, along) {
   const { path } = course(link, places, node, along);
-  const wide = isIdle(link) ? 1.25 : 1.5 + Math.min(4, Math.log10(1 + link.perSecond) * 1.6);
-  const state = stateOf(link);
-  return h("g", { key: `line ${link.id}`, class: `link ${link.type} ${state}${link.secured === false ? " open" : ""}` },
-    h("path", { class: "way", d: path, "stroke-width": wide.toFixed(2) }),
-    !isIdle(link) && link.type !== "serves" && h("path", { class: "flow", d: path, "stroke-width": Math.max(2.2, wide * 0.8).toFixed(2) }));
+  return h("g", { key: `line ${link.id}`, class: `link ${link.type} ${stateOf(link)}${link.secured === false ? " open" : ""}` },
+    h("path", { class: "way", d: path, "stroke-width": widthOf(link).toFixed(2) }));
+}
+
+/** What moves on a line with traffic. */
+function flowing(link, places, node, along) {
+  if (isIdle(link) || link.type === "serves") return null;
+  const { path } = course(link, places, node, along);
+  return h("path", { key: `flow ${link.id}`, class: `flow ${stateOf(link)}`, d: path, "stroke-width": Math.max(2.2, widthOf(link) * 0.8).toFixed(2) });
 }
 
 const LOCK = "M-3.5 -0.5v-2a3.5 3.5 0 0 1 7 0v2M-4.5 -0.5h9v6h-9z";

@@ -31,7 +31,7 @@ macro_rules! own {
     };
 }
 
-const FILES: [File; 18] = [
+const FILES: [File; 19] = [
     own!("/", "index.html", HTML),
     own!("/style.css", "style.css", STYLE),
     own!("/icon.svg", "icon.svg", IMAGE),
@@ -41,6 +41,7 @@ const FILES: [File; 18] = [
     own!("/words.js", "words.js", SCRIPT),
     own!("/graph.js", "graph.js", SCRIPT),
     own!("/layout.js", "layout.js", SCRIPT),
+    own!("/motion.js", "motion.js", SCRIPT),
     own!("/chart.js", "chart.js", SCRIPT),
     own!("/table.js", "table.js", SCRIPT),
     own!("/tap.js", "tap.js", SCRIPT),

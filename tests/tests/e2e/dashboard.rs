@@ -1,6 +1,7 @@
 //! The dashboard in a real browser: the canary moves in it, it asks nobody else, it can be used without a mouse, and nobody
 //! else can read the mesh through it.
 
+mod motion;
 mod tap;
 
 use std::time::Duration;
