@@ -9,6 +9,7 @@
 mod cluster {
     mod continuity;
     mod control_plane;
+    mod dashboard;
     mod helm;
     mod injection;
     mod install;

@@ -15,7 +15,7 @@ use super::shared;
 /// The installed mesh.
 pub(crate) struct Mesh<'a> {
     pub(crate) cluster: &'a Cluster,
-    meshctl: PathBuf,
+    pub(crate) meshctl: PathBuf,
 }
 
 /// Where it is installed.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::mesh::{self, Mesh, NAMESPACE};
+use super::shop::Shop;
 use super::traffic::shop;
 
 /// An account that has no rights, and a binding that gives it the one.
@@ -97,17 +98,43 @@ async fn who_may_tap_is_whom_the_clusters_rules_let() -> Result<()> {
     ensure!(refused.contains("in all namespaces: a ClusterRoleBinding"), "{refused}");
 
     // Who reaches the control plane and may make no token of an account.
-    mesh.cluster.kubectl(&["apply", "-f", "-"], &reaches(namespace)).await?;
-    let token = shop.kubectl(&["create", "token", "viewer"]).await?;
-    let kubeconfig = mesh.kubeconfig_with(token.trim(), namespace)?;
-    let refused = mesh.complain(&tap, Some(kubeconfig.path())).await?;
+    let reaches = Reaches::give(mesh, &shop).await?;
+    let refused = mesh.complain(&tap, Some(reaches.kubeconfig())).await?;
     ensure!(
         refused.contains("ask for the right to create serviceaccounts/token of heddle-viewer"),
         "{refused}"
     );
-    let both = ["role,rolebinding", &format!("reaches-{namespace}")];
-    mesh.cluster.kubectl(&[&["-n", NAMESPACE, "delete"], &both[..]].concat(), "").await?;
+    reaches.take(mesh).await?;
     shop.end().await
+}
+
+/// The account `viewer` of a shop, while it may reach the control plane and make no tokens.
+pub(super) struct Reaches {
+    namespace: String,
+    kubeconfig: tempfile::NamedTempFile,
+}
+
+impl Reaches {
+    /// Lets it.
+    pub(super) async fn give(mesh: &Mesh<'_>, shop: &Shop<'_>) -> Result<Self> {
+        let namespace = shop.namespace.clone();
+        mesh.cluster.kubectl(&["apply", "-f", "-"], &reaches(&namespace)).await?;
+        let token = shop.kubectl(&["create", "token", "viewer"]).await?;
+        let kubeconfig = mesh.kubeconfig_with(token.trim(), &namespace)?;
+        Ok(Self { namespace, kubeconfig })
+    }
+
+    /// Who it is.
+    pub(super) fn kubeconfig(&self) -> &Path {
+        self.kubeconfig.path()
+    }
+
+    /// Lets it no longer.
+    pub(super) async fn take(self, mesh: &Mesh<'_>) -> Result<()> {
+        let both = ["role,rolebinding", &format!("reaches-{}", self.namespace)];
+        mesh.cluster.kubectl(&[&["-n", NAMESPACE, "delete"], &both[..]].concat(), "").await?;
+        Ok(())
+    }
 }
 
 impl Mesh<'_> {
