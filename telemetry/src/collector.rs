@@ -1,17 +1,17 @@
-//! One collector and the way to it: OTLP/gRPC over one connection that is opened anew when it is lost, or
-//! OTLP/HTTP over a new one for each export, which come seldom.
+//! One collector and the way to it: OTLP/gRPC or OTLP/HTTP, over one connection that is opened anew when it is lost.
 
 mod codec;
 mod dial;
+mod post;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tonic::client::Grpc;
@@ -20,6 +20,7 @@ use tower::service_fn;
 
 use crate::collector::codec::Encoded;
 use crate::collector::dial::{DialError, Dialer};
+use crate::collector::post::Poster;
 use crate::settings::{CollectorSettings, Protocol, Signal};
 
 /// A collector. Clones share the connection, if there is one.
@@ -32,7 +33,7 @@ pub struct Collector {
 #[derive(Clone, Debug)]
 enum Way {
     Grpc(Channel),
-    Http(Dialer),
+    Http(Arc<Poster>),
 }
 
 /// Why there can be no way to a collector.
@@ -102,7 +103,7 @@ impl Collector {
         let failed = |source| CollectorError::Dial { endpoint: shown.clone(), source };
         let dialer = Dialer::new(&settings, mark).map_err(failed)?;
         let way = match settings.protocol {
-            Protocol::HttpProtobuf => Way::Http(dialer),
+            Protocol::HttpProtobuf => Way::Http(Arc::new(Poster::new(dialer))),
             Protocol::Grpc => {
                 let connector = service_fn(move |_| {
                     let dialer = dialer.clone();
@@ -130,40 +131,12 @@ impl Collector {
                 Way::Grpc(channel) => {
                     grpc(channel.clone(), signal, message, &self.settings.headers).await
                 }
-                Way::Http(dialer) => self.post(dialer, message).await,
+                Way::Http(poster) => poster.post(|| self.request(message.clone())).await,
             }
         };
         tokio::time::timeout(self.settings.timeout, sending)
             .await
             .map_err(|_elapsed| SendError::Timeout)?
-    }
-
-    async fn post<R: Message + Default>(
-        &self,
-        dialer: &Dialer,
-        message: Bytes,
-    ) -> Result<R, SendError> {
-        let failed = |error: hyper::Error| SendError::Http(Box::new(error));
-        let stream = dialer.connect().await.map_err(|source| SendError::Connect { source })?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        let request = self.request(message)?;
-        let answered = async {
-            let response = sender.send_request(request).await.map_err(failed)?;
-            let status = response.status();
-            let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
-            let body = Limited::new(response.into_body(), ANSWER_LIMIT_BYTES).collect().await;
-            let body = body.map_err(SendError::Http)?.to_bytes();
-            match status.is_success() {
-                true => R::decode(body).map_err(SendError::Unreadable),
-                false => Err(SendError::Status { status, retry_after }),
-            }
-        };
-        // Driven here, so that it ends with the export.
-        tokio::select! {
-            answer = answered => answer,
-            Err(error) = connection => Err(failed(error)),
-        }
     }
 
     fn request(&self, message: Bytes) -> Result<Request<Full<Bytes>>, SendError> {
@@ -181,11 +154,6 @@ impl Collector {
         request.headers_mut().extend(self.settings.headers.iter().cloned());
         Ok(request)
     }
-}
-
-/// A date is as good as nothing: it is no duration without a clock that is right.
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// One call over a channel, with an encoded message.
