@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) fn check(data: &[u8]) {
     let headers: HeaderMap = data.split(|octet| *octet == b'\n').filter_map(header).collect();
     let incoming = carry::read(&headers);
-    let _ = w3c::is_good_state(&headers);
+    if let Some(state) = w3c::state(&headers) {
+        assert!(w3c::is_good_state(&headers) && state.len() <= 512, "{headers:?}");
+    }
     if let Found::Here(parent) = w3c::read(&headers) {
         assert_eq!(incoming.parent, Some(parent), "{headers:?}");
         for is_random in [false, true] {

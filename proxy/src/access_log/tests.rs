@@ -80,6 +80,7 @@ impl Call {
             caller: "".into(),
             headers: None,
             trace: None,
+            trace_state: "".into(),
         };
         let end = CallEnd {
             status,

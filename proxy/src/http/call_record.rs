@@ -66,7 +66,13 @@ pub struct CallHead {
     pub headers: Option<HeaderMap>,
     /// Where it is in a trace, if it is in one.
     pub trace: Option<TraceIds>,
+    /// What others keep beside the trace, of a request whose span is recorded; empty: nothing.
+    pub trace_state: Box<str>,
 }
+
+/// A good `tracestate`, bounded. A witness leaves it as an extension of the request whose span it records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceState(pub Box<str>);
 
 /// Where a request is in a trace. A witness leaves it as an extension of the request. Source: W3C Trace
 /// Context, section 3.2.2.
@@ -121,6 +127,7 @@ impl CallHead {
         with_headers: bool,
     ) -> Self {
         let trace = request.extensions_mut().remove();
+        let trace_state = request.extensions_mut().remove::<TraceState>();
         let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
         let uri = request.uri();
         let authority = uri.authority().map(http::uri::Authority::as_str);
@@ -138,6 +145,7 @@ impl CallHead {
             caller: Arc::clone(caller),
             headers: with_headers.then(|| request.headers().clone()),
             trace,
+            trace_state: trace_state.map(|TraceState(state)| state).unwrap_or_default(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a span says of a request: names, attributes and status as OpenTelemetry's semantic conventions
-//! have them for HTTP and RPC, and the mesh's own beside them. Pure. No query, no header's value.
+//! have them for HTTP and RPC, and the mesh's own beside them. Pure. No query, and no header's value but those of the trace.
 //!
 //! Source: semantic conventions 1.37, "HTTP spans" and "gRPC"; the proto's `SpanFlags`.
 
@@ -47,6 +47,7 @@ pub fn span(record: &CallRecord<'_>, ids: &TraceIds) -> Span {
         trace_id: ids.trace.to_vec(),
         span_id: ids.span.to_vec(),
         parent_span_id: ids.parent.map_or_else(Vec::new, |parent| parent.to_vec()),
+        trace_state: head.trace_state.to_string(),
         flags: SAMPLED | remote,
         name: name(head, end),
         kind: kind.into(),

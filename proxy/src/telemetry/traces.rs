@@ -20,8 +20,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::http::body::Body;
-use crate::http::call_record::CallRecord;
+use crate::http::call_record::{CallRecord, TraceState};
 use crate::http::trace::carry::{self, Fresh};
+use crate::http::trace::w3c;
 use crate::http::witness::{Asking, Interest, Witness};
 use crate::metrics::Direction;
 use crate::telemetry::metrics::ExportMetrics;
@@ -86,7 +87,14 @@ impl Witness for Traces {
         let Some(carried) = carried else { return Interest::Nothing };
         carried.write(request.headers_mut(), &incoming);
         request.extensions_mut().insert(carried.ids());
-        if carried.is_sampled { Interest::Call } else { Interest::Nothing }
+        if !carried.is_sampled {
+            return Interest::Nothing;
+        }
+        // As it goes on: what is of no trace, or broken, went when the trace was written.
+        if let Some(state) = w3c::state(request.headers()) {
+            request.extensions_mut().insert(TraceState(state));
+        }
+        Interest::Call
     }
 
     fn tell(&self, record: &CallRecord<'_>) {
@@ -196,6 +204,34 @@ mod tests {
         assert_eq!(traces.wants(&mut request, &OUTSIDER), Interest::Nothing);
         assert!(request.headers().is_empty());
         assert!(request.extensions().get::<TraceIds>().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_others_keep_beside_a_trace_is_noted_of_what_is_recorded_and_goes_on_as_it_came() {
+        let unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        for (case, ratio, parent, states, noted) in [
+            ("recorded", 0.0, Some(SAMPLED), &["a=1", "b=2 , ,c=3"][..], Some("a=1,b=2,c=3")),
+            ("none", 0.0, Some(SAMPLED), &[], None),
+            ("broken", 0.0, Some(SAMPLED), &["a"], None),
+            ("not sampled", 0.0, Some(unsampled), &["a=1"], None),
+            ("of no trace", 1.0, None, &["a=1"], None),
+        ] {
+            let (traces, _) = traces(ratio);
+            let mut request = request(parent);
+            for state in states {
+                request.headers_mut().append("tracestate", HeaderValue::from_static(state));
+            }
+            traces.wants(&mut request, &OUTSIDER);
+            let goes_on = request.headers().get_all("tracestate").iter().collect::<Vec<_>>();
+            let goes_on = goes_on.iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+            let expected = match case {
+                "broken" | "of no trace" => &[],
+                _ => states,
+            };
+            assert_eq!(goes_on, expected, "case: {case}");
+            let state = request.extensions().get::<TraceState>();
+            assert_eq!(state.map(|TraceState(text)| &**text), noted, "case: {case}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
-//! A collector that keeps what it is sent: takes spans and records of a log by OTLP/gRPC and OTLP/HTTP, and
-//! shows them as JSON at `/spans` and `/logs`, on the port of HTTP. `POST /clear` forgets them.
+//! A collector that keeps what it is sent: takes spans, records of a log and metrics by OTLP/gRPC and OTLP/HTTP, and shows
+//! them as JSON at `/spans`, `/logs` and `/metrics`, on the port of HTTP, each with the header `api-key` that it came with. Of
+//! metrics it keeps what each process said last. `POST /clear` forgets all.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +20,12 @@ use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
 };
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -49,6 +57,8 @@ struct Kept(Arc<Mutex<All>>);
 struct All {
     spans: Vec<Value>,
     logs: Vec<Value>,
+    /// By the process's `service.instance.id`.
+    metrics: BTreeMap<String, Value>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -58,7 +68,8 @@ async fn main() -> Result<()> {
     let kept = Kept::default();
     let router = tonic::transport::Server::builder()
         .add_service(TraceServiceServer::new(kept.clone()))
-        .add_service(LogsServiceServer::new(kept.clone()));
+        .add_service(LogsServiceServer::new(kept.clone()))
+        .add_service(MetricsServiceServer::new(kept.clone()));
     let listener = TcpListener::bind(everywhere(http)).await?;
     tokio::select! {
         served = router.serve(everywhere(grpc)) => Ok(served?),
@@ -83,18 +94,28 @@ async fn serve_http(listener: TcpListener, kept: Kept) -> Result<()> {
 async fn answer(kept: Kept, request: Request<Incoming>) -> hyper::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let text = |value: &[Value]| Ok(Value::from(value.to_vec()).to_string().into_bytes());
+    let text = |value: Vec<Value>| Ok(Value::from(value).to_string().into_bytes());
+    let key = head.headers.get(KEY).map_or(Value::Null, |value| shown(value.as_bytes()));
     let answered = match (&head.method, head.uri.path()) {
         (&Method::POST, "/v1/traces") => ExportTraceServiceRequest::decode(body).map(|message| {
-            kept.keep_spans(message);
+            kept.keep_spans(message, &key);
             Vec::new()
         }),
         (&Method::POST, "/v1/logs") => ExportLogsServiceRequest::decode(body).map(|message| {
-            kept.keep_logs(message);
+            kept.keep_logs(message, &key);
             Vec::new()
         }),
-        (&Method::GET, "/spans") => kept.with(|all| text(&all.spans)),
-        (&Method::GET, "/logs") => kept.with(|all| text(&all.logs)),
+        (&Method::POST, "/v1/metrics") => {
+            ExportMetricsServiceRequest::decode(body).map(|message| {
+                kept.keep_metrics(message, &key);
+                Vec::new()
+            })
+        }
+        (&Method::GET, "/spans") => kept.with(|all| text(all.spans.clone())),
+        (&Method::GET, "/logs") => kept.with(|all| text(all.logs.clone())),
+        (&Method::GET, "/metrics") => {
+            kept.with(|all| text(all.metrics.values().cloned().collect()))
+        }
         (&Method::POST, "/clear") => kept.with(|all| {
             *all = All::default();
             Ok(Vec::new())
@@ -118,7 +139,7 @@ impl Kept {
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn keep_spans(&self, message: ExportTraceServiceRequest) {
+    fn keep_spans(&self, message: ExportTraceServiceRequest, key: &Value) {
         for resource in message.resource_spans {
             let about = attributes(resource.resource.map(|one| one.attributes).unwrap_or_default());
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
@@ -128,18 +149,20 @@ impl Kept {
                     "trace": hexadecimal(&span.trace_id),
                     "span": hexadecimal(&span.span_id),
                     "parent": hexadecimal(&span.parent_span_id),
+                    "state": span.trace_state,
                     "start": span.start_time_unix_nano,
                     "end": span.end_time_unix_nano,
                     "is_error": span.status.is_some_and(|status| status.code == 2),
                     "attributes": attributes(span.attributes),
                     "resource": about,
+                    "key": key,
                 });
                 self.with(|all| all.spans.push(span));
             }
         }
     }
 
-    fn keep_logs(&self, message: ExportLogsServiceRequest) {
+    fn keep_logs(&self, message: ExportLogsServiceRequest, key: &Value) {
         for resource in message.resource_logs {
             let about = attributes(resource.resource.map(|one| one.attributes).unwrap_or_default());
             for record in resource.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
@@ -152,9 +175,21 @@ impl Kept {
                     "body": value(record.body),
                     "attributes": attributes(record.attributes),
                     "resource": about,
+                    "key": key,
                 });
                 self.with(|all| all.logs.push(record));
             }
+        }
+    }
+
+    fn keep_metrics(&self, message: ExportMetricsServiceRequest, key: &Value) {
+        for resource in message.resource_metrics {
+            let about = attributes(resource.resource.map(|one| one.attributes).unwrap_or_default());
+            let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+            let names: Vec<String> = metrics.map(|metric| metric.name).collect();
+            let process = about["service.instance.id"].to_string();
+            let told = json!({ "names": names, "resource": about, "key": key });
+            self.with(|all| all.metrics.insert(process, told));
         }
     }
 }
@@ -165,7 +200,8 @@ impl TraceService for Kept {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        self.keep_spans(request.into_inner());
+        let key = key(&request);
+        self.keep_spans(request.into_inner(), &key);
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -176,10 +212,34 @@ impl LogsService for Kept {
         &self,
         request: tonic::Request<ExportLogsServiceRequest>,
     ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
-        self.keep_logs(request.into_inner());
+        let key = key(&request);
+        self.keep_logs(request.into_inner(), &key);
         Ok(tonic::Response::new(ExportLogsServiceResponse::default()))
     }
 }
+
+#[tonic::async_trait]
+impl MetricsService for Kept {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        let key = key(&request);
+        self.keep_metrics(request.into_inner(), &key);
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+/// The header that came with a call of gRPC.
+fn key<T>(request: &tonic::Request<T>) -> Value {
+    request.metadata().get(KEY).map_or(Value::Null, |value| shown(value.as_encoded_bytes()))
+}
+
+fn shown(value: &[u8]) -> Value {
+    Value::from(String::from_utf8_lossy(value).into_owned())
+}
+
+const KEY: &str = "api-key";
 
 fn attributes(all: Vec<KeyValue>) -> Value {
     let all: Map<String, Value> = all.into_iter().map(|one| (one.key, value(one.value))).collect();

@@ -44,10 +44,14 @@ async fn each_request_has_two_spans_in_its_clients_trace_and_two_records_with_th
     for number in 1..=REQUESTS {
         let trace = format!("{number:032x}");
         let header = format!("traceparent: 00-{trace}-{CLIENT_SPAN}-01");
-        let answer = world.curl("client", &["--header", &header, "http://server:8080/"]).await?;
+        let state = format!("tracestate: {}", state(number));
+        let ask = ["--header", &header, "--header", &state, "http://server:8080/"];
+        let answer = world.curl("client", &ask).await?;
         let answer: Value = serde_json::from_str(&answer).context(answer)?;
         let told = answer["headers"]["traceparent"].as_str().context("no traceparent")?;
-        seen.insert(trace, told.to_owned());
+        let passed_on = answer["headers"]["tracestate"].as_str().context("no tracestate")?;
+        ensure!(passed_on == self::state(number), "{passed_on}");
+        seen.insert(trace, (told.to_owned(), self::state(number)));
     }
     wait::until("all is told of", Duration::from_secs(60), async || {
         let (spans, records) = (collector.spans()?, collector.records()?);
@@ -63,7 +67,7 @@ async fn each_request_has_two_spans_in_its_clients_trace_and_two_records_with_th
     // No more than there were, either.
     ensure!(spans.len() == 2 * REQUESTS, "{} spans", spans.len());
     ensure!(records.len() == 2 * REQUESTS, "{} records", records.len());
-    for (trace, told) in seen {
+    for (trace, (told, state)) in seen {
         let one = |all: &[Told], pod: &str| {
             let is_it = |one: &&Told| one.is_of(pod) && one.record["traceId"] == trace;
             all.iter().find(is_it).map(|one| one.record.clone()).context(format!("{pod} {trace}"))
@@ -78,6 +82,7 @@ async fn each_request_has_two_spans_in_its_clients_trace_and_two_records_with_th
         let span = inbound["spanId"].as_str().context("no span")?;
         ensure!(told == format!("00-{trace}-{span}-01"), "{told} after {inbound}");
         for (pod, span) in [("client", &outbound), ("server", &inbound)] {
+            ensure!(span["traceState"] == state, "{span} without {state}");
             let record = one(&records, pod)?;
             ensure!(record["spanId"] == span["spanId"], "{record} beside {span}");
             let said = collector::attributes(&record);
@@ -86,6 +91,11 @@ async fn each_request_has_two_spans_in_its_clients_trace_and_two_records_with_th
         }
     }
     world.finish().await
+}
+
+/// What somebody else keeps beside a trace.
+fn state(number: usize) -> String {
+    format!("other@vendor=kept {number},a=b")
 }
 
 const REQUESTS: usize = 20;

@@ -65,6 +65,7 @@ async fn a_trace_of_an_application_crosses_all_proxies_with_the_right_parents() 
             ensure!(span["attributes"][key] == *value, "{key}: want {value} in {span}");
         }
         ensure!(span["is_error"] == false, "{span}");
+        ensure!(span["state"] == "a=1", "what others keep beside the trace: {span}");
     }
     ensure!(frontend_out["name"] == "GET to-api" && api["name"] == "GET", "{frontend_out} {api}");
     for pair in [&client, &frontend_in, &frontend_out, &api].windows(2) {

@@ -69,6 +69,26 @@ pub fn is_good_state(headers: &HeaderMap) -> bool {
     })
 }
 
+/// What `tracestate` says, for a span, if it is good: members as they are, without what is empty. More than
+/// [`STATE_LIMIT_BYTES`] is shortened as section 3.3.1.5 has it: long members go first, then the last ones.
+pub fn state(headers: &HeaderMap) -> Option<Box<str>> {
+    if !headers.contains_key(TRACESTATE) || !is_good_state(headers) {
+        return None;
+    }
+    let values = headers.get_all(TRACESTATE);
+    // Good members are ASCII.
+    let mut kept: Vec<&str> =
+        members(&values).filter_map(|member| str::from_utf8(member).ok()).collect();
+    kept.retain(|member| !member.is_empty());
+    let length = |kept: &[&str]| kept.iter().map(|member| member.len() + 1).sum::<usize>();
+    // The last one is followed by no comma.
+    while length(&kept) > STATE_LIMIT_BYTES + 1 {
+        let long = kept.iter().rposition(|member| member.len() > LONG_MEMBER_BYTES);
+        kept.remove(long.unwrap_or(kept.len() - 1));
+    }
+    (!kept.is_empty()).then(|| kept.join(",").into())
+}
+
 fn members<'a>(values: &'a GetAll<'a, HeaderValue>) -> impl Iterator<Item = &'a [u8]> {
     let parts = values.iter().flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
     parts.map(trimmed)
@@ -107,6 +127,11 @@ const RANDOM: u128 = 2;
 const MEMBER_LIMIT: usize = 32;
 /// Of a key, or a value; sections 3.3.1.3.1 and 3.3.1.3.2.
 const PART_LIMIT_BYTES: usize = 256;
+
+/// How much of a list is kept, section 3.3.1.5; there it is the least that is to be passed on.
+const STATE_LIMIT_BYTES: usize = 512;
+/// What is longer goes first, if there is too much; the same section.
+const LONG_MEMBER_BYTES: usize = 128;
 
 #[cfg(test)]
 mod tests {
@@ -200,7 +225,57 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_state_that_is_too_long_for_a_span_loses_long_members_and_then_the_last() {
+        let member = |key: char, length: usize| format!("{key}={}", "v".repeat(length - 2));
+        let short = |keys: &str| keys.chars().map(|key| member(key, 100)).collect::<Vec<_>>();
+        let joined = |all: &[Vec<String>]| all.concat().join(",");
+        for (case, values, expected) in [
+            ("nothing", vec![], None),
+            ("nothing but commas", vec![" , ,".to_owned()], None),
+            ("one", vec!["a=1".into()], Some("a=1".to_owned())),
+            ("several", vec!["a=1 ,, b=2".into(), "c=x y".into()], Some("a=1,b=2,c=x y".into())),
+            ("broken", vec!["a=1,b".into()], None),
+            ("as long as it may be", vec![member('a', 200), member('b', 256), member('c', 54)], {
+                Some([member('a', 200), member('b', 256), member('c', 54)].join(","))
+            }),
+            ("one more", vec![joined(&[short("abcde"), vec![member('f', 8)]])], {
+                Some(joined(&[short("abcde")]))
+            }),
+            ("a long one first", vec![joined(&[vec![member('l', 129)], short("abcd")])], {
+                Some(joined(&[short("abcd")]))
+            }),
+            (
+                "the last of the long ones",
+                { vec![joined(&[vec![member('l', 129), member('m', 129)], short("abc")])] },
+                Some(joined(&[vec![member('l', 129)], short("abc")])),
+            ),
+            (
+                "not long enough to go first",
+                vec![joined(&[vec![member('l', 128)], short("abcd")])],
+                { Some(joined(&[vec![member('l', 128)], short("abc")])) },
+            ),
+        ] {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            let state = state(&headers(&TRACESTATE, &values));
+            assert_eq!(state.as_deref(), expected.as_deref(), "case: {case}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_state_is_good_bounded_and_stays_as_it_is(
+            values in proptest::collection::vec("([a-z]{1,3}=[ -~]{1,140}[ ,]{0,2}){0,12}", 0..3)
+        ) {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            if let Some(kept) = state(&headers(&TRACESTATE, &values)) {
+                prop_assert!(kept.len() <= STATE_LIMIT_BYTES);
+                let again = headers(&TRACESTATE, &[&kept]);
+                prop_assert!(is_good_state(&again));
+                prop_assert_eq!(state(&again), Some(kept));
+            }
+        }
+
         #[test]
         fn what_is_written_is_read_alike(trace in 1_u128.., span in 1_u64.., sampled: bool, random: bool) {
             let parent = Parent {

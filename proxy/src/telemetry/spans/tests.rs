@@ -54,6 +54,7 @@ fn call(direction: Direction) -> Call {
             caller: caller.into(),
             headers: None,
             trace: Some(IDS),
+            trace_state: "a=1".into(),
         },
         end: CallEnd {
             status: 200,
@@ -110,6 +111,7 @@ fn a_client_span_says_what_was_called_and_who_answered() {
     assert_eq!((span.name.as_str(), span.kind), ("GET canary", SpanKind::Client as i32));
     assert_eq!((&span.trace_id[..], &span.span_id[..]), (&[1; 16][..], &[2; 8][..]));
     assert_eq!((&span.parent_span_id[..], span.flags), (&[3; 8][..], 0x301));
+    assert_eq!(span.trace_state, "a=1");
     assert_eq!(span.start_time_unix_nano, 5_000_000_000);
     assert_eq!(span.end_time_unix_nano, 5_007_000_000);
     assert_eq!(span.status, None);
