@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use crate::annotations::invalid::InvalidAnnotation;
 use crate::annotations::ports::PortRange;
 use crate::quantity::Quantity;
-use crate::telemetry::TraceRatio;
+use crate::telemetry::{SecretName, TraceRatio};
 
 /// Whether a pod, or all pods of a namespace, get a proxy: `enabled` or `disabled`.
 pub const INJECT: &str = "heddle.dev/inject";
@@ -42,6 +42,8 @@ pub const ACCESS_LOG_FORMAT: &str = "heddle.dev/access-log-format";
 pub const DRAIN_GRACE: &str = "heddle.dev/drain-grace";
 /// How many of the requests that come without a trace are traced: from 0 to 1.
 pub const TRACE_RATIO: &str = "heddle.dev/trace-ratio";
+/// The Secret of the pod's namespace whose key `headers` is sent to the collector with each export.
+pub const COLLECTOR_HEADERS_SECRET: &str = "heddle.dev/collector-headers-secret";
 /// What the scheduler reserves for the proxy.
 pub const CPU_REQUEST: &str = "heddle.dev/proxy-cpu-request";
 /// What the proxy may take.
@@ -52,7 +54,7 @@ pub const MEMORY_REQUEST: &str = "heddle.dev/proxy-memory-request";
 pub const MEMORY_LIMIT: &str = "heddle.dev/proxy-memory-limit";
 
 /// Every annotation of ours that means something on a pod.
-pub const KNOWN: [&str; 16] = [
+pub const KNOWN: [&str; 17] = [
     INJECT,
     INJECTED,
     SKIP_INBOUND_PORTS,
@@ -65,6 +67,7 @@ pub const KNOWN: [&str; 16] = [
     ACCESS_LOG_FORMAT,
     DRAIN_GRACE,
     TRACE_RATIO,
+    COLLECTOR_HEADERS_SECRET,
     CPU_REQUEST,
     CPU_LIMIT,
     MEMORY_REQUEST,
@@ -103,6 +106,8 @@ pub struct ProxySettings {
     pub drain_grace: Option<Duration>,
     /// See [`TRACE_RATIO`].
     pub trace_ratio: Option<TraceRatio>,
+    /// See [`COLLECTOR_HEADERS_SECRET`].
+    pub headers_secret: Option<SecretName>,
     /// See [`CPU_REQUEST`].
     pub cpu_request: Option<Quantity>,
     /// See [`CPU_LIMIT`].
@@ -155,6 +160,7 @@ pub fn settings(
             "a ratio from 0 to 1 such as \"0.1\"",
             TraceRatio::parse,
         ),
+        headers_secret: reader.one(COLLECTOR_HEADERS_SECRET, WANT_SECRET, SecretName::parse),
         cpu_request: reader.one(CPU_REQUEST, WANT_CPU, Quantity::cpu),
         cpu_limit: reader.one(CPU_LIMIT, WANT_CPU, Quantity::cpu),
         memory_request: reader.one(MEMORY_REQUEST, WANT_MEMORY, Quantity::memory),
@@ -246,6 +252,8 @@ fn memory_limit(text: &str) -> Option<Quantity> {
 const LIST_LIMIT: usize = 128;
 /// Below this the proxy could not even hold the destinations of a small workload.
 const MEMORY_LIMIT_MINIMUM: &str = "16Mi";
+const WANT_SECRET: &str =
+    "the name of a Secret of the pod's namespace, with the headers under `headers`";
 const WANT_RANGES: &str = "at most 128 ports or ranges between commas, such as \"8086,9000-9010\"";
 const WANT_NETWORKS: &str =
     "at most 128 addresses or networks between commas, such as \"169.254.169.254,10.0.0.0/8\"";
@@ -294,6 +302,7 @@ mod tests {
             (LOG, "info,heddle_proxy=debug"),
             (DRAIN_GRACE, "1m"),
             (TRACE_RATIO, "0.25"),
+            (COLLECTOR_HEADERS_SECRET, "key"),
             (MEMORY_LIMIT, "64Mi"),
             (INBOUND_MODE, "strict"),
             (OPAQUE_PORTS, "5432"),
@@ -304,6 +313,7 @@ mod tests {
         assert_eq!(ports, ["25", "587-590"]);
         assert_eq!(read.skip_outbound_networks.len(), 2);
         assert_eq!(read.drain_grace, Some(Duration::from_secs(60)));
+        assert_eq!(read.headers_secret, SecretName::parse("key"));
         assert_eq!(read.trace_ratio.map(|ratio| ratio.to_string()).as_deref(), Some("0.25"));
         assert!(read.skip_inbound_ports.is_empty());
     }
@@ -315,6 +325,7 @@ mod tests {
             (LOG, ""),
             (DRAIN_GRACE, "5"),
             (TRACE_RATIO, "10%"),
+            (COLLECTOR_HEADERS_SECRET, "a/b"),
             (CPU_LIMIT, "fast"),
             (MEMORY_LIMIT, "1Mi"),
             (INBOUND_MODE, "Strict"),
@@ -331,6 +342,7 @@ mod tests {
         insta::assert_snapshot!(sentences.join("\n"), @r#"
         heddle.dev/access-log-format: "xml" will not do (want "text" or "json")
         heddle.dev/access-log: "on" will not do (want "off", "errors" or "all")
+        heddle.dev/collector-headers-secret: "a/b" will not do (want the name of a Secret of the pod's namespace, with the headers under `headers`)
         heddle.dev/drain-grace: "5" will not do (want a duration such as "30s")
         heddle.dev/fault-delay: "2s" does nothing on a pod (want it on a Service, an HTTPRoute or a GRPCRoute)
         heddle.dev/inbound-mode: "Strict" will not do (want "strict" or "permissive")
@@ -341,7 +353,7 @@ mod tests {
         heddle.dev/skip-inbound-port: there is no such annotation (did you mean heddle.dev/skip-inbound-ports?)
         heddle.dev/skip-inbound-ports: "x" will not do (want at most 128 ports or ranges between commas, such as "8086,9000-9010")
         heddle.dev/trace-ratio: "10%" will not do (want a ratio from 0 to 1 such as "0.1")
-        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, access-log, access-log-format, drain-grace, trace-ratio, proxy-cpu-request, proxy-cpu-limit, proxy-memory-request, proxy-memory-limit)
+        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, access-log, access-log-format, drain-grace, trace-ratio, collector-headers-secret, proxy-cpu-request, proxy-cpu-limit, proxy-memory-request, proxy-memory-limit)
         "#);
     }
 

@@ -200,7 +200,7 @@ impl Reader {
 }
 
 /// A DNS subdomain, as names of objects are (RFC 1123): some become part of a certificate.
-fn parse_name(text: &str) -> Option<String> {
+pub(crate) fn parse_name(text: &str) -> Option<String> {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_label = |label: &str| {
         label.starts_with(alphanumeric)

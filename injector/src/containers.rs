@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::annotations::ports::PortRange;
 use crate::proxy::Proxy;
 use crate::settings::{MeshSettings, RedirectUser, Share};
-use crate::telemetry::variables;
+use crate::telemetry::{headers, variables};
 
 /// The proxy's container.
 pub const PROXY_CONTAINER: &str = "heddle-proxy";
@@ -144,6 +144,8 @@ fn environment(proxy: &Proxy, mesh: &MeshSettings) -> Value {
     for (name, value) in variables(&mesh.telemetry, of_pod) {
         environment.push(json!({"name": name, "value": value}));
     }
+    let of_pod = proxy.settings.headers_secret.as_ref();
+    environment.extend(headers(&mesh.telemetry, of_pod).into_iter().flatten());
     // Said besides, for runtimes that do not show a container its own limit.
     if proxy.memory.limit.is_some() {
         environment.push(json!({"name": "HEDDLE_MEMORY_LIMIT", "valueFrom": {"resourceFieldRef": {
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
     use crate::annotations::ProxySettings;
     use crate::settings;
-    use crate::telemetry::{Protocol, TelemetrySettings, TraceRatio};
+    use crate::telemetry::{Protocol, SecretName, TelemetrySettings, TraceRatio};
 
     fn made(settings: ProxySettings) -> (Value, Value) {
         let mesh = settings::tests::mesh();
@@ -277,6 +279,41 @@ mod tests {
             "OTEL_TRACES_SAMPLER_ARG=0.1",
         ];
         assert_eq!(said.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_headers_for_the_collector_are_named_and_not_written() {
+        let telemetry = TelemetrySettings {
+            collector: Some("https://c".to_owned()),
+            headers_secret: SecretName::parse("collector-key"),
+            ..TelemetrySettings::default()
+        };
+        let mesh = MeshSettings { telemetry, ..settings::tests::mesh() };
+        let made = Proxy::new(&Pod::default(), ProxySettings::default(), &mesh).unwrap();
+        let made = super::proxy(&made, &mesh);
+        let read: Container = serde_json::from_value(made.clone()).unwrap();
+        assert_eq!(serde_json::to_value(read).unwrap(), made);
+        let said = made["env"].as_array().unwrap().iter();
+        let said: Vec<&Value> =
+            said.filter(|one| one["name"].as_str().unwrap().contains("HEADERS")).collect();
+        insta::assert_json_snapshot!(said, @r#"
+        [
+          {
+            "name": "OTEL_EXPORTER_OTLP_HEADERS",
+            "valueFrom": {
+              "secretKeyRef": {
+                "key": "headers",
+                "name": "collector-key",
+                "optional": true
+              }
+            }
+          },
+          {
+            "name": "HEDDLE_COLLECTOR_HEADERS_SECRET",
+            "value": "collector-key"
+          }
+        ]
+        "#);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use heddle_runtime::{duration, logging};
 use serde::Deserialize;
 
 use crate::quantity::Quantity;
-use crate::telemetry::{Protocol, TelemetrySettings, TraceRatio, parse_collector};
+use crate::telemetry::{Protocol, SecretName, TelemetrySettings, TraceRatio, parse_collector};
 
 /// Settings as meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,6 +195,7 @@ struct TypedTelemetry {
     collector: String,
     protocol: Option<String>,
     trace_ratio: Option<f64>,
+    headers_secret: String,
 }
 
 /// As in a container; with it, nothing is by default.
@@ -256,8 +257,14 @@ impl Reader {
             let (name, want) = ("telemetry.traceRatio", "a ratio from 0 to 1 such as 0.1");
             self.read(name, Some(ratio.to_string()), want, TraceRatio::parse)
         });
+        let secret = (!typed.headers_secret.is_empty()).then_some(typed.headers_secret);
+        let headers_secret = secret.map(|name| {
+            let want = "the name of a Secret in the namespaces of the pods";
+            self.read("telemetry.headersSecret", Some(name), want, SecretName::parse)
+        });
         Some(TelemetrySettings {
             collector: collector.flatten(),
+            headers_secret: headers_secret.flatten(),
             protocol: protocol.unwrap_or(Some(Protocol::default()))?,
             trace_ratio: ratio.unwrap_or(Some(TraceRatio::default()))?,
         })
@@ -343,7 +350,7 @@ pub(crate) mod tests {
             "proxyImage: p\nimagePullPolicy: IfNotPresent\ncontrolPlane: '[fd00::1]:15210'\ntrustDomain: a.b\n\
              trustAnchorsConfigMap: t\nlog: debug\nlogFormat: json\naccessLog: errors\naccessLogFormat: json\ndrainGrace: 1m\nredirectAsRoot: true\n\
              resources: {requests: {cpu: 1, memory: 1Gi}}\n\
-             telemetry: {collector: 'http://c:4317', protocol: grpc, traceRatio: 0.25}\n",
+             telemetry: {collector: 'http://c:4317', protocol: grpc, traceRatio: 0.25, headersSecret: key}\n",
         )
         .unwrap();
         assert_eq!(mesh.image_pull_policy, Some(PullPolicy::IfNotPresent));
@@ -353,6 +360,7 @@ pub(crate) mod tests {
         assert_eq!(mesh.telemetry.collector.as_deref(), Some("http://c:4317"));
         assert_eq!(mesh.telemetry.protocol, Protocol::Grpc);
         assert_eq!(mesh.telemetry.trace_ratio.to_string(), "0.25");
+        assert_eq!(mesh.telemetry.headers_secret, SecretName::parse("key"));
         assert_eq!(mesh.memory, Share { request: Quantity::memory("1Gi"), limit: None });
     }
 
@@ -361,10 +369,10 @@ pub(crate) mod tests {
         let error = MeshSettings::from_yaml(
             "imagePullPolicy: Sometimes\ncontrolPlane: nowhere\ndrainGrace: 5\nlogFormat: xml\naccessLog: on\n\
              resources: {requests: {cpu: 2}, limits: {cpu: 1, memory: much}}\n\
-             telemetry: {collector: 'c:4317', protocol: http/json, traceRatio: 10}\n",
+             telemetry: {collector: 'c:4317', protocol: http/json, traceRatio: 10, headersSecret: api-key=abc}\n",
         )
         .unwrap_err();
-        insta::assert_snapshot!(error, @r#"11 bad settings: resources.requests.cpu: "2" (want at most resources.limits.cpu, which is 1); resources.limits.memory: "much" (want an amount such as 64Mi); proxyImage is not set (want an image's name); imagePullPolicy: "Sometimes" (want Always, IfNotPresent or Never); controlPlane: "nowhere" (want HOST:PORT); logFormat: "xml" (want text or json); accessLog: "on" (want "off", "errors" or "all"); drainGrace: "5" (want a duration such as 30s); telemetry.collector: "c:4317" (want a URL such as http://otel-collector.observability:4318); telemetry.protocol: "http/json" (want http/protobuf or grpc); telemetry.traceRatio: "10" (want a ratio from 0 to 1 such as 0.1)"#);
+        insta::assert_snapshot!(error, @r#"12 bad settings: resources.requests.cpu: "2" (want at most resources.limits.cpu, which is 1); resources.limits.memory: "much" (want an amount such as 64Mi); proxyImage is not set (want an image's name); imagePullPolicy: "Sometimes" (want Always, IfNotPresent or Never); controlPlane: "nowhere" (want HOST:PORT); logFormat: "xml" (want text or json); accessLog: "on" (want "off", "errors" or "all"); drainGrace: "5" (want a duration such as 30s); telemetry.collector: "c:4317" (want a URL such as http://otel-collector.observability:4318); telemetry.protocol: "http/json" (want http/protobuf or grpc); telemetry.traceRatio: "10" (want a ratio from 0 to 1 such as 0.1); telemetry.headersSecret: "api-key=abc" (want the name of a Secret in the namespaces of the pods)"#);
         let error = MeshSettings::from_yaml("proxyImages: a\n").unwrap_err().to_string();
         assert!(error.contains("proxyImages"), "{error}");
     }

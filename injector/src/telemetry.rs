@@ -3,6 +3,10 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
+use crate::config::parse_name;
+
 /// What the mesh is set up with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TelemetrySettings {
@@ -12,6 +16,26 @@ pub struct TelemetrySettings {
     pub protocol: Protocol,
     /// Of requests that come without a trace, unless a pod says otherwise.
     pub trace_ratio: TraceRatio,
+    /// Where the headers for the collector are, unless a pod says otherwise.
+    pub headers_secret: Option<SecretName>,
+}
+
+/// The name of a Secret, of whichever namespace a pod is in. Its key [`HEADERS_KEY`] has the headers for the collector: they
+/// may be secret, and so are never written into a pod, where everybody who may look at pods would read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName(String);
+
+impl SecretName {
+    /// Reads a DNS subdomain (RFC 1123), as names of Secrets are.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse_name(text).map(Self)
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// How a collector is spoken to.
@@ -96,6 +120,25 @@ pub(crate) fn variables(
     variables
 }
 
+/// The headers for the collector, of the pod's Secret or the mesh's; nothing without a collector. A pod starts without the
+/// Secret as well: telemetry is not to keep an application from starting. The proxy is told of the Secret besides, and warns
+/// if nothing has come of it.
+pub(crate) fn headers(
+    telemetry: &TelemetrySettings,
+    of_pod: Option<&SecretName>,
+) -> Option<[Value; 2]> {
+    telemetry.collector.as_ref()?;
+    let SecretName(name) = of_pod.or(telemetry.headers_secret.as_ref())?;
+    let key = json!({"name": name, "key": HEADERS_KEY, "optional": true});
+    Some([
+        json!({"name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": {"secretKeyRef": key}}),
+        json!({"name": "HEDDLE_COLLECTOR_HEADERS_SECRET", "value": name}),
+    ])
+}
+
+/// Of a Secret with headers; in the control plane's Secret it is the same one.
+const HEADERS_KEY: &str = "headers";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +176,40 @@ mod tests {
             ("http://a b", false),
         ] {
             assert_eq!(parse_collector(text).is_some(), expected, "case: {text}");
+        }
+    }
+
+    #[test]
+    fn headers_come_from_a_secret_of_the_pod_or_the_mesh_if_there_is_a_collector() {
+        let secret = |text: &str| SecretName::parse(text).unwrap();
+        for (case, collector, mesh, pod, expected) in [
+            ("none", Some("http://c"), None, None, None),
+            ("the mesh's", Some("http://c"), Some("a"), None, Some("a")),
+            ("the pod's", Some("http://c"), None, Some("b.c"), Some("b.c")),
+            ("both", Some("http://c"), Some("a"), Some("b.c"), Some("b.c")),
+            ("no collector", None, Some("a"), Some("b.c"), None),
+        ] {
+            let telemetry = TelemetrySettings {
+                collector: collector.map(str::to_owned),
+                headers_secret: mesh.map(secret),
+                ..TelemetrySettings::default()
+            };
+            let made = headers(&telemetry, pod.map(secret).as_ref());
+            let expected = expected.map(|name| {
+                let key = json!({"name": name, "key": "headers", "optional": true});
+                [
+                    json!({"name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": {"secretKeyRef": key}}),
+                    json!({"name": "HEDDLE_COLLECTOR_HEADERS_SECRET", "value": name}),
+                ]
+            });
+            assert_eq!(made, expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_secret_is_refused() {
+        for bad in ["", "A", "a/b", "api-key=abc", "a..b", "-a"] {
+            assert_eq!(SecretName::parse(bad), None, "case: {bad}");
         }
     }
 

@@ -51,7 +51,7 @@ fn sets() -> Vec<(&'static str, Value)> {
                     "resources": {"requests": {"cpu": 1, "memory": "64Mi"}, "limits": {}},
                 },
                 "injector": {"failurePolicy": "Fail", "timeoutSeconds": 7, "certificateLifetime": "24h", "resources": {"limits": {"memory": "1Gi"}}},
-                "proxy": {"log": "warn", "drainGrace": "5s", "redirectAsRoot": true, "telemetry": {"collector": "https://otel:4318", "traceRatio": 0.001}, "resources": {"requests": {"cpu": "0.5"}, "limits": {"cpu": 2}}},
+                "proxy": {"log": "warn", "drainGrace": "5s", "redirectAsRoot": true, "telemetry": {"collector": "https://otel:4318", "traceRatio": 0.001, "headersSecret": "collector-key"}, "resources": {"requests": {"cpu": "0.5"}, "limits": {"cpu": 2}}},
                 "networkPolicy": {"apiServerPorts": [8443], "webhookFrom": ["10.0.0.0/28", "2001:db8::/64"], "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}, "podSelector": {}}]},
                 "podMonitors": {"enabled": true, "interval": "15s", "labels": {"release": "prometheus"}},
                 "crds": {"install": false},

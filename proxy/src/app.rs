@@ -98,6 +98,13 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<(), RunError> {
     logging::init(&config.log, config.log_format)?;
     info!(version = env!("CARGO_PKG_VERSION"), %config, "proxy starting");
+    if let Some(secret) = config.missing_headers() {
+        warn!(
+            secret,
+            "no headers for the collector: there is no such secret, or no key `headers` in it; exports go without, until \
+             the pod is made anew"
+        );
+    }
     let readiness =
         Readiness::new(&[LISTENERS_CONDITION, identity::READY_CONDITION, writer::READY_CONDITION]);
     // Certificates and discovery go on while connections drain, and end after them.

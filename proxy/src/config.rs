@@ -50,6 +50,8 @@ pub struct Config {
     pub limits: DataPathSettings,
     /// Where telemetry goes.
     pub telemetry: TelemetrySettings,
+    /// The Secret that the headers for the collector are to be from.
+    pub headers_secret: Option<String>,
     /// How often the control plane is told of all metrics.
     pub telemetry_interval: Duration,
     /// What is written down of requests and connections, unless the workload says otherwise.
@@ -134,6 +136,7 @@ impl Config {
         });
         let limits = limits::read(&mut reader);
         let telemetry = reader.telemetry();
+        let headers_secret = reader.text(&HEADERS_SECRET);
         let want = "a duration above zero such as \"10s\"";
         let telemetry_interval = reader.required(&TELEMETRY_INTERVAL, want, |text| {
             duration::parse(text).ok().filter(|interval| !interval.is_zero())
@@ -162,6 +165,7 @@ impl Config {
                 drain_grace: drain_grace?,
                 limits,
                 telemetry: telemetry?,
+                headers_secret,
                 telemetry_interval: telemetry_interval?,
                 access_log,
                 log: log?,
@@ -172,6 +176,16 @@ impl Config {
             Some(config) if problems.is_empty() => Ok(config),
             Some(_) | None => Err(BadSettings(problems)),
         }
+    }
+}
+
+impl Config {
+    /// The Secret that no headers for the collector have come from, though they were to.
+    pub fn missing_headers(&self) -> Option<&str> {
+        let TelemetrySettings { metrics, traces, logs, .. } = &self.telemetry;
+        let mut collectors = [metrics, traces, logs].into_iter().flatten();
+        let is_missing = collectors.any(|collector| collector.headers.is_empty());
+        self.headers_secret.as_deref().filter(|_| is_missing)
     }
 }
 
@@ -210,6 +224,7 @@ pub fn command(name: &'static str) -> Command {
         &ADMIN_PORT,
         &MARK,
         &DRAIN_GRACE,
+        &HEADERS_SECRET,
         &TELEMETRY_INTERVAL,
         &LOG,
         &LOG_FORMAT,
@@ -410,6 +425,13 @@ const DRAIN_GRACE: Setting = Setting {
     default: Some("30s"),
     help: "How long connections may take to finish after SIGTERM",
 };
+const HEADERS_SECRET: Setting = Setting {
+    flag: "collector-headers-secret",
+    variable: "HEDDLE_COLLECTOR_HEADERS_SECRET",
+    value_name: "NAME",
+    default: None,
+    help: "The Secret that OTEL_EXPORTER_OTLP_HEADERS is to come from; if it does not, the proxy warns, and exports without",
+};
 const TELEMETRY_INTERVAL: Setting = Setting {
     flag: "telemetry-interval",
     variable: "HEDDLE_TELEMETRY_INTERVAL",
@@ -503,6 +525,24 @@ mod tests {
         for text in ["", "host", "host:", "host:0", ":1", "fd42::1", "[fd42::1", "a b:1", "h:65536"]
         {
             assert!(text.parse::<HostPort>().is_err(), "case: {text}");
+        }
+    }
+
+    #[test]
+    fn headers_that_did_not_come_from_their_secret_are_missed() {
+        let secret = "--collector-headers-secret=key";
+        let endpoint = "--otel-exporter-otlp-endpoint=http://c:4318";
+        let headers = "--otel-exporter-otlp-headers=api-key=abc";
+        for (case, arguments, expected) in [
+            ("nothing is named", &[endpoint][..], None),
+            ("it is not there", &[endpoint, secret], Some("key")),
+            ("it is empty", &[endpoint, secret, "--otel-exporter-otlp-headers="], Some("key")),
+            ("it is there", &[endpoint, secret, headers], None),
+            ("there is no collector", &[secret], None),
+        ] {
+            let config = read(arguments).unwrap();
+            assert_eq!(config.missing_headers(), expected, "case: {case}");
+            assert!(!format!("{config} {config:?}").contains("abc"), "case: {case}");
         }
     }
 

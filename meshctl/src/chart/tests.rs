@@ -96,7 +96,7 @@ controlPlane:
   podAnnotations: {example.org/a: '1'}
   podLabels: {example.org/b: '2'}
 injector: {failurePolicy: Fail, timeoutSeconds: 7, certificateLifetime: 24h}
-proxy: {log: warn, accessLog: errors, accessLogFormat: text, drainGrace: 5s, telemetry: {collector: 'http://otel:4317', protocol: grpc, traceRatio: 0.25}, resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}
+proxy: {log: warn, accessLog: errors, accessLogFormat: text, drainGrace: 5s, telemetry: {collector: 'http://otel:4317', protocol: grpc, traceRatio: 0.25, headersSecret: collector-key}, resources: {requests: {cpu: 1}, limits: {memory: 1Gi}}}
 networkPolicy: {apiServerPorts: [8443], collectorPorts: [4317], webhookFrom: [10.0.0.0/28, '2001:db8::/64'], metricsFrom: [{podSelector: {matchLabels: {app: prometheus}}}]}
 podMonitors: {enabled: true, interval: 30s, labels: {release: prometheus}}
 crds: {install: false}
