@@ -70,18 +70,21 @@ fn text(lines: &[Line]) -> Result<String, serde_json::Error> {
 }
 
 fn refused(status: &Status) -> Refusal {
-    let kinds: [(Code, fn(String) -> Refusal); 5] = [
-        (Code::Unauthenticated, Refusal::Unauthenticated),
-        (Code::PermissionDenied, Refusal::Forbidden),
-        (Code::NotFound, Refusal::Missing),
-        (Code::ResourceExhausted, Refusal::Full),
-        (Code::InvalidArgument, Refusal::Invalid),
-    ];
-    let kind = kinds.iter().find(|(code, _)| *code == status.code());
-    let kind = kind.map_or(Refusal::Unavailable as fn(String) -> Refusal, |(_, kind)| *kind);
+    let kind = KINDS.iter().find(|(code, _)| *code == status.code());
+    let kind = kind.map_or(Refusal::Unavailable as Kind, |(_, kind)| *kind);
     kind(status.message().to_owned())
 }
 
+type Kind = fn(String) -> Refusal;
+
+/// What a refusal of gRPC is over HTTP; any other is for now only.
+const KINDS: [(Code, Kind); 5] = [
+    (Code::Unauthenticated, Refusal::Unauthenticated),
+    (Code::PermissionDenied, Refusal::Forbidden),
+    (Code::NotFound, Refusal::Missing),
+    (Code::ResourceExhausted, Refusal::Full),
+    (Code::InvalidArgument, Refusal::Invalid),
+];
 /// By its customary name; none is registered.
 const LINES_OF_JSON: &str = "application/x-ndjson";
 
