@@ -177,11 +177,19 @@ spec:
 
     /// Waits until all was sent that was begun.
     pub(crate) async fn ended(&self, within: Duration) -> Result<Counts> {
-        let limit = format!("--timeout={}s", within.as_secs());
-        let wait = ["wait", "--for=condition=Complete", "job/load", &limit];
-        let outcome = self.kubectl(&wait).await;
+        let outcome = wait::until("the load has ended", within, async || {
+            // Shorter than a command may take; that it fails says nothing yet.
+            let wait = ["wait", "--for=condition=Complete", "job/load", "--timeout=20s"];
+            drop(self.kubectl(&wait).await);
+            let conditions = "{.status.conditions[?(@.status=='True')].type}";
+            let said = self.field("job/load", conditions).await?;
+            let end = said.split_whitespace().find(|word| matches!(*word, "Complete" | "Failed"));
+            end.map(str::to_owned).with_context(|| format!("its job is {said:?}"))
+        })
+        .await;
         let said = self.kubectl(&["logs", "job/load", "-c", "load"]).await?;
-        outcome.with_context(|| format!("the load says {said}"))?;
+        let end = outcome.with_context(|| format!("the load says {said}"))?;
+        ensure!(end == "Complete", "the load says {said}");
         Counts::read(&said)
     }
 

@@ -81,25 +81,26 @@ async fn out_of_sight(cluster: &Cluster) -> Result<()> {
     for node in cluster.nodes() {
         cluster.freeze(&node, "kubelet").await?;
     }
-    let service = ["api", "api-v1", "api-v2", "store"];
-    wait::until("nothing is ready any more", Duration::from_secs(240), async || {
-        let conditions = conditions(&shop, &service).await?;
-        ensure!(!conditions.contains("true"), "{conditions}");
-        Ok(())
-    })
-    .await?;
+    let until = async |what: &str, gone: &str| {
+        let outcome = wait::until(what, Duration::from_secs(240), async || {
+            let conditions = conditions(&shop).await?;
+            ensure!(!conditions.contains(gone), "{conditions}");
+            Ok(())
+        })
+        .await;
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.context(state(&shop).await?)),
+        }
+    };
+    until("nothing is ready any more", "true").await?;
     eprintln!("Kubernetes hears of no node");
     // What is to be seen in it is that nothing happens.
     tokio::time::sleep(HOLD).await;
     for node in cluster.nodes() {
         cluster.thaw(&node, "kubelet").await?;
     }
-    wait::until("everything is ready again", Duration::from_secs(240), async || {
-        let conditions = conditions(&shop, &service).await?;
-        ensure!(!conditions.contains("false"), "{conditions}");
-        Ok(())
-    })
-    .await?;
+    until("everything is ready again", "false").await?;
     eprintln!("Kubernetes hears of all nodes");
     let answers = answers(&shop).await?;
     shop.stop().await?;
@@ -120,14 +121,22 @@ async fn answers(shop: &Shop<'_>) -> Result<Vec<String>> {
     Ok(said.lines().map(str::to_owned).collect())
 }
 
-/// Which endpoints of these services are ready, by Kubernetes: `true false`.
-async fn conditions(shop: &Shop<'_>, services: &[&str]) -> Result<String> {
-    let label = format!("kubernetes.io/service-name in ({})", services.join(","));
+/// Which endpoints of the shop's services are ready, by Kubernetes: `true false`.
+async fn conditions(shop: &Shop<'_>) -> Result<String> {
+    let label = "kubernetes.io/service-name in (api, api-v1, api-v2, store)";
     let ready = "jsonpath={.items[*].endpoints[*].conditions.ready}";
-    let said = shop.kubectl(&["get", "endpointslices", "-l", &label, "-o", ready]).await?;
+    let said = shop.kubectl(&["get", "endpointslices", "-l", label, "-o", ready]).await?;
     let count = said.split_whitespace().count();
     ensure!(count == ENDPOINTS, "{count} endpoints, not {ENDPOINTS}: {said}");
     Ok(said)
+}
+
+/// What one wants to see of nodes and pods when they do not become what they should.
+async fn state(shop: &Shop<'_>) -> Result<String> {
+    let nodes = shop.kubectl(&["describe", "nodes"]).await?;
+    let pods = shop.kubectl(&["get", "pods", "-o", "wide"]).await?;
+    let events = shop.kubectl(&["get", "events", "--sort-by=.lastTimestamp"]).await?;
+    Ok(format!("{nodes}\n{pods}\n{events}"))
 }
 
 /// Whoever looks after the mesh can know of it: the control planes write down that it began, and that it ended.
