@@ -97,14 +97,7 @@ pub enum RunError {
 /// Runs until SIGTERM or SIGINT, and then until drained.
 pub async fn run(config: Config) -> Result<(), RunError> {
     logging::init(&config.log, config.log_format)?;
-    info!(version = env!("CARGO_PKG_VERSION"), %config, "proxy starting");
-    if let Some(secret) = config.missing_headers() {
-        warn!(
-            secret,
-            "no headers for the collector: there is no such secret, or no key `headers` in it; exports go without, until \
-             the pod is made anew"
-        );
-    }
+    say_how_it_starts(&config);
     let readiness =
         Readiness::new(&[LISTENERS_CONDITION, identity::READY_CONDITION, writer::READY_CONDITION]);
     // Certificates and discovery go on while connections drain, and end after them.
@@ -167,6 +160,17 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     background.shutdown(BACKGROUND_GRACE).await;
     access_log.flush(ACCESS_LOG_GRACE).await;
     Ok(())
+}
+
+fn say_how_it_starts(config: &Config) {
+    info!(version = env!("CARGO_PKG_VERSION"), %config, "proxy starting");
+    if let Some(secret) = config.missing_headers() {
+        warn!(
+            secret,
+            "no headers for the collector: there is no such secret, or no key `headers` in it; exports go without, until \
+             the pod is made anew"
+        );
+    }
 }
 
 /// What the control plane is for: who this is, what addresses mean, and whoever else has something to

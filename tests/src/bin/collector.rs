@@ -187,7 +187,8 @@ impl Kept {
             let about = attributes(resource.resource.map(|one| one.attributes).unwrap_or_default());
             let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
             let names: Vec<String> = metrics.map(|metric| metric.name).collect();
-            let process = about["service.instance.id"].to_string();
+            let process =
+                about.get("service.instance.id").map(Value::to_string).unwrap_or_default();
             let told = json!({ "names": names, "resource": about, "key": key });
             self.with(|all| all.metrics.insert(process, told));
         }

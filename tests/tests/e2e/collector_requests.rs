@@ -10,7 +10,7 @@ use heddle_tests::collector::{self, Collector, GRPC_PORT, Told};
 use heddle_tests::manifest::{Pod, Service, documents};
 use heddle_tests::requirements::{self, Tool};
 use heddle_tests::wait;
-use heddle_tests::world::Plan;
+use heddle_tests::world::{Plan, World};
 use serde_json::Value;
 
 #[tokio::test]
@@ -39,20 +39,7 @@ async fn each_request_has_two_spans_in_its_clients_trace_and_two_records_with_th
         ])
         .start()
         .await?;
-    // What the server's application was told, by trace.
-    let mut seen = BTreeMap::new();
-    for number in 1..=REQUESTS {
-        let trace = format!("{number:032x}");
-        let header = format!("traceparent: 00-{trace}-{CLIENT_SPAN}-01");
-        let state = format!("tracestate: {}", state(number));
-        let ask = ["--header", &header, "--header", &state, "http://server:8080/"];
-        let answer = world.curl("client", &ask).await?;
-        let answer: Value = serde_json::from_str(&answer).context(answer)?;
-        let told = answer["headers"]["traceparent"].as_str().context("no traceparent")?;
-        let passed_on = answer["headers"]["tracestate"].as_str().context("no tracestate")?;
-        ensure!(passed_on == self::state(number), "{passed_on}");
-        seen.insert(trace, (told.to_owned(), self::state(number)));
-    }
+    let seen = asked(&world).await?;
     wait::until("all is told of", Duration::from_secs(60), async || {
         let (spans, records) = (collector.spans()?, collector.records()?);
         for pod in ["client", "server"] {
@@ -91,6 +78,24 @@ async fn each_request_has_two_spans_in_its_clients_trace_and_two_records_with_th
         }
     }
     world.finish().await
+}
+
+/// Sends the requests; what the server's application was told beside each trace.
+async fn asked(world: &World) -> Result<BTreeMap<String, (String, String)>> {
+    let mut seen = BTreeMap::new();
+    for number in 1..=REQUESTS {
+        let trace = format!("{number:032x}");
+        let header = format!("traceparent: 00-{trace}-{CLIENT_SPAN}-01");
+        let state_header = format!("tracestate: {}", state(number));
+        let ask = ["--header", &header, "--header", &state_header, "http://server:8080/"];
+        let answer = world.curl("client", &ask).await?;
+        let answer: Value = serde_json::from_str(&answer).context(answer)?;
+        let told = answer["headers"]["traceparent"].as_str().context("no traceparent")?;
+        let passed_on = answer["headers"]["tracestate"].as_str().context("no tracestate")?;
+        ensure!(passed_on == state(number), "{passed_on}");
+        seen.insert(trace, (told.to_owned(), state(number)));
+    }
+    Ok(seen)
 }
 
 /// What somebody else keeps beside a trace.
