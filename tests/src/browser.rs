@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -25,7 +27,7 @@ use crate::requirements;
 /// The browser. It ends with this value.
 #[derive(Debug)]
 pub struct Browser {
-    _driver: Child,
+    driver: Child,
     port: u16,
     session: String,
     _profile: TempDir,
@@ -39,14 +41,15 @@ impl Browser {
         let profile = tempfile::Builder::new().prefix("hd-").tempdir()?;
         let mut command = Command::new(driver);
         command.arg("--port=0").env("HOME", profile.path()).env("TMPDIR", profile.path());
-        // So that whatever it starts can be ended with it.
         command.stderr(Stdio::null());
+        // So that whatever it starts can be ended with it: the browser outlives a driver that is killed.
+        command.process_group(0);
         let mut driver = program::start(command)?;
         let stdout = driver.stdout.take().context("no standard output")?;
         let port = tokio::time::timeout(START_LIMIT, port_in(BufReader::new(stdout)))
             .await
             .context("chromedriver does not say its port")??;
-        let mut browser = Self { _driver: driver, port, session: String::new(), _profile: profile };
+        let mut browser = Self { driver, port, session: String::new(), _profile: profile };
         let flags = [
             "--headless",
             "--no-sandbox",
@@ -182,6 +185,14 @@ impl Browser {
         let value = said.get("value").cloned().unwrap_or_default();
         ensure!(status.is_success(), "chromedriver says {status} to {path}: {value}");
         Ok(value)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let group = self.driver.id().and_then(|id| i32::try_from(id).ok());
+        // The driver is not reaped yet, so that the number is no other's; all may have ended already.
+        let _ended = group.map(|group| killpg(Pid::from_raw(group), Signal::SIGKILL));
     }
 }
 
