@@ -23,6 +23,8 @@ mod cluster {
     mod routes;
     mod shared;
     mod shop;
+    mod shows;
+    mod signals;
     mod tap;
     mod tokens;
     mod told;

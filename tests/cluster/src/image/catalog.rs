@@ -98,6 +98,7 @@ const MESH: [Plan; 4] = [
         kind: Kind::Application(&[
             "echo",
             "heddle-test-adversary",
+            "heddle-test-collector",
             "heddle-test-grpc",
             "heddle-test-http2",
             "heddle-test-peer",

@@ -83,7 +83,7 @@ pub(super) async fn shop<'a>(mesh: &'a Mesh<'_>, theme: &str) -> Result<Shop<'a>
     Shop::deploy(mesh.cluster, namespace, 1).await
 }
 
-fn split(v2_percent: u32) -> String {
+pub(super) fn split(v2_percent: u32) -> String {
     format!(
         "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {{name: api}}\nspec:\n  service: api\n  \
          backends:\n  - {{service: api-v1, weight: {}}}\n  - {{service: api-v2, weight: {v2_percent}}}\n",
