@@ -11,10 +11,12 @@ use heddle_report::proxy::{ConfigReport, ProxyReport};
 use heddle_report::routes::RoutesReport;
 use heddle_report::stat::StatReport;
 use heddle_report::status::StatusReport;
+use heddle_report::tap::Line;
 use meshctl::check::finding::Finding;
 use meshctl::demo::summary::Summary;
 use meshctl::split::report::SplitsReport;
 use meshctl::top::report::TopReport;
+use meshctl::trace::report::TraceReport;
 use meshctl::why::report::WhyReport;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -43,7 +45,9 @@ fn all() -> Vec<(&'static str, String)> {
         ("split", schema_of::<SplitsReport>()),
         ("stat", schema_of::<StatReport>()),
         ("status", schema_of::<StatusReport>()),
+        ("tap", schema_of::<Line>()),
         ("top", schema_of::<TopReport>()),
+        ("trace", schema_of::<TraceReport>()),
         ("why", schema_of::<WhyReport>()),
     ]
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use heddle_model::tap::typed::grpc_name;
 use heddle_proto::tap as wire;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A request and its response, as one proxy saw them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Exchange {
     /// When it began, in seconds since 1970.
     pub time: f64,
@@ -68,7 +69,7 @@ pub struct Exchange {
 }
 
 /// What owns a pod, and the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Workload {
     /// The namespace.
     pub namespace: String,
@@ -83,7 +84,7 @@ pub struct Workload {
 }
 
 /// Who answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Endpoint {
     /// The pod's name; empty: it is none.
     pub pod: String,
@@ -92,7 +93,7 @@ pub struct Endpoint {
 }
 
 /// How long it took.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Seconds {
     /// To the head of the response.
     pub to_head: f64,
@@ -104,7 +105,7 @@ pub struct Seconds {
 }
 
 /// Names and values; of several of one name the last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Headers {
     /// The request's.
     pub request: BTreeMap<String, Option<String>>,
@@ -113,7 +114,7 @@ pub struct Headers {
 }
 
 /// Where it is in a trace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Trace {
     /// Its id.
     pub trace_id: String,
@@ -209,7 +210,7 @@ fn headers(all: &[wire::Header]) -> BTreeMap<String, Option<String>> {
 }
 
 /// A line of `--output json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Line {
     /// A request that is over.
@@ -234,7 +235,7 @@ pub enum Line {
 }
 
 /// What a tap came to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Sum {
     /// Requests shown.
     pub exchanges: u64,

@@ -38,6 +38,8 @@ impl Check<'_> {
         let Some(schema) = schema.as_object() else {
             return self.tell(place, "the schema is none");
         };
+        let merged = self.merged(schema);
+        let schema = merged.as_ref().unwrap_or(schema);
         for (keyword, argument) in schema {
             match (keyword.as_str(), argument) {
                 ("$schema" | "$defs" | "title" | "description" | "format" | "default", _) => {}
@@ -79,6 +81,29 @@ impl Check<'_> {
 
     fn tell(&mut self, place: &str, what: &str) {
         self.found.push(format!("{place}: {what}"));
+    }
+
+    /// Of an object that is another one with more fields, all fields together: neither has all of them.
+    fn merged(&self, schema: &Map<String, Value>) -> Option<Map<String, Value>> {
+        let (Some(Value::String(name)), Some(own)) = (schema.get("$ref"), schema.get("properties"))
+        else {
+            return None;
+        };
+        let mut merged = self.definition(name)?.as_object()?.clone();
+        let properties = merged.get_mut("properties")?.as_object_mut()?;
+        properties.extend(own.as_object()?.clone());
+        let required = merged.get_mut("required")?.as_array_mut()?;
+        required.extend(
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().cloned(),
+        );
+        let is_other = |keyword: &str| !matches!(keyword, "$ref" | "properties" | "required");
+        merged.extend(
+            schema
+                .iter()
+                .filter(|(keyword, _)| is_other(keyword))
+                .map(|(keyword, value)| (keyword.clone(), value.clone())),
+        );
+        Some(merged)
     }
 
     fn definition(&self, name: &str) -> Option<Value> {
@@ -147,6 +172,31 @@ impl Check<'_> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_object_with_more_fields_has_those_of_both() {
+        let extended = json!({
+            "$ref": "#/$defs/Row",
+            "properties": {"kind": {"const": "row"}},
+            "required": ["kind"],
+            "$defs": {"Row": {
+                "type": "object",
+                "required": ["count"],
+                "properties": {"count": {"type": "integer"}},
+            }},
+        });
+        for (value, expected) in [
+            (json!({"kind": "row", "count": 1}), vec![]),
+            (json!({"kind": "row"}), vec!["$: count is missing"]),
+            (json!({"count": 1}), vec!["$: kind is missing"]),
+            (
+                json!({"kind": "row", "count": 1, "more": 1}),
+                vec!["$.more: the schema does not have it"],
+            ),
+        ] {
+            assert_eq!(violations(&extended, &value), expected, "case: {value}");
+        }
+    }
 
     #[test]
     fn what_does_not_fit_is_told_with_its_place() {

@@ -6,7 +6,7 @@
 //! - A line of blocks is `~`, one of nothing but dots is `.`: whether anything failed is seen.
 //! - Cells are parted by ` | `, since how wide a column is varies with its numbers.
 //! - In text, addresses of the local mesh are `ADDRESS`, versions of the configuration `version #`, serial numbers
-//!   `NUMBER`, and times such as `23 h` are `# TIME`; two and more spaces are two.
+//!   `NUMBER`, times of day `TIME`, how long something took `#ms`, and times such as `23 h` are `# TIME`; two and more spaces are two.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -75,6 +75,8 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\d+(\.\d+)?(ms|s|B|K
 static PROSE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     vec![
         (pattern(r"\b10\.\d+\.\d+\.\d+|\bfd[0-9a-f]*:[0-9a-f:]+"), "ADDRESS"),
+        (pattern(r"\b\d\d:\d\d:\d\d\.\d{3}\b"), "TIME"),
+        (pattern(r"\b\d+(\.\d+)?ms\b"), "#ms"),
         (pattern(r"version \d+"), "version #"),
         (pattern(r"\b[0-9a-f]{32}\b"), "NUMBER"),
         (pattern(r"\b\d+ (years|year|days|day|d|h|min|s)\b"), "# TIME"),
@@ -110,6 +112,7 @@ pod/client      1/1     -         -      1.1s    ····    ·▁··
     fn text_keeps_all_but_addresses_versions_and_times() {
         for (shown, expected) in [
             ("api-v1  10.42.0.7:8080   yes  ", "api-v1  ADDRESS:8080  yes"),
+            ("15:04:05.439  GET /  200  0.82ms", "TIME  GET /  200  #ms"),
             ("CN=Heddle issuer 59101814171c92d0e6b84f028d65aee0", "CN=Heddle issuer NUMBER"),
             ("version 12, which has 23 h left", "version #, which has # TIME left"),
             ("90 % of 100 to v1", "90 % of 100 to v1"),

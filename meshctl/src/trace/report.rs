@@ -1,12 +1,13 @@
 //! The way of a request for machines. The fields are stable; docs/tap.md has them. Pure.
 
 use heddle_report::tap::{Exchange, seconds};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::trace::tree;
 
 /// A trace.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct TraceReport {
     /// In hexadecimal.
     pub trace_id: String,
@@ -21,7 +22,7 @@ pub struct TraceReport {
 }
 
 /// One call, as both of its ends saw it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Call {
     /// By the caller's proxy.
     pub outbound: Option<Exchange>,

@@ -38,6 +38,9 @@ async fn the_running_shop_is_shown_as_the_snapshots_and_the_schemas_have_it() ->
     }
     let said = meshctl(&world, &["why", "pod/frontend", "api:8080", "GET", "/"]).await?;
     insta::assert_snapshot!("why", shown::prose(&said.stdout));
+    let tap = ["tap", "pod/api-v2", "--direction", "inbound", "--method", "GET"];
+    let first = shell(&world, &tap, "| head -n 1").await?;
+    insta::assert_snapshot!("tap", shown::prose(&first.stdout));
     for (name, arguments) in SHOWS {
         let said = meshctl(&world, &[arguments, &["--output", "json"]].concat()).await?;
         let mut value: Value = serde_json::from_str(&said.stdout)

@@ -12,6 +12,7 @@ use heddle_tests::manifest::{Pod, Service, documents};
 use heddle_tests::process::Proxy;
 use heddle_tests::program;
 use heddle_tests::requirements::{self, Tool};
+use heddle_tests::schema;
 use heddle_tests::wait;
 use heddle_tests::world::{Plan, World};
 use nix::sys::signal::{Signal, kill};
@@ -116,13 +117,17 @@ impl Tap {
         .await
     }
 
-    /// As on Ctrl-C; the last line.
+    /// As on Ctrl-C; the last line. All lines are as the schema has them.
     async fn end(mut self) -> Result<Value> {
         let pid = self.child.id().context("it has ended already")?;
         kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGINT)?;
         tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await??;
         self.reader.await?;
-        self.lines.lock().unwrap().last().cloned().context("nothing was printed")
+        let lines = self.lines.lock().unwrap();
+        for line in lines.iter() {
+            schema::hold("tap", line)?;
+        }
+        lines.last().cloned().context("nothing was printed")
     }
 }
 
@@ -360,7 +365,10 @@ async fn trace(world: &World, arguments: &[&str], curl: &[&str]) -> Result<Value
     };
     let said = tokio::time::timeout(Duration::from_secs(60), traced).await??;
     let (stdout, stderr) = (&said.stdout, String::from_utf8_lossy(&said.stderr));
-    serde_json::from_slice(stdout).with_context(|| format!("meshctl said: {stderr}"))
+    let report =
+        serde_json::from_slice(stdout).with_context(|| format!("meshctl said: {stderr}"))?;
+    schema::hold("trace", &report)?;
+    Ok(report)
 }
 
 /// client → web → api, with both ends of each call, and nothing else.
