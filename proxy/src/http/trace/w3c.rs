@@ -70,7 +70,7 @@ pub fn is_good_state(headers: &HeaderMap) -> bool {
 }
 
 /// What `tracestate` says, for a span, if it is good: members as they are, without what is empty. More than
-/// [`STATE_LIMIT_BYTES`] is shortened as section 3.3.1.5 has it: long members go first, then the last ones.
+/// 512 bytes is shortened as section 3.3.1.5 has it: long members go first, then the last ones.
 pub fn state(headers: &HeaderMap) -> Option<Box<str>> {
     if !headers.contains_key(TRACESTATE) || !is_good_state(headers) {
         return None;
