@@ -20,7 +20,7 @@ pub struct TelemetrySettings {
     pub headers_secret: Option<SecretName>,
 }
 
-/// The name of a Secret, of whichever namespace a pod is in. Its key [`HEADERS_KEY`] has the headers for the collector: they
+/// The name of a Secret, of whichever namespace a pod is in. Its key `headers` has the headers for the collector: they
 /// may be secret, and so are never written into a pod, where everybody who may look at pods would read them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretName(String);
