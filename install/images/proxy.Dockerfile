@@ -1,4 +1,4 @@
-# The image heddle/proxy: one static binary, and nothing else. Build it from the repository's root, with a builder that keeps
+# The image heddle/proxy: one static binary, and the public authorities. Build it from the repository's root, with a builder that keeps
 # file capabilities (BuildKit and buildah do):
 #   docker build -f install/images/proxy.Dockerfile -t heddle/proxy:0.1.0 .
 FROM rust:1.95.0-bookworm AS build
@@ -14,6 +14,8 @@ RUN target="$(rustc --print host-tuple)" \
 RUN setcap cap_net_admin+p /heddle-proxy
 
 FROM scratch
+# For a collector whose certificate is of a public authority.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /heddle-proxy /heddle-proxy
 USER 15100:15100
 ENTRYPOINT ["/heddle-proxy"]

@@ -167,8 +167,8 @@ fn say_how_it_starts(config: &Config) {
     if let Some(secret) = config.missing_headers() {
         warn!(
             secret,
-            "no headers for the collector: there is no such secret, or no key `headers` in it; exports go without, until \
-             the pod is made anew"
+            "no headers for the collector: there is no such secret, no key `headers` in it, or it is not \
+             NAME=VALUE,NAME=VALUE; exports go without, until the pod is made anew"
         );
     }
 }

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod limits;
+mod telemetry;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -135,7 +136,7 @@ impl Config {
             duration::parse(text).ok()
         });
         let limits = limits::read(&mut reader);
-        let telemetry = reader.telemetry();
+        let telemetry = telemetry::read(&mut reader);
         let headers_secret = reader.text(&HEADERS_SECRET);
         let want = "a duration above zero such as \"10s\"";
         let telemetry_interval = reader.required(&TELEMETRY_INTERVAL, want, |text| {
@@ -295,14 +296,6 @@ impl Reader<'_> {
             self.problems.push(format!("{name}={text:?} (want {want})"));
         }
         value
-    }
-
-    fn telemetry(&mut self) -> Option<TelemetrySettings> {
-        let read = TelemetrySettings::read(&|name| {
-            let variable = variables().find(|variable| variable.name == name)?;
-            self.matches.get_one::<String>(variable.flag).cloned()
-        });
-        read.map_err(|problems| self.problems.extend(problems)).ok()
     }
 
     fn distinct(&mut self, ports: [(&Setting, Option<Port>); 3]) {
@@ -537,12 +530,34 @@ mod tests {
             ("nothing is named", &[endpoint][..], None),
             ("it is not there", &[endpoint, secret], Some("key")),
             ("it is empty", &[endpoint, secret, "--otel-exporter-otlp-headers="], Some("key")),
+            ("it is none", &[endpoint, secret, "--otel-exporter-otlp-headers=abc"], Some("key")),
             ("it is there", &[endpoint, secret, headers], None),
             ("there is no collector", &[secret], None),
         ] {
             let config = read(arguments).unwrap();
             assert_eq!(config.missing_headers(), expected, "case: {case}");
             assert!(!format!("{config} {config:?}").contains("abc"), "case: {case}");
+        }
+        for (case, arguments) in [
+            (
+                "headers that are none, and of no Secret",
+                &[endpoint, "--otel-exporter-otlp-headers=abc"][..],
+            ),
+            (
+                "something else is wrong, too",
+                &[
+                    endpoint,
+                    secret,
+                    "--otel-exporter-otlp-headers=abc",
+                    "--otel-exporter-otlp-protocol=x",
+                ],
+            ),
+        ] {
+            let bad = read(arguments).unwrap_err().to_string();
+            assert!(
+                bad.contains("OTEL_EXPORTER_OTLP_HEADERS") && !bad.contains("abc"),
+                "case: {case}: {bad}"
+            );
         }
     }
 

@@ -444,7 +444,7 @@ pub struct ConnectionLabels {
     /// On the hop between proxies.
     pub tls: Protection,
     /// Who called, by its certificate; inbound, and empty if that is not known. Of so many: see
-    /// [`CallTable::peer`].
+    /// [`CallTable::connection_peer`].
     pub peer_identity: Arc<str>,
 }
 

@@ -1,8 +1,8 @@
 //! What meshctl shows a person, so that it can be held against a snapshot: numbers that vary are masked, and nothing
 //! else. The rule:
 //!
-//! - In a table, the cells of the columns that are named as varying have each number as `#`, so that `4.2ms` is `#ms`,
-//!   `1.1s` is `#s`; a time's unit goes too, since it varies with the number: both are `#`. A dash stays a dash.
+//! - In a table, the cells of the columns that are named as varying have each number, with its unit, as `#`: `4.2ms` and
+//!   `1.1s` are both `#`. A dash stays a dash.
 //! - A line of blocks is `~`, one of nothing but dots is `.`: whether anything failed is seen.
 //! - Cells are parted by ` | `, since how wide a column is varies with its numbers.
 //! - In text, addresses of the local mesh are `ADDRESS`, versions of the configuration `version #`, serial numbers
@@ -76,7 +76,7 @@ static PROSE: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     vec![
         (pattern(r"\b10\.\d+\.\d+\.\d+|\bfd[0-9a-f]*:[0-9a-f:]+"), "ADDRESS"),
         (pattern(r"\b\d\d:\d\d:\d\d\.\d{3}\b"), "TIME"),
-        (pattern(r"\b\d+(\.\d+)?ms\b"), "#ms"),
+        (pattern(r"\b\d+(\.\d+)?m?s\b"), "#ms"),
         (pattern(r"version \d+"), "version #"),
         (pattern(r"\b[0-9a-f]{32}\b"), "NUMBER"),
         (pattern(r"\b\d+ (years|year|days|day|d|h|min|s)\b"), "# TIME"),
@@ -113,6 +113,7 @@ pod/client      1/1     -         -      1.1s    ····    ·▁··
         for (shown, expected) in [
             ("api-v1  10.42.0.7:8080   yes  ", "api-v1  ADDRESS:8080  yes"),
             ("15:04:05.439  GET /  200  0.82ms", "TIME  GET /  200  #ms"),
+            ("15:04:05.439  GET /  200  1.50s", "TIME  GET /  200  #ms"),
             ("CN=Heddle issuer 59101814171c92d0e6b84f028d65aee0", "CN=Heddle issuer NUMBER"),
             ("version 12, which has 23 h left", "version #, which has # TIME left"),
             ("90 % of 100 to v1", "90 % of 100 to v1"),

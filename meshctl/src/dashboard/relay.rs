@@ -109,10 +109,10 @@ impl Relay {
         let place = place.map_err(|_| said(StatusCode::TOO_MANY_REQUESTS, TOO_MANY_TAPS))?;
         if let Target::Cluster(cluster) = &*self.target {
             let shown = timeout(PATIENCE, authorization(cluster, self.account.as_deref())).await;
-            let late = |_| Failure::new("the API server does not answer", REMEDY);
-            let shown = shown.map_err(late).and_then(|made| made);
+            let late = |_| said(StatusCode::SERVICE_UNAVAILABLE, "the API server does not answer");
             let refused = |failure: Failure| said(StatusCode::FORBIDDEN, &failure.sentence());
-            request.headers_mut().insert(header::AUTHORIZATION, shown.map_err(refused)?);
+            let shown = shown.map_err(late)?.map_err(refused)?;
+            request.headers_mut().insert(header::AUTHORIZATION, shown);
         }
         Ok(Some(place))
     }

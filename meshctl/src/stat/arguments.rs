@@ -58,7 +58,7 @@ pub fn parse(kind: &str, name: Option<&str>) -> Result<Subject, Failure> {
         (Some(_), _) => {
             return Err(Failure::new(
                 format!("\"{kind}\" names nothing, or there is one name too many"),
-                "name it once: `meshctl stat deploy/api`, or `meshctl stat deploy api`",
+                "name it once: `deploy/api`, or `deploy api`",
             ));
         }
     };

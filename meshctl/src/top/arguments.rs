@@ -44,7 +44,7 @@ Keys:
   /                      show only names with what is typed; Enter keeps it, Escape drops it
   space                  pause
   up, down, page keys    more rows
-  q, Escape, Ctrl-C      quit
+  q, Ctrl-C              quit; so does Escape, where there is no filter
 
 LAST_5M and FAILED are the requests and failures of the last five minutes, ten seconds a place, on one scale within a
 row. Without a terminal a table is printed whenever something changed. Counts are up to ten seconds old.

@@ -38,7 +38,7 @@ impl Inbound {
                 Caller::Mutual { .. } => Protection::Mutual,
             },
             peer_identity: match admitted.caller.identity() {
-                Some(caller) => self.dialer.metrics.calls.peer(&caller.to_string()),
+                Some(caller) => self.dialer.metrics.calls.connection_peer(&caller.to_string()),
                 None => "".into(),
             },
         };

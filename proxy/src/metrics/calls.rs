@@ -165,6 +165,8 @@ struct Table {
     size: usize,
     overflow: HashMap<Direction, Arc<CallSeries>>,
     peers: HashSet<Arc<str>>,
+    /// Apart, since connections are counted for as long as the application is there, and their names stay.
+    connection_peers: HashSet<Arc<str>>,
 }
 
 /// The series of a group go together: if one went alone, their sum would be less than before, which
@@ -202,16 +204,12 @@ impl CallTable {
 
     /// A peer's name as an attribute: of so many, or the word for all others.
     pub fn peer(&self, name: &str) -> Arc<str> {
-        let peers = &mut self.0.lock().peers;
-        if let Some(peer) = peers.get(name) {
-            return Arc::clone(peer);
-        }
-        if peers.len() >= PEER_LIMIT {
-            return OTHER_PEERS.into();
-        }
-        let peer: Arc<str> = name.into();
-        peers.insert(Arc::clone(&peer));
-        peer
+        told_apart(&mut self.0.lock().peers, name, PEER_LIMIT)
+    }
+
+    /// The same of who opens connections that are carried as bytes.
+    pub fn connection_peer(&self, name: &str) -> Arc<str> {
+        told_apart(&mut self.0.lock().connection_peers, name, CONNECTION_PEER_LIMIT)
     }
 
     /// All series.
@@ -224,7 +222,7 @@ impl CallTable {
     /// Takes away what nothing was added to for long.
     pub fn sweep(&self, now: Instant) {
         let mut table = self.0.lock();
-        let Table { groups, size, peers, .. } = &mut *table;
+        let Table { groups, size, peers, connection_peers, .. } = &mut *table;
         groups.retain(|_, group| {
             let count = group.series.values().map(|series| series.durations.count()).sum();
             if count != group.seen_count {
@@ -244,7 +242,20 @@ impl CallTable {
         });
         *size = groups.values().map(|group| group.series.len()).sum();
         peers.retain(|peer| Arc::strong_count(peer) > 1);
+        connection_peers.retain(|peer| Arc::strong_count(peer) > 1);
     }
+}
+
+fn told_apart(known: &mut HashSet<Arc<str>>, name: &str, limit: usize) -> Arc<str> {
+    if let Some(peer) = known.get(name) {
+        return Arc::clone(peer);
+    }
+    if known.len() >= limit {
+        return OTHER_PEERS.into();
+    }
+    let peer: Arc<str> = name.into();
+    known.insert(Arc::clone(&peer));
+    peer
 }
 
 fn overflowing(direction: Direction) -> CallLabels {
@@ -292,6 +303,8 @@ impl RecentSeries {
 pub const SERIES_LIMIT: usize = 2000;
 /// How many peers are told apart.
 const PEER_LIMIT: usize = 200;
+/// Of those that open connections carried as bytes.
+const CONNECTION_PEER_LIMIT: usize = 50;
 /// Whoever is not.
 const OTHER_PEERS: &str = "_OTHER";
 /// For how long series stay that nothing is added to.
@@ -329,9 +342,21 @@ mod tests {
         let held: Vec<_> = (0..PEER_LIMIT).map(|number| table.peer(&number.to_string())).collect();
         assert_eq!(&*table.peer("one more"), OTHER_PEERS);
         assert_eq!(&*table.peer("7"), "7");
+        let apart = table.connection_peer("another");
+        assert_eq!(
+            &*apart, "another",
+            "connections take no place of requests, and the other way round"
+        );
         drop(held);
         table.sweep(Instant::now());
         assert_eq!(&*table.peer("one more"), "one more");
+        let many: Vec<_> = (1..CONNECTION_PEER_LIMIT)
+            .map(|number| table.connection_peer(&number.to_string()))
+            .collect();
+        assert_eq!(&*table.connection_peer("one more"), OTHER_PEERS);
+        drop((apart, many));
+        table.sweep(Instant::now());
+        assert_eq!(&*table.connection_peer("one more"), "one more");
     }
 
     #[tokio::test(start_paused = true)]

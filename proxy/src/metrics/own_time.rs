@@ -70,15 +70,21 @@ impl Witness for OwnTime {
     }
 
     fn tell(&self, record: &CallRecord<'_>) {
-        if let Some(own) = own_time(record.took_to_head, record.answered_in) {
+        if let Some(own) = own_time(record.attempts, record.took_to_head, record.answered_in) {
             self.recorder(record.head.direction).record_duration(own);
         }
     }
 }
 
-/// `None`: nobody answered, so that it is not known whose the time was.
-fn own_time(took_to_head: Duration, answered_in: Option<Duration>) -> Option<Duration> {
-    answered_in.map(|answered_in| took_to_head.saturating_sub(answered_in))
+/// `None`: nobody answered, or it was sent more than once, of which only the last answer is known: it is not known whose
+/// the time was.
+fn own_time(
+    attempts: u32,
+    took_to_head: Duration,
+    answered_in: Option<Duration>,
+) -> Option<Duration> {
+    let answered_in = answered_in.filter(|_| attempts == 1)?;
+    Some(took_to_head.saturating_sub(answered_in))
 }
 
 impl Default for OwnTimes {
@@ -116,12 +122,13 @@ mod tests {
     #[test]
     fn what_the_application_took_is_not_the_proxys() {
         let millis = Duration::from_millis;
-        for (case, took, answered_in, expected) in [
-            ("usual", millis(12), Some(millis(10)), Some(millis(2))),
-            ("clocks are read one after the other", millis(10), Some(millis(11)), Some(millis(0))),
-            ("nobody answered", millis(10), None, None),
+        for (case, attempts, took, answered_in, expected) in [
+            ("usual", 1, millis(12), Some(millis(10)), Some(millis(2))),
+            ("clocks are read in turn", 1, millis(10), Some(millis(11)), Some(millis(0))),
+            ("nobody answered", 1, millis(10), None, None),
+            ("the first answer was no good", 2, millis(2000), Some(millis(5)), None),
         ] {
-            assert_eq!(own_time(took, answered_in), expected, "case: {case}");
+            assert_eq!(own_time(attempts, took, answered_in), expected, "case: {case}");
         }
     }
 

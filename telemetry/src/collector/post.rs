@@ -31,6 +31,7 @@ pub(super) struct Poster {
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: http1::Connection<TokioIo<Stream>, Full<Bytes>>,
+    opened: Instant,
 }
 
 struct Idle {
@@ -75,7 +76,7 @@ impl Poster {
     async fn open(&self) -> Result<Connection, SendError> {
         let stream = self.dialer.connect().await.map_err(|source| SendError::Connect { source })?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        Ok(Connection { sender, driver })
+        Ok(Connection { sender, driver, opened: Instant::now() })
     }
 
     /// The connection that was kept, if it can still be used.
@@ -90,7 +91,7 @@ impl Poster {
         connection: Connection,
         request: Request<Full<Bytes>>,
     ) -> Result<R, Failure> {
-        let Connection { mut sender, driver } = connection;
+        let Connection { mut sender, driver, opened } = connection;
         let mut driver = Some(driver);
         let answer = {
             // A connection that has ended is dropped: whoever waits for something of it hears of that. One that closes
@@ -103,7 +104,7 @@ impl Poster {
             });
             let response = tokio::select! {
                 biased;
-                response = sender.send_request(request) => response.map_err(Failure::Unanswered)?,
+                response = sender.send_request(request) => response.map_err(unanswered)?,
                 error = &mut lost => return Err(Failure::Unanswered(error)),
             };
             let answer = tokio::select! {
@@ -113,8 +114,10 @@ impl Poster {
             };
             answer.map_err(Failure::Other)?
         };
-        if let Some(driver) = driver {
-            let connection = Connection { sender, driver };
+        if let Some(driver) = driver
+            && opened.elapsed() < AGE_LIMIT
+        {
+            let connection = Connection { sender, driver, opened };
             *self.kept.lock() = Some(Idle { connection, since: Instant::now() });
         }
         answer.decoded().map_err(Failure::Other)
@@ -170,6 +173,11 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
+/// An answer that cannot be read is one: whoever gave it may have taken the request.
+fn unanswered(error: hyper::Error) -> Failure {
+    if error.is_parse() { Failure::Other(failed(error)) } else { Failure::Unanswered(error) }
+}
+
 fn failed(error: hyper::Error) -> SendError {
     SendError::Http(Box::new(error))
 }
@@ -177,6 +185,8 @@ fn failed(error: hyper::Error) -> SendError {
 /// How long a connection may have lain idle and be used again: what is between may have forgotten it by then without a
 /// word, and the request would wait for nobody.
 const IDLE_LIMIT: Duration = Duration::from_secs(90);
+/// How old a connection may be and be kept, so that a collector that got more replicas, or another address, is found.
+const AGE_LIMIT: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;

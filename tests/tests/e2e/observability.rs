@@ -115,6 +115,7 @@ async fn stat_and_promql_and_the_load_itself_agree() -> Result<()> {
     })
     .await?;
     let covered = row["covered_seconds"].as_f64().context("no time")?;
+    let told_at = tokio::time::Instant::now();
     let row = &row["rows"][0];
     ensure!(row["failures"] == failed, "{failed} failed: {row}");
     let all = "heddle_http_requests_total{direction=\"outbound\",service=\"default/mixed:8080\"}";
@@ -128,7 +129,9 @@ async fn stat_and_promql_and_the_load_itself_agree() -> Result<()> {
     let share = scalar(&world, &format!("sum({good}) / sum({all})")).await?;
     let told = row["success_rate"].as_f64().context("no rate")?;
     agree("success", [share, told, (sent - failed) as f64 / sent as f64])?;
-    let before = format!("(sum({all} offset {:.0}ms) or vector(0))", covered * 1000.0);
+    // To where the window of `stat` begins, from now on.
+    let since = covered + told_at.elapsed().as_secs_f64();
+    let before = format!("(sum({all} offset {:.0}ms) or vector(0))", since * 1000.0);
     let rate = scalar(&world, &format!("(sum({all}) - {before}) / {covered}")).await?;
     let told = row["requests_per_second"].as_f64().context("no rate")?;
     agree("requests per second", [rate, told, sent as f64 / covered])?;

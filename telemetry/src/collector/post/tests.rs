@@ -274,3 +274,23 @@ async fn a_connection_that_lay_idle_for_long_is_not_used_again() {
     }
     assert_eq!(all(&mut received), ["0", "1", "2"]);
 }
+
+#[tokio::test]
+async fn a_connection_grows_only_so_old() {
+    let (seen, mut received) = Seen::new();
+    let (address, _running) = receiver(ANYWHERE, &seen).await;
+    let collector = collector(address);
+    let step = IDLE_LIMIT - Duration::from_secs(10);
+    // The last export of the first connection is the first one after its time.
+    let last = AGE_LIMIT.as_secs().div_ceil(step.as_secs());
+    for number in 0..=last + 1 {
+        send(&collector, span(&number.to_string(), 0)).await.unwrap();
+        let connections = if number <= last { 1 } else { 2 };
+        assert_eq!(seen.connections(), connections, "after {number} steps of {step:?}");
+        tokio::time::pause();
+        tokio::time::advance(step).await;
+        tokio::time::resume();
+    }
+    let names: Vec<String> = (0..=last + 1).map(|number| number.to_string()).collect();
+    assert_eq!(all(&mut received), names);
+}

@@ -57,8 +57,11 @@ async fn secured(mesh: &Mesh<'_>, namespace: &str) -> Result<()> {
     let edges: Value =
         serde_json::from_str(&mesh.ask(&["edges", "-n", namespace, "-o", "json"]).await?)?;
     let edges = edges["edges"].as_array().context("no edges")?;
-    for edge in edges.iter().filter(|edge| edge["source"].is_object()) {
-        let identity = format!("spiffe://cluster.local/ns/{namespace}/sa/default");
+    let between: Vec<&Value> = edges.iter().filter(|edge| edge["source"].is_object()).collect();
+    // The client and both versions, and at least one version and the store.
+    ensure!(between.len() >= 3, "{edges:?}");
+    let identity = format!("spiffe://cluster.local/ns/{namespace}/sa/default");
+    for edge in between {
         ensure!(edge["secured"] == true && edge["client_identity"] == identity, "{edge}");
     }
     Ok(())
