@@ -1,17 +1,34 @@
 //! A pod that asks for a proxy, tried with a dry run: what the API server makes of it tells whether the webhook answers. Nothing
 //! is kept.
 
+use std::time::Duration;
+
 use kube::Api;
 use kube::api::PostParams;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::facts::Probe;
 use crate::kubernetes::client::Cluster;
 use crate::kubernetes::objects::resource;
 
-/// Tries it.
+/// Tries it, and again for a while if it gets no proxy: an API server hears of a webhook and of its endpoints a moment after
+/// they are ready.
 pub async fn run(cluster: &Cluster) -> Probe {
+    let until = Instant::now() + SETTLED_WITHIN;
+    loop {
+        let probe = once(cluster).await;
+        let is_last = Instant::now() >= until;
+        match probe {
+            Probe::Injected | Probe::NotTried(_) => return probe,
+            Probe::NotInjected | Probe::Refused(_) if is_last => return probe,
+            Probe::NotInjected | Probe::Refused(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn once(cluster: &Cluster) -> Probe {
     let pods = resource("v1", "Pod", "pods");
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), NAMESPACE, &pods);
     let object = match serde_json::from_value(pod()) {
@@ -70,6 +87,10 @@ fn pod() -> Value {
 
 /// Every cluster has it, and the mesh is never in it.
 const NAMESPACE: &str = "default";
+
+/// Longer than what is ready takes to be heard of.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How our webhooks' names end.
 const WEBHOOKS: &str = "heddle.dev\"";
