@@ -40,7 +40,7 @@ impl Bridge {
     pub async fn create(families: Families, tasks: &Tasks) -> Result<Self, NetworkError> {
         let handle = connect(tasks)?;
         up(&handle, LOOPBACK).await?;
-        let message = LinkBridge::new(BRIDGE).up().build();
+        let message = LinkBridge::new(BRIDGE).address(BRIDGE_ADDRESS.to_vec()).up().build();
         handle.link().add(message).execute().await.map_err(failed("make the bridge"))?;
         let index = index(&handle, BRIDGE).await?;
         let bridge = Self { handle, index, families };
@@ -186,6 +186,10 @@ pub enum NetworkError {
 
 /// The bridge's device.
 pub const BRIDGE: &str = "heddle0";
+/// The link-layer address of the bridge, of those that anybody may assign. A bridge without one of its own takes the
+/// lowest of its cables' addresses, so that a workload that comes may change it: the others then send to an address
+/// that is no longer there, until their neighbour entries are doubted, for seven seconds.
+const BRIDGE_ADDRESS: [u8; 6] = [0x02, 0x68, 0x65, 0x64, 0x64, 0x01];
 /// The device of every workload.
 pub const DEVICE: &str = "eth0";
 const LOOPBACK: &str = "lo";

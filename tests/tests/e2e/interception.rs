@@ -49,6 +49,9 @@ async fn an_unknown_destination_passes_through_unchanged() -> Result<()> {
     let plain = world.address("plain").await?;
     let answer = ask(&world, "client", &format!("http://{plain}:8080/")).await?;
     ensure!(answer["name"] == "plain", "a pod without a proxy: {answer}");
+    // Its own, not that of the cable with the lowest one: a pod that comes would change it under all others.
+    let bridge = world.ask(BRIDGE, &["ip", "-oneline", "link", "show", "heddle0"]).await?;
+    ensure!(bridge.contains("link/ether 02:68:65:64:64:01"), "{bridge}");
     world.finish().await
 }
 
