@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::instructions::Kind;
 use crate::scenario::Scenario;
 use crate::system::{Side, System};
 
@@ -90,7 +91,10 @@ pub struct InstructionsArguments {
     /// Requests to count.
     #[arg(long, default_value_t = 4000)]
     pub requests: u64,
-    /// The folder.
+    /// Only these kinds.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<Kind>,
+    /// The folder, which keeps what callgrind wrote.
     #[arg(long)]
     pub folder: PathBuf,
 }

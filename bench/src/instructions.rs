@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 use heddle_local::mesh::Binaries;
 
 use crate::arguments::InstructionsArguments;
@@ -16,15 +17,48 @@ use crate::system::{Side, System};
 use crate::world::World;
 use crate::world::install::Programs;
 
+/// What is counted by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Requests of HTTP/1.1, over four connections.
+    Http1,
+    /// Calls of gRPC, four at a time over one connection.
+    Grpc,
+    /// Sixty-four bytes there and back.
+    Tcp,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Grpc => "grpc",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// Its name for people, and what it is.
+    fn load(self) -> (&'static str, Shape) {
+        match self {
+            Self::Http1 => ("HTTP/1.1", Shape::Http1 { connections: 4 }),
+            Self::Grpc => ("gRPC", Shape::Grpc { connections: 1, streams: 4 }),
+            Self::Tcp => ("TCP, 64 bytes there and back", Shape::TcpPingPong),
+        }
+    }
+}
+
 /// Counts and prints. Twice with different numbers of requests: the difference is the requests' own.
 pub async fn count(arguments: &InstructionsArguments) -> Result<()> {
     let valgrind = find("valgrind")?;
     std::fs::create_dir_all(&arguments.folder)?;
     let folder = std::path::absolute(&arguments.folder)?;
-    let binaries = wrapped(&folder, &valgrind)?;
-    for (name, shape) in SHAPES {
-        let few = Box::pin(totals(&binaries, &folder, *shape, WARM)).await?;
-        let many = Box::pin(totals(&binaries, &folder, *shape, WARM + arguments.requests)).await?;
+    let is_wanted = |kind: &Kind| arguments.only.is_empty() || arguments.only.contains(kind);
+    for kind in Kind::value_variants().iter().filter(|kind| is_wanted(kind)) {
+        let (name, shape) = kind.load();
+        let place = |extent| folder.join(format!("{}-{extent}", kind.name()));
+        let few = Box::pin(totals(&place("few"), &valgrind, shape, WARM)).await?;
+        let wanted = WARM + arguments.requests;
+        let many = Box::pin(totals(&place("many"), &valgrind, shape, wanted)).await?;
         for (side, (few, many)) in Side::BOTH.iter().zip(few.into_iter().zip(many)) {
             let Counted { total, purpose } = many.since(few).each(arguments.requests);
             let mut stdout = std::io::stdout().lock();
@@ -40,13 +74,14 @@ pub async fn count(arguments: &InstructionsArguments) -> Result<()> {
 
 /// What the proxies of both sides have executed in their whole life, with so many requests in it.
 async fn totals(
-    binaries: &Binaries,
     folder: &Path,
+    valgrind: &Path,
     shape: Shape,
     requests: u64,
 ) -> Result<Vec<Counted>> {
+    let binaries = wrapped(folder, valgrind)?;
     let programs = Programs::find(&[System::Heddle], None);
-    let world = Box::pin(World::start_with(&programs, binaries.clone())).await?;
+    let world = Box::pin(World::start_with(&programs, binaries)).await?;
     let outcome = world.load(System::Heddle, shape, Extent::Requests(requests)).await?;
     ensure!(outcome.completed == requests, "lost requests: {:?}", outcome.first_failure);
     let pids = world.proxies(System::Heddle).await?;
@@ -89,11 +124,6 @@ fn wrapped(folder: &Path, valgrind: &Path) -> Result<Binaries> {
 
 /// So many requests make connections and warm what can be warmed.
 const WARM: u64 = 200;
-const SHAPES: &[(&str, Shape)] = &[
-    ("HTTP/1.1", Shape::Http1 { connections: 4 }),
-    ("gRPC", Shape::Grpc { connections: 1, streams: 4 }),
-    ("TCP, 64 bytes there and back", Shape::TcpPingPong),
-];
 /// Recording what happens, and telling of it.
 const TELEMETRY: Purpose = Purpose {
     paths: &[
