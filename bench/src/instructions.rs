@@ -111,6 +111,7 @@ fn wrapped(folder: &Path, valgrind: &Path) -> Result<Binaries> {
     let proxy = own.path("heddle-proxy");
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = run ] || exec {proxy} \"$@\"\n\
+         export GLIBC_TUNABLES={COPY_IN_LOOPS}\n\
          exec {valgrind} --tool=callgrind --callgrind-out-file={folder}/callgrind.%p {proxy} \"$@\"\n",
         proxy = proxy.display(),
         valgrind = valgrind.display(),
@@ -122,6 +123,8 @@ fn wrapped(folder: &Path, valgrind: &Path) -> Result<Binaries> {
     Ok(Binaries { directory })
 }
 
+/// Callgrind counts each octet that `rep movsb` copies as an instruction, which glibc has for copies from 2 KiB on.
+const COPY_IN_LOOPS: &str = "glibc.cpu.x86_rep_movsb_threshold=1073741824";
 /// So many requests make connections and warm what can be warmed.
 const WARM: u64 = 200;
 /// Recording what happens, and telling of it.

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -152,7 +153,7 @@ impl Attempt<'_> {
         };
         let connected = match used {
             Some(connection) => Ok((connection, false)),
-            None => self.connected(self.new_http1()).await,
+            None => self.connected(Box::pin(self.new_http1())).await,
         };
         let (mut connection, is_new) = match connected {
             Ok(found) => found,
@@ -162,7 +163,8 @@ impl Attempt<'_> {
         let is_connect = request.method() == Method::CONNECT;
         let asked = headers::wants_tunnel(&request);
         expect::ask_backend(&mut request);
-        match self.exchange(connection.sender.try_send_request(request)).await? {
+        let answering = pin!(connection.sender.try_send_request(request));
+        match self.exchange(answering).await? {
             Ok(response) => match response::judge(&response, asked) {
                 Err(fault) => Err(Unanswered::Ambiguous { fault }.into()),
                 Ok(()) if agrees(&response, is_connect) => {
@@ -177,18 +179,24 @@ impl Attempt<'_> {
     }
 
     async fn http2(self, request: Request<Body>, in_flight: InFlight) -> Outcome<Response<Body>> {
-        let (mut connection, place, is_new) = match self.connected(self.http2_connection()).await {
+        let shared = self.endpoint.pool.take_http2(Instant::now(), self.closed_at);
+        let connected = match shared {
+            Some((connection, place)) => Ok((connection, place, false)),
+            None => self.connected(Box::pin(self.http2_connection())).await,
+        };
+        let (mut connection, place, is_new) = match connected {
             Ok(found) => found,
             Err(error) => return Err(Unanswered::NotConnected { request, error }.into()),
         };
         if request.extensions().get::<Protocol>().is_some()
-            && !self.in_time(connection.settings.take_extended_connect()).await?
+            && !self.in_time(Box::pin(connection.settings.take_extended_connect())).await?
         {
             return Err(Unanswered::NotTaken.into());
         }
         let again = self.copy_for_repeating(&request, is_new);
         let is_connect = request.method() == Method::CONNECT;
-        match self.exchange(connection.sender.try_send_request(request)).await? {
+        let answering = pin!(connection.sender.try_send_request(request));
+        match self.exchange(answering).await? {
             Ok(response) if is_connect && response.status().is_success() => {
                 Ok(agreed(response, Breaker::default(), Tunnelled::new(in_flight, Some(place))))
             }
@@ -222,13 +230,11 @@ impl Attempt<'_> {
         opened.map(|connection| (connection, true))
     }
 
-    /// A shared connection, or a new one, which is then shared. The third says whether it is new.
+    /// A new connection, which is then shared; or one that somebody else opened meanwhile. The third says whether it is
+    /// new.
     async fn http2_connection(&self) -> Result<(Http2Connection, StreamPlace, bool), ConnectError> {
         let pool = &self.endpoint.pool;
         let start = Instant::now();
-        if let Some((connection, place)) = pool.take_http2(start, self.closed_at) {
-            return Ok((connection, place, false));
-        }
         let _opening = pool.opening.lock().await;
         if self.endpoint.was_unreachable_since(start) {
             return Err(ConnectError::FailedBefore { address: self.endpoint.endpoint.address });
@@ -259,7 +265,7 @@ impl Attempt<'_> {
     /// A connection that takes longer than the attempt may counts as none: nothing was sent.
     async fn connected<C>(
         &self,
-        connecting: impl Future<Output = Result<C, ConnectError>>,
+        connecting: Pin<Box<impl Future<Output = Result<C, ConnectError>>>>,
     ) -> Result<C, ConnectError> {
         let Some(Limit { duration, deadline }) = self.limit else { return connecting.await };
         tokio::time::timeout_at(deadline, connecting).await.unwrap_or_else(|_elapsed| {
@@ -268,10 +274,10 @@ impl Attempt<'_> {
         })
     }
 
-    /// The answer, and how long it took.
+    /// The answer; how long it took is noted.
     async fn exchange<T, E>(
         &self,
-        answering: impl Future<Output = Result<T, E>>,
+        answering: Pin<&mut impl Future<Output = Result<T, E>>>,
     ) -> Outcome<Result<T, E>> {
         let sent_at = Instant::now();
         let answered = self.in_time(answering).await;
@@ -286,7 +292,8 @@ impl Attempt<'_> {
         answered
     }
 
-    async fn in_time<T>(&self, answering: impl Future<Output = T>) -> Outcome<T> {
+    /// A future that is handed over as it is would be held twice, by who hands it over and by who waits for it.
+    async fn in_time<T>(&self, answering: impl Future<Output = T> + Unpin) -> Outcome<T> {
         let Some(Limit { duration, deadline }) = self.limit else { return Ok(answering.await) };
         tokio::time::timeout_at(deadline, answering)
             .await

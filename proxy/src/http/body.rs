@@ -145,9 +145,8 @@ impl Body {
     }
 
     /// Counts its bytes.
-    pub fn counted(mut self, counted: Counted) -> Self {
+    pub fn count(&mut self, counted: Counted) {
         self.counted = Some(counted);
-        self
     }
 
     /// Shows `keeper` what passes.

@@ -109,7 +109,7 @@ async fn copy(
         attempt_limit: None,
         direction: Direction::Outbound,
     };
-    match send(dialer, outgoing).await {
+    match send(&dialer, outgoing).await {
         Ok(answer) => {
             discard(answer.response.into_body()).await;
             MirrorOutcome::Answered

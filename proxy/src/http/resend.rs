@@ -16,7 +16,7 @@ use crate::metrics::routes::RetryOutcome;
 
 /// The outcome of the last attempt. `kept` is a copy of `outgoing`'s request.
 pub async fn resend(
-    dialer: Arc<Dialer>,
+    dialer: &Dialer,
     mut outgoing: Outgoing,
     policy: &RetryPolicy,
     kept: Kept,
@@ -29,7 +29,7 @@ pub async fn resend(
     let mut number = 0;
     let mut avoid = Vec::new();
     loop {
-        let mut outcome = send(Arc::clone(&dialer), outgoing).await;
+        let mut outcome = send(dialer, outgoing).await;
         let seen = match &outcome {
             Ok(answer) => Ok(&answer.response),
             Err(failure) => Err(&failure.error),

@@ -92,7 +92,7 @@ struct History {
 }
 
 /// The response of an endpoint, or why there is none.
-pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Failure> {
+pub async fn send(dialer: &Dialer, outgoing: Outgoing) -> Result<Answer, Failure> {
     let Outgoing { mut request, version, backend, session, attempt_limit, direction, .. } =
         outgoing;
     let wants_tunnel = headers::wants_tunnel(&request);
@@ -122,7 +122,7 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
         };
         let endpoint = Arc::clone(in_flight.endpoint());
         let attempt = Attempt {
-            dialer: &dialer,
+            dialer,
             backend: &backend,
             endpoint: &endpoint,
             version,
@@ -133,15 +133,15 @@ pub async fn send(dialer: Arc<Dialer>, outgoing: Outgoing) -> Result<Answer, Fai
         };
         match attempt.run(request, in_flight).await {
             Ok(mut response) => {
-                receive(&dialer, &endpoint, &mut response);
+                receive(dialer, &endpoint, &mut response);
                 if response.extensions().get::<Agreed>().is_some()
                     && let Some(Err(refusal)) = permit.as_ref().map(Permit::agree)
                 {
-                    close_after(&dialer, client);
+                    close_after(dialer, client);
                     let error = ProxyError::BadRequest { refusal };
                     return Err(failure(error, &backend, Some(endpoint)));
                 }
-                finish(&dialer, direction, &mut response, client);
+                finish(dialer, direction, &mut response, client);
                 if let Some(session) = &session {
                     session.tell(endpoint.number(), response.headers_mut(), clock::now());
                 }

@@ -1,10 +1,11 @@
-//! What wraps a request, in which order: the one file that composes tower layers.
+//! What is done with a request, in which order.
 //!
 //! Outbound: observe (metrics, trace, answer to errors) → gate → route (rule, filters, backend) → time
 //! limit → deliver (faults, mirrors, retries) → send.
 //! Inbound: observe → gate → probes (where only the node comes in) → rate limit → caller → send.
 //!
-//! Inside, layers are plain generics; the boxed type is at the seam to server.rs.
+//! The seam to server.rs is a service of tower; inside it, these are functions that call each other. As layers
+//! they were a service each, whose future held that of the next one, twice: 70 KB, copied at each.
 
 mod deliver;
 mod limit;
@@ -18,9 +19,8 @@ use heddle_model::names::ServicePort;
 use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tower::layer::layer_fn;
+use tower::service_fn;
 use tower::util::BoxCloneSyncService;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::balance::balancer::Balancer;
 use crate::balance::callers::CallerPlaces;
@@ -35,9 +35,9 @@ use crate::http::mirror::MirrorPlaces;
 use crate::http::respond::ProxyError;
 use crate::http::send::{Answer, Failure, Outgoing, send};
 use crate::http::stack::deliver::deliver;
-use crate::http::stack::limit::limit_time;
-use crate::http::stack::observe::{Observer, observe};
-use crate::http::stack::routing::{After, Routed, route};
+use crate::http::stack::limit::within;
+use crate::http::stack::observe::Observer;
+use crate::http::stack::routing::{After, Routed, Stopped};
 use crate::http::witness::Witnesses;
 use crate::http::{HttpService, HttpVersion};
 use crate::inbound::probes::{Passing, ProbeRequests};
@@ -84,36 +84,32 @@ pub struct InboundCall {
 
 /// The service of an outbound connection.
 pub fn outbound(call: OutboundCall) -> HttpService {
-    let call = Arc::new(call);
     let service = Arc::clone(&call.service);
     let source = CallSource::new(watched(&call.dialer), Direction::Outbound, service, None);
-    let watching = Observer {
+    let observer = Observer {
         dialer: Arc::clone(&call.dialer),
         direction: Direction::Outbound,
         service: Arc::clone(&call.service),
         inbound_tls: None,
         source: Arc::new(source),
     };
-    let (dialer, places) = (Arc::clone(&call.dialer), call.mirrors.clone());
-    let (version, original) = (call.version, call.original);
-    let stack = ServiceBuilder::new()
-        .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
-        .layer(layer_fn(move |inner| admit(version, original, inner)))
-        .layer(layer_fn(move |inner| route(Arc::clone(&call), inner)))
-        .layer(layer_fn(limit_time))
-        .service(service_fn(move |Routed { outgoing, plan, .. }: Routed| {
-            deliver(Arc::clone(&dialer), places.clone(), outgoing, plan)
-        }));
-    BoxCloneSyncService::new(stack)
+    let (call, observer) = (Arc::new(call), Arc::new(observer));
+    BoxCloneSyncService::new(service_fn(move |mut request: Request<Body>| {
+        let (call, observer) = (Arc::clone(&call), Arc::clone(&observer));
+        async move {
+            let observed = observer.begin(&mut request);
+            let outcome = call.deliver(request).await;
+            Ok(observed.end(outcome))
+        }
+    }))
 }
 
 /// The service of an inbound connection.
 pub fn inbound(call: InboundCall) -> HttpService {
-    let call = Arc::new(call);
     let peer = call.caller.identity().map(ToString::to_string);
     let source =
         CallSource::new(watched(&call.dialer), Direction::Inbound, "".into(), peer.as_deref());
-    let watching = Observer {
+    let observer = Observer {
         dialer: Arc::clone(&call.dialer),
         direction: Direction::Inbound,
         service: "".into(),
@@ -123,17 +119,15 @@ pub fn inbound(call: InboundCall) -> HttpService {
         }),
         source: Arc::new(source),
     };
-    let dialer = Arc::clone(&call.dialer);
-    let (version, original) = (call.version, call.original);
-    let (limited, probed) = (Arc::clone(&call), Arc::clone(&call));
-    let stack = ServiceBuilder::new()
-        .layer(layer_fn(move |inner| observe(watching.clone(), inner)))
-        .layer(layer_fn(move |inner| admit(version, original, inner)))
-        .layer(layer_fn(move |inner| admit_probes(Arc::clone(&probed), inner)))
-        .layer(layer_fn(move |inner| limit_rate(Arc::clone(&limited), inner)))
-        .layer(layer_fn(move |inner| tell_caller(Arc::clone(&call), inner)))
-        .service(service_fn(move |outgoing: Outgoing| send(Arc::clone(&dialer), outgoing)));
-    BoxCloneSyncService::new(stack)
+    let (call, observer) = (Arc::new(call), Arc::new(observer));
+    BoxCloneSyncService::new(service_fn(move |mut request: Request<Body>| {
+        let (call, observer) = (Arc::clone(&call), Arc::clone(&observer));
+        async move {
+            let observed = observer.begin(&mut request);
+            let outcome = call.deliver(request).await;
+            Ok(observed.end(outcome))
+        }
+    }))
 }
 
 fn watched(dialer: &Dialer) -> (&Metrics, &Witnesses) {
@@ -160,38 +154,75 @@ impl<E: Into<Failure>> From<E> for Undelivered {
     }
 }
 
-fn admit<S>(
-    version: HttpVersion,
-    original: SocketAddr,
-    inner: S,
-) -> impl Service<Request<Body>, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
-where
-    S: Service<Admitted, Response = Reply, Error = Undelivered, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    service_fn(move |request: Request<Body>| {
-        let inner = inner.clone();
-        let admitted = Admitted::new(request, version, original);
-        async move { inner.oneshot(admitted?).await }
-    })
+impl OutboundCall {
+    async fn deliver(&self, request: Request<Body>) -> Result<Reply, Undelivered> {
+        let admitted = Admitted::new(request, self.version, self.original)?;
+        // The destination is read, and the lock on it released, before anything waits.
+        let Routed { outgoing, limit, plan, after, route } = match routing::route(self, admitted) {
+            Ok(routed) => routed,
+            Err(Stopped::Answered(response, route)) => return Ok(Reply::Own(*response, route)),
+            Err(Stopped::Failed(undelivered)) => return Err(*undelivered),
+        };
+        let delivered = match limit {
+            None => deliver(&self.dialer, &self.mirrors, outgoing, plan).await,
+            Some(limit) => {
+                let backend = Arc::clone(&outgoing.backend);
+                let delivering = deliver(&self.dialer, &self.mirrors, outgoing, plan);
+                Box::pin(within(limit, backend, delivering)).await
+            }
+        };
+        match (delivered, after) {
+            (Ok(answer), None) => Ok(Reply::Backend(answer, route)),
+            (Ok(answer), Some(after)) => {
+                let response = after.dress(answer.response);
+                Ok(Reply::Backend(Answer { response, ..answer }, route))
+            }
+            (Err(failure), after) => {
+                Err(Undelivered { failure, after: after.map(Box::new), route })
+            }
+        }
+    }
 }
 
-fn admit_probes<S>(
-    call: Arc<InboundCall>,
-    inner: S,
-) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
-where
-    S: Service<Admitted, Response = Reply, Error = Undelivered, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    service_fn(move |admitted: Admitted| {
-        let inner = inner.clone();
-        let admitted = match &call.probes {
-            None => Ok(admitted),
-            Some(probes) => admit_probe(probes, call.version, admitted),
+impl InboundCall {
+    async fn deliver(&self, request: Request<Body>) -> Result<Reply, Undelivered> {
+        let admitted = Admitted::new(request, self.version, self.original)?;
+        let admitted = match &self.probes {
+            // A node that is told to come again kills a workload that is merely busy.
+            Some(probes) => admit_probe(probes, self.version, admitted)?,
+            None => {
+                self.take_rate()?;
+                admitted
+            }
         };
-        async move { inner.oneshot(admitted?).await }
-    })
+        let outgoing = self.told_caller(admitted)?;
+        Ok(Reply::Backend(send(&self.dialer, outgoing).await?, None))
+    }
+
+    fn take_rate(&self) -> Result<(), ProxyError> {
+        let identity = self.caller.identity();
+        let taken = self.limits.take(self.original.port(), identity, Instant::now());
+        taken.map_err(|retry_after| ProxyError::RateLimited { retry_after })
+    }
+
+    /// The request, with who asks in it.
+    fn told_caller(&self, mut admitted: Admitted) -> Result<Outgoing, ProxyError> {
+        headers::set_caller(admitted.headers_mut(), &self.caller);
+        let mut request = admitted.into_request();
+        let place = self.places.take().ok_or_else(|| ProxyError::Overloaded {
+            backend: self.application.label().to_string(),
+        })?;
+        request.extensions_mut().insert(place);
+        Ok(Outgoing {
+            request,
+            version: self.version,
+            backend: Arc::clone(&self.application),
+            avoid: Vec::new(),
+            session: None,
+            attempt_limit: None,
+            direction: Direction::Inbound,
+        })
+    }
 }
 
 /// A request of the node, as far as it may ask.
@@ -210,59 +241,6 @@ pub fn admit_probe(
         Some(Passing::Grpc) => Ok(admitted),
         Some(Passing::Get(headers)) => Ok(admitted.bare(&headers)),
     }
-}
-
-fn limit_rate<S>(
-    call: Arc<InboundCall>,
-    inner: S,
-) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
-where
-    S: Service<Admitted, Response = Reply, Error = Undelivered, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    service_fn(move |admitted: Admitted| {
-        let inner = inner.clone();
-        // A node that is told to come again kills a workload that is merely busy.
-        let is_probe = call.probes.is_some();
-        let take =
-            || call.limits.take(call.original.port(), call.caller.identity(), Instant::now());
-        let taken = if is_probe { Ok(()) } else { take() };
-        async move {
-            taken.map_err(|retry_after| ProxyError::RateLimited { retry_after })?;
-            inner.oneshot(admitted).await
-        }
-    })
-}
-
-fn tell_caller<S>(
-    call: Arc<InboundCall>,
-    inner: S,
-) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
-where
-    S: Service<Outgoing, Response = Answer, Error = Failure, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    service_fn(move |mut admitted: Admitted| {
-        let (call, inner) = (Arc::clone(&call), inner.clone());
-        async move {
-            headers::set_caller(admitted.headers_mut(), &call.caller);
-            let mut request = admitted.into_request();
-            let place = call.places.take().ok_or_else(|| ProxyError::Overloaded {
-                backend: call.application.label().to_string(),
-            })?;
-            request.extensions_mut().insert(place);
-            let outgoing = Outgoing {
-                request,
-                version: call.version,
-                backend: Arc::clone(&call.application),
-                avoid: Vec::new(),
-                session: None,
-                attempt_limit: None,
-                direction: Direction::Inbound,
-            };
-            Ok(Reply::Backend(inner.oneshot(outgoing).await?, None))
-        }
-    })
 }
 
 /// The name under which a service is called in metrics.

@@ -38,8 +38,8 @@ impl Plan {
 
 /// Sends a request as planned.
 pub(super) async fn deliver(
-    dialer: Arc<Dialer>,
-    places: MirrorPlaces,
+    dialer: &Arc<Dialer>,
+    places: &MirrorPlaces,
     mut outgoing: Outgoing,
     plan: Plan,
 ) -> Result<Answer, Failure> {
@@ -55,7 +55,7 @@ pub(super) async fn deliver(
         return send(dialer, outgoing).await;
     }
     let kept = Kept::of(&mut outgoing.request);
-    mirror(&dialer, &places, outgoing.version, &kept, mirrors);
+    mirror(dialer, places, outgoing.version, &kept, mirrors);
     match retry {
         Some(policy) => Box::pin(resend(dialer, outgoing, &policy, kept)).await,
         None => send(dialer, outgoing).await,

@@ -1,9 +1,8 @@
-//! The outermost layer: counts each request, measures it, traces it, and answers errors.
+//! Around everything else: counts each request, measures it, traces it, and answers errors.
 
 use std::sync::Arc;
 
 use http::{Request, Response};
-use tower::{Service, ServiceExt, service_fn};
 use tracing::{debug, trace};
 
 use crate::balance::balancer::Balancer;
@@ -12,7 +11,7 @@ use crate::connect::Dialer;
 use crate::http::account::{Account, CallSource, Counted, Ended};
 use crate::http::body::Body;
 use crate::http::grpc::{self, Code, Ending, GrpcStatus};
-use crate::http::respond::{Asked, Audience, ProxyError, Teller, client_closed, respond};
+use crate::http::respond::{Asked, Audience, Teller, client_closed, respond};
 use crate::http::send::{Answer, Failure};
 use crate::http::stack::{Reply, Undelivered};
 use crate::metrics::{CLIENT_CANCELLED, Direction, Protection, RequestLabels, RequestOutcome};
@@ -28,79 +27,64 @@ pub(super) struct Observer {
     pub(super) source: Arc<CallSource>,
 }
 
-pub(super) fn observe<S>(
-    observer: Observer,
-    inner: S,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = ProxyError, Future: Send>
-+ Clone
-+ Send
-+ Sync
-where
-    S: Service<Request<Body>, Response = Reply, Error = Undelivered, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    let observer = Arc::new(observer);
-    service_fn(move |mut request: Request<Body>| {
-        let (observer, inner) = (Arc::clone(&observer), inner.clone());
-        async move {
-            let asked = Asked::new(&request);
-            trace!(direction = observer.direction.as_str(), method = %request.method(), "request");
-            let account = Account::begin(&observer.source, &mut request);
-            let counted = Counted::Request(Arc::clone(&account));
-            let request = request.map(|body| body.counted(counted));
-            let waiting =
-                Waiting { observer: &observer, account: &account, asked, has_ended: false };
-            let outcome = inner.oneshot(request).await;
-            account.answered();
-            waiting.end();
-            let response = match outcome {
-                Ok(Reply::Backend(answer, route)) => {
-                    observer.answered(answer, route, asked, &account)
-                }
-                Ok(Reply::Own(response, route)) => {
-                    let status = response.status().as_u16();
-                    let code = grpc::status_at_head(status, response.headers());
-                    let code = code.filter(|_code| asked.is_grpc());
-                    observer.count_without_endpoint(None, status, code.into());
-                    account.end(observer.ended(status, code.into(), route.as_ref()));
-                    response
-                }
-                Err(Undelivered { failure, after, route }) => {
-                    let response = observer.failed(&failure, route.as_ref(), asked, &account);
-                    match after {
-                        Some(after) => after.dress(response),
-                        None => response,
-                    }
-                }
-            };
-            account.answers(response.headers());
-            Ok(response.map(|body| body.counted(Counted::Response(account))))
-        }
-    })
-}
-
-/// Counts a request that nobody waits for any more.
-struct Waiting<'a> {
-    observer: &'a Observer,
-    account: &'a Account,
+/// A request that is under way. One that nobody waits for any more is counted when this is dropped.
+pub(super) struct Observed<'a> {
+    observer: &'a Arc<Observer>,
+    account: Arc<Account>,
     asked: Asked,
     has_ended: bool,
 }
 
-impl Waiting<'_> {
-    fn end(mut self) {
-        self.has_ended = true;
+impl Observer {
+    /// The request's head is there.
+    pub(super) fn begin(self: &Arc<Self>, request: &mut Request<Body>) -> Observed<'_> {
+        let asked = Asked::new(request);
+        trace!(direction = self.direction.as_str(), method = %request.method(), "request");
+        let account = Account::begin(&self.source, request);
+        request.body_mut().count(Counted::Request(Arc::clone(&account)));
+        Observed { observer: self, account, asked, has_ended: false }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Observed<'_> {
+    /// The response.
+    pub(super) fn end(mut self, outcome: Result<Reply, Undelivered>) -> Response<Body> {
+        self.has_ended = true;
+        let (observer, account, asked) = (self.observer, &self.account, self.asked);
+        account.answered();
+        let mut response = match outcome {
+            Ok(Reply::Backend(answer, route)) => observer.answered(answer, route, asked, account),
+            Ok(Reply::Own(response, route)) => {
+                let status = response.status().as_u16();
+                let code = grpc::status_at_head(status, response.headers());
+                let code = code.filter(|_code| asked.is_grpc());
+                observer.count_without_endpoint(None, status, code.into());
+                account.end(observer.ended(status, code.into(), route.as_ref()));
+                response
+            }
+            Err(Undelivered { failure, after, route }) => {
+                let response = observer.failed(&failure, route.as_ref(), asked, account);
+                match after {
+                    Some(after) => after.dress(response),
+                    None => response,
+                }
+            }
+        };
+        account.answers(response.headers());
+        response.body_mut().count(Counted::Response(Arc::clone(account)));
+        response
+    }
+}
+
+impl Drop for Observed<'_> {
     fn drop(&mut self) {
         if !self.has_ended {
-            self.observer.dialer.metrics.count_cancelled();
+            let observer = self.observer;
+            observer.dialer.metrics.count_cancelled();
             let grpc = self.asked.is_grpc().then_some(Code::Cancelled).into();
             let status = client_closed().as_u16();
-            self.observer.count_without_endpoint(None, status, grpc);
-            let ended = self.observer.ended(status, grpc, None);
+            observer.count_without_endpoint(None, status, grpc);
+            let ended = observer.ended(status, grpc, None);
             self.account.end(Ended { error: CLIENT_CANCELLED, ..ended });
         }
     }

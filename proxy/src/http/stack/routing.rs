@@ -1,4 +1,4 @@
-//! The layer that finds a request's rule, does what its filters say, and picks the backend. Filters
+//! Finds a request's rule, does what its filters say, and picks the backend. Filters
 //! are applied in this order: the rule's, then the backend's; to the response, too.
 
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
-use tower::{Service, ServiceExt, service_fn};
 
 use crate::balance::balancer::Balancer;
 use crate::balance::weighted;
@@ -16,9 +15,9 @@ use crate::http::filter::{self, Found};
 use crate::http::gate::admitted::Admitted;
 use crate::http::headers::{strip_request, wants_tunnel};
 use crate::http::respond::ProxyError;
-use crate::http::send::{Answer, Failure, Outgoing};
+use crate::http::send::Outgoing;
 use crate::http::stack::deliver::Plan;
-use crate::http::stack::{OutboundCall, Reply, Undelivered};
+use crate::http::stack::{OutboundCall, Undelivered};
 use crate::metrics::Direction;
 
 /// A request whose rule is known.
@@ -26,21 +25,21 @@ pub(super) struct Routed {
     pub(super) outgoing: Outgoing,
     pub(super) limit: Option<Duration>,
     pub(super) plan: Plan,
-    after: Option<After>,
+    pub(super) after: Option<After>,
     /// The name of the route's object.
-    route: Option<Arc<str>>,
+    pub(super) route: Option<Arc<str>>,
 }
 
 /// Why a request is not sent.
-enum Stopped {
+pub(super) enum Stopped {
     /// The proxy answers it, as a route has it.
     Answered(Box<Response<Body>>, Option<Arc<str>>),
-    Failed(Undelivered),
+    Failed(Box<Undelivered>),
 }
 
 impl<E: Into<Undelivered>> From<E> for Stopped {
     fn from(error: E) -> Self {
-        Self::Failed(error.into())
+        Self::Failed(Box::new(error.into()))
     }
 }
 
@@ -68,40 +67,7 @@ impl After {
     }
 }
 
-pub(super) fn route<S>(
-    call: Arc<OutboundCall>,
-    inner: S,
-) -> impl Service<Admitted, Response = Reply, Error = Undelivered, Future: Send> + Clone + Send + Sync
-where
-    S: Service<Routed, Response = Answer, Error = Failure, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
-    service_fn(move |admitted: Admitted| {
-        let inner = inner.clone();
-        // The value is read, and the lock on it released, before anything waits.
-        let routed = route_one(&call, admitted);
-        async move {
-            let mut routed = match routed {
-                Ok(routed) => routed,
-                Err(Stopped::Answered(response, route)) => return Ok(Reply::Own(*response, route)),
-                Err(Stopped::Failed(undelivered)) => return Err(undelivered),
-            };
-            let (after, route) = (routed.after.take(), routed.route.take());
-            match (inner.oneshot(routed).await, after) {
-                (Ok(answer), None) => Ok(Reply::Backend(answer, route)),
-                (Ok(answer), Some(after)) => {
-                    let response = after.dress(answer.response);
-                    Ok(Reply::Backend(Answer { response, ..answer }, route))
-                }
-                (Err(failure), after) => {
-                    Err(Undelivered { failure, after: after.map(Box::new), route })
-                }
-            }
-        }
-    })
-}
-
-fn route_one(call: &OutboundCall, admitted: Admitted) -> Result<Routed, Stopped> {
+pub(super) fn route(call: &OutboundCall, admitted: Admitted) -> Result<Routed, Stopped> {
     let request = admitted.into_request();
     let resolved = call.destination.borrow().clone();
     match resolved {
@@ -133,8 +99,8 @@ fn by_rule(
             let response = Box::new(after.dress(*response));
             Err(Stopped::Answered(response, rule.route.clone()))
         }
-        Err(Stopped::Failed(Undelivered { failure, .. })) => {
-            let route = rule.route.clone();
+        Err(Stopped::Failed(undelivered)) => {
+            let (failure, route) = (undelivered.failure, rule.route.clone());
             Err(Undelivered { failure, after: Some(Box::new(after)), route }.into())
         }
     }
