@@ -35,9 +35,9 @@ demo *arguments:
 
 # Measures Heddle beside others on a quiet machine, and draws the results into bench/README.md.
 bench *arguments:
-    cargo build --release --workspace --bins --locked
-    ./target/release/heddle-bench run {{ arguments }}
-    ./target/release/heddle-bench render
+    cargo build --profile dist --workspace --bins --locked
+    ./target/dist/heddle-bench run {{ arguments }}
+    ./target/dist/heddle-bench render
 
 # The tests on a real Kubernetes, in namespaces of their own. Needs root, Go, and Debian's containerd and etcd.
 test-cluster *arguments:

@@ -5,8 +5,8 @@ WORKDIR /build
 COPY . .
 # With a target given, the flags are for the binary alone, and not for what runs while it is built.
 RUN target="$(rustc --print host-tuple)" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" -p heddle-control-plane \
-    && cp "target/$target/release/heddle-control-plane" /heddle-control-plane
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" -p heddle-control-plane \
+    && cp "target/$target/dist/heddle-control-plane" /heddle-control-plane
 
 FROM scratch
 # For a collector whose certificate is of a public authority.

@@ -5,8 +5,8 @@ WORKDIR /build
 COPY . .
 # With a target given, the flags are for the binary alone, and not for what runs while it is built.
 RUN target="$(rustc --print host-tuple)" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" -p heddle-injector \
-    && cp "target/$target/release/heddle-injector" /heddle-injector
+    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" -p heddle-injector \
+    && cp "target/$target/dist/heddle-injector" /heddle-injector
 
 FROM scratch
 COPY --from=build /heddle-injector /heddle-injector

@@ -6,6 +6,7 @@ mod limits;
 mod telemetry;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Limits on time, number and memory; without the mark.
     pub limits: DataPathSettings,
+    /// How many threads carry traffic; `None`: as [`workers`](crate::workers) has it.
+    pub workers: Option<NonZeroUsize>,
     /// Where telemetry goes.
     pub telemetry: TelemetrySettings,
     /// The Secret that the headers for the collector are to be from.
@@ -136,6 +139,7 @@ impl Config {
             duration::parse(text).ok()
         });
         let limits = limits::read(&mut reader);
+        let workers = limits::workers(&mut reader);
         let telemetry = telemetry::read(&mut reader);
         let headers_secret = reader.text(&HEADERS_SECRET);
         let want = "a duration above zero such as \"10s\"";
@@ -165,6 +169,7 @@ impl Config {
                 mark,
                 drain_grace: drain_grace?,
                 limits,
+                workers,
                 telemetry: telemetry?,
                 headers_secret,
                 telemetry_interval: telemetry_interval?,
@@ -205,6 +210,9 @@ impl fmt::Display for Config {
         }
         write!(f, " drain-grace={}", duration::Text(self.drain_grace))?;
         limits::show(&self.limits, f)?;
+        if let Some(workers) = self.workers {
+            write!(f, " workers={workers}")?;
+        }
         write!(f, " telemetry={}", self.telemetry)?;
         access_log::show(self.access_log, f)?;
         write!(f, " log={} log-format={}", self.log, self.log_format)

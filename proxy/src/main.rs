@@ -7,6 +7,7 @@ use clap::{Args, Command, FromArgMatches};
 use heddle_proxy::app;
 use heddle_proxy::config::{self, Config};
 use heddle_proxy::redirect::command::{self as redirect, RedirectArguments};
+use heddle_proxy::workers;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -40,7 +41,7 @@ fn command() -> Command {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(app::run(config))?;
+    workers::runtime(config.workers)?.block_on(app::run(config))?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The settings for limits on time, number and memory: a row each. What they bound is in listen.rs.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use heddle_runtime::duration;
@@ -16,7 +17,7 @@ pub(super) struct Timer {
 
 /// Every limit that can be set.
 pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
-    TIMERS.iter().map(|timer| &timer.setting).chain([&CONNECTION_LIMIT, &MEMORY_LIMIT])
+    TIMERS.iter().map(|timer| &timer.setting).chain([&CONNECTION_LIMIT, &MEMORY_LIMIT, &WORKERS])
 }
 
 /// The defaults, but for what is set.
@@ -36,6 +37,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> DataPathSettings {
     let want = "bytes, such as \"67108864\" or \"64Mi\"";
     settings.memory_limit_bytes = reader.optional(&MEMORY_LIMIT, want, parse_bytes);
     settings
+}
+
+/// How many threads carry traffic, if that is set.
+pub(super) fn workers(reader: &mut Reader<'_>) -> Option<NonZeroUsize> {
+    reader.optional(&WORKERS, "a number above zero", |text| text.parse().ok())
 }
 
 /// What is not as it is by default, for the log.
@@ -167,6 +173,14 @@ const MEMORY_LIMIT: Setting = Setting {
     default: None,
     help: "Connections are refused when the proxy takes most of this; the container's limit, if \
            there is one, counts as well",
+};
+const WORKERS: Setting = Setting {
+    flag: "workers",
+    variable: "HEDDLE_WORKERS",
+    value_name: "NUMBER",
+    default: None,
+    help: "Threads that carry traffic; if not set, as many as the container's limit on CPU has whole \
+           processors, and one if there is no limit",
 };
 
 #[cfg(test)]

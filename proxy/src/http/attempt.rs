@@ -60,9 +60,9 @@ impl Limit {
 /// Why there is no answer, and what may be done about it.
 pub(super) enum Unanswered {
     /// Nothing was sent.
-    NotConnected { request: Request<Body>, error: ConnectError },
+    NotConnected { request: Box<Request<Body>>, error: ConnectError },
     /// Nothing was sent: the connection, open until a moment ago, was closed.
-    NotSent { request: Request<Body>, error: hyper::Error },
+    NotSent { request: Box<Request<Body>>, error: hyper::Error },
     /// It may have been processed.
     Lost(Lost),
     /// The client did not send all of the request.
@@ -104,7 +104,7 @@ impl Unanswered {
 pub(super) struct Lost {
     pub(super) error: hyper::Error,
     /// There if it may be sent again all the same.
-    pub(super) again: Option<Request<Body>>,
+    pub(super) again: Option<Box<Request<Body>>>,
     /// Whether the whole connection has ended, and not only this exchange.
     pub(super) is_closed: bool,
     /// Whether it was opened for this request, so that its end tells of the endpoint.
@@ -119,7 +119,7 @@ type Outcome<T> = Result<T, Box<Unanswered>>;
 impl Attempt<'_> {
     pub(super) async fn run(
         self,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         in_flight: InFlight,
     ) -> Outcome<Response<Body>> {
         self.tell_own_application(&mut request);
@@ -144,7 +144,7 @@ impl Attempt<'_> {
 
     async fn http1(
         self,
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         in_flight: InFlight,
     ) -> Outcome<Response<Body>> {
         let used = match self.closed_at {
@@ -163,7 +163,7 @@ impl Attempt<'_> {
         let is_connect = request.method() == Method::CONNECT;
         let asked = headers::wants_tunnel(&request);
         expect::ask_backend(&mut request);
-        let answering = pin!(connection.sender.try_send_request(request));
+        let answering = pin!(connection.sender.try_send_request(*request));
         match self.exchange(answering).await? {
             Ok(response) => match response::judge(&response, asked) {
                 Err(fault) => Err(Unanswered::Ambiguous { fault }.into()),
@@ -178,7 +178,11 @@ impl Attempt<'_> {
         }
     }
 
-    async fn http2(self, request: Request<Body>, in_flight: InFlight) -> Outcome<Response<Body>> {
+    async fn http2(
+        self,
+        request: Box<Request<Body>>,
+        in_flight: InFlight,
+    ) -> Outcome<Response<Body>> {
         let shared = self.endpoint.pool.take_http2(Instant::now(), self.closed_at);
         let connected = match shared {
             Some((connection, place)) => Ok((connection, place, false)),
@@ -195,7 +199,7 @@ impl Attempt<'_> {
         }
         let again = self.copy_for_repeating(&request, is_new);
         let is_connect = request.method() == Method::CONNECT;
-        let answering = pin!(connection.sender.try_send_request(request));
+        let answering = pin!(connection.sender.try_send_request(*request));
         match self.exchange(answering).await? {
             Ok(response) if is_connect && response.status().is_success() => {
                 Ok(agreed(response, Breaker::default(), Tunnelled::new(in_flight, Some(place))))
@@ -311,7 +315,11 @@ impl Attempt<'_> {
     }
 
     /// A new connection's failure tells of the backend; a used one's may tell only of its age.
-    fn copy_for_repeating(&self, request: &Request<Body>, is_new: bool) -> Option<Request<Body>> {
+    fn copy_for_repeating(
+        &self,
+        request: &Request<Body>,
+        is_new: bool,
+    ) -> Option<Box<Request<Body>>> {
         if is_new || !self.may_repeat || !is_repeatable(request) {
             return None;
         }
@@ -320,7 +328,7 @@ impl Attempt<'_> {
         *copy.uri_mut() = request.uri().clone();
         *copy.version_mut() = request.version();
         *copy.headers_mut() = request.headers().clone();
-        Some(copy)
+        Some(Box::new(copy))
     }
 
     fn hold(
@@ -371,7 +379,7 @@ impl Drop for Connecting<'_> {
 
 fn unsuccessful(
     mut error: TrySendError<Request<Body>>,
-    again: Option<Request<Body>>,
+    again: Option<Box<Request<Body>>>,
     is_closed: bool,
     is_new: bool,
     is_news: impl FnOnce(&hyper::Error) -> bool,
@@ -381,7 +389,7 @@ fn unsuccessful(
     debug!(%error, sent = unsent.is_none(), "no answer");
     let is_of_request = error.source().is_some_and(|source| source.is::<BodyError>());
     Box::new(match unsent {
-        Some(request) => Unanswered::NotSent { request, error },
+        Some(request) => Unanswered::NotSent { request: Box::new(request), error },
         None if is_of_request => Unanswered::NotAllThere { error },
         None => {
             // One that is sent again tells nothing.

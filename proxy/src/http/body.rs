@@ -24,7 +24,7 @@ use crate::http::progress::Watch;
 /// A body, and what is to be given back when it ends.
 pub struct Body {
     kind: Kind,
-    exchange: Option<Exchange>,
+    exchange: Option<Box<Exchange>>,
     /// When it is cut off: at the limit of the attempt, and that of the whole request.
     deadlines: Vec<Pin<Box<Sleep>>>,
     /// Of the connection that it goes to, if its end may be the connection's.
@@ -98,7 +98,7 @@ impl Body {
     /// A response's body, whose exchange ends with it.
     pub fn of_exchange(incoming: Incoming, exchange: Exchange) -> Self {
         let mut body = Self::from(incoming);
-        body.exchange = Some(exchange);
+        body.exchange = Some(Box::new(exchange));
         body
     }
 

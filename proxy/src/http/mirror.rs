@@ -101,13 +101,14 @@ async fn copy(
     backend: Arc<Balancer>,
 ) -> MirrorOutcome {
     let outgoing = Outgoing {
-        request,
+        request: Box::new(request),
         version,
         backend,
         session: None,
         avoid: Vec::new(),
         attempt_limit: None,
         direction: Direction::Outbound,
+        place: None,
     };
     match send(&dialer, outgoing).await {
         Ok(answer) => {

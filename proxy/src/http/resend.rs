@@ -22,6 +22,7 @@ pub async fn resend(
     kept: Kept,
 ) -> Result<Answer, Failure> {
     let Outgoing { version, attempt_limit, direction, .. } = outgoing;
+    let place = outgoing.place.clone();
     let session = outgoing.session.clone();
     let backend = Arc::clone(&outgoing.backend);
     let count = |outcome| dialer.metrics.routes.count_retry(outcome);
@@ -44,9 +45,9 @@ pub async fn resend(
         // What was not sent is there as it came, whatever its length.
         let unsent = outcome.as_mut().err().and_then(|failure| failure.unsent.take());
         let mut request = match unsent {
-            Some(unsent) => *unsent,
+            Some(unsent) => unsent,
             None => match kept.now() {
-                Ok(request) => request,
+                Ok(request) => Box::new(request),
                 Err(_not_kept) => {
                     count(RetryOutcome::BodyNotKept);
                     return outcome;
@@ -69,7 +70,9 @@ pub async fn resend(
             request.extensions_mut().insert(notes.clone());
         }
         let (backend, avoid, session) = (Arc::clone(&backend), avoid.clone(), session.clone());
-        outgoing = Outgoing { request, version, backend, session, avoid, attempt_limit, direction };
+        let place = place.clone();
+        outgoing =
+            Outgoing { request, version, backend, session, avoid, attempt_limit, direction, place };
     }
 }
 

@@ -35,8 +35,8 @@ use crate::metrics::{Direction, Protection};
 /// A request on its way to a backend.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// Ready to be sent but for its hop-by-hop headers.
-    pub request: Request<Body>,
+    /// Ready to be sent but for its hop-by-hop headers. In a box, since it is handed on and on.
+    pub request: Box<Request<Body>>,
     /// What to speak.
     pub version: HttpVersion,
     /// Where to.
@@ -49,6 +49,8 @@ pub struct Outgoing {
     pub attempt_limit: Option<Duration>,
     /// Seen from the workload.
     pub direction: Direction,
+    /// What the caller has of its share, until the request has ended.
+    pub place: Option<CallerPlace>,
 }
 
 /// A response, and who gave it.
@@ -93,18 +95,15 @@ struct History {
 
 /// The response of an endpoint, or why there is none.
 pub async fn send(dialer: &Dialer, outgoing: Outgoing) -> Result<Answer, Failure> {
-    let Outgoing { mut request, version, backend, session, attempt_limit, direction, .. } =
+    let Outgoing { mut request, version, backend, avoid, session, attempt_limit, direction, place } =
         outgoing;
     let wants_tunnel = headers::wants_tunnel(&request);
     headers::strip_request(request.headers_mut(), wants_tunnel);
-    let breaker = request.extensions_mut().remove::<Breaker>().unwrap_or_default();
-    let permit = request.extensions_mut().remove::<Permit>();
-    let place = request.extensions_mut().remove::<CallerPlace>();
     let notes = request.extensions_mut().remove::<Notes>();
-    let client = wants_tunnel.then(|| End { upgrade: hyper::upgrade::on(&mut request), breaker });
+    let (permit, client) = if wants_tunnel { for_tunnel(&mut request) } else { (None, None) };
     let key = backend.key(request.headers(), &dialer.own);
     let session = backend.session(session, request.headers());
-    let mut history = History::new(outgoing.avoid);
+    let mut history = History::new(avoid);
     for _attempt in 0..ATTEMPT_LIMIT {
         let context = PickContext {
             tried: &history.tried,
@@ -156,6 +155,13 @@ pub async fn send(dialer: &Dialer, outgoing: Outgoing) -> Result<Answer, Failure
     Err(history.into_failure(request, &backend))
 }
 
+/// What it takes to make a tunnel of the client's connection.
+fn for_tunnel(request: &mut Request<Body>) -> (Option<Permit>, Option<End>) {
+    let breaker = request.extensions_mut().remove::<Breaker>().unwrap_or_default();
+    let permit = request.extensions_mut().remove::<Permit>();
+    (permit, Some(End { upgrade: hyper::upgrade::on(request), breaker }))
+}
+
 /// Notes what a response tells of its endpoint, and whose the error is that it may tell of.
 fn receive(dialer: &Dialer, endpoint: &BalancedEndpoint, response: &mut Response<Body>) {
     let is_mesh = dialer.protection(&endpoint.endpoint) == Protection::Mutual;
@@ -194,12 +200,12 @@ impl History {
     }
 
     /// Nobody is left to send it to.
-    fn into_failure(self, request: Request<Body>, backend: &Arc<Balancer>) -> Failure {
+    fn into_failure(self, request: Box<Request<Body>>, backend: &Arc<Balancer>) -> Failure {
         let Some((error, endpoint)) = self.last else {
             let error = ProxyError::NoEndpoint { backend: backend.label().to_string() };
             return failure(error, backend, None);
         };
-        let unsent = Some(Box::new(request));
+        let unsent = Some(request);
         Failure { unsent, ..failure(error, backend, Some(endpoint)) }
     }
 
@@ -209,7 +215,7 @@ impl History {
         unanswered: Unanswered,
         backend: &Arc<Balancer>,
         endpoint: Arc<BalancedEndpoint>,
-    ) -> Result<Request<Body>, Failure> {
+    ) -> Result<Box<Request<Body>>, Failure> {
         let label = || backend.label().to_string();
         match unanswered {
             Unanswered::NotConnected { error: ConnectError::TooMany, .. } => {

@@ -161,8 +161,8 @@ impl Answering {
         if let Some(consent) = &consent {
             request = request.map(|body| body.held(consent.clone()));
         }
-        request.extensions_mut().insert(self.breaker.clone());
         if wants_tunnel(&request) {
+            request.extensions_mut().insert(self.breaker.clone());
             request.extensions_mut().insert(exchange.permit());
         }
         if let Some(refusal) = refusal {

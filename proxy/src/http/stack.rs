@@ -94,7 +94,8 @@ pub fn outbound(call: OutboundCall) -> HttpService {
         source: Arc::new(source),
     };
     let (call, observer) = (Arc::new(call), Arc::new(observer));
-    BoxCloneSyncService::new(service_fn(move |mut request: Request<Body>| {
+    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+        let mut request = Box::new(request);
         let (call, observer) = (Arc::clone(&call), Arc::clone(&observer));
         async move {
             let observed = observer.begin(&mut request);
@@ -120,7 +121,8 @@ pub fn inbound(call: InboundCall) -> HttpService {
         source: Arc::new(source),
     };
     let (call, observer) = (Arc::new(call), Arc::new(observer));
-    BoxCloneSyncService::new(service_fn(move |mut request: Request<Body>| {
+    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+        let mut request = Box::new(request);
         let (call, observer) = (Arc::clone(&call), Arc::clone(&observer));
         async move {
             let observed = observer.begin(&mut request);
@@ -155,7 +157,7 @@ impl<E: Into<Failure>> From<E> for Undelivered {
 }
 
 impl OutboundCall {
-    async fn deliver(&self, request: Request<Body>) -> Result<Reply, Undelivered> {
+    async fn deliver(&self, request: Box<Request<Body>>) -> Result<Reply, Undelivered> {
         let admitted = Admitted::new(request, self.version, self.original)?;
         // The destination is read, and the lock on it released, before anything waits.
         let Routed { outgoing, limit, plan, after, route } = match routing::route(self, admitted) {
@@ -185,7 +187,7 @@ impl OutboundCall {
 }
 
 impl InboundCall {
-    async fn deliver(&self, request: Request<Body>) -> Result<Reply, Undelivered> {
+    async fn deliver(&self, request: Box<Request<Body>>) -> Result<Reply, Undelivered> {
         let admitted = Admitted::new(request, self.version, self.original)?;
         let admitted = match &self.probes {
             // A node that is told to come again kills a workload that is merely busy.
@@ -208,11 +210,10 @@ impl InboundCall {
     /// The request, with who asks in it.
     fn told_caller(&self, mut admitted: Admitted) -> Result<Outgoing, ProxyError> {
         headers::set_caller(admitted.headers_mut(), &self.caller);
-        let mut request = admitted.into_request();
+        let request = admitted.into_request();
         let place = self.places.take().ok_or_else(|| ProxyError::Overloaded {
             backend: self.application.label().to_string(),
         })?;
-        request.extensions_mut().insert(place);
         Ok(Outgoing {
             request,
             version: self.version,
@@ -221,6 +222,7 @@ impl InboundCall {
             session: None,
             attempt_limit: None,
             direction: Direction::Inbound,
+            place: Some(place),
         })
     }
 }

@@ -102,7 +102,7 @@ impl Prober {
 
     async fn ask(&self, request: Request<Body>) -> Result<Response<Body>, ProxyError> {
         let version = HttpVersion::Http1;
-        let passed = Passed::new(request, version, self.original)?;
+        let passed = Passed::new(Box::new(request), version, self.original)?;
         let request = admit_probe(&self.probes, version, passed)?.into_request();
         let failed = |source| ProxyError::Connect {
             backend: self.application.to_string(),
@@ -110,7 +110,7 @@ impl Prober {
         };
         let mut sender = self.open().await.map_err(failed)?;
         let asking = async {
-            let (head, body) = sender.send_request(request).await?.into_parts();
+            let (head, body) = sender.send_request(*request).await?.into_parts();
             Ok::<_, hyper::Error>((head, beginning(body).await?))
         };
         let answered = tokio::time::timeout(ANSWER_LIMIT, asking).await;

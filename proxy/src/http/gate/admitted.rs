@@ -19,7 +19,7 @@ use crate::http::respond::ProxyError;
 
 /// Made by the gate only, and of one piece: nobody can put another head in the place of its own.
 #[derive(Debug)]
-pub struct Admitted(Request<Body>);
+pub struct Admitted(Box<Request<Body>>);
 
 impl Admitted {
     /// Lets a request through, or does not. `original` stands in for a host that a client of HTTP/1.0
@@ -28,7 +28,7 @@ impl Admitted {
     /// What HTTP/1 clients send was judged beneath hyper (io.rs), which has left its verdict beside
     /// the request. Of HTTP/2 this is the place.
     pub fn new(
-        mut request: Request<Body>,
+        mut request: Box<Request<Body>>,
         version: HttpVersion,
         original: SocketAddr,
     ) -> Result<Self, ProxyError> {
@@ -55,16 +55,16 @@ impl Admitted {
     /// The same without a body, and with these headers at most.
     #[must_use]
     pub fn bare(self, headers: &[HeaderName]) -> Self {
-        let mut request = self.0.map(|_body| Body::empty());
+        let mut request = (*self.0).map(|_body| Body::empty());
         let passes = |name: &HeaderName| {
             headers.contains(name) && ![CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(name)
         };
         remove(request.headers_mut(), |name| !passes(name));
-        Self(request)
+        Self(Box::new(request))
     }
 
     /// To be sent.
-    pub fn into_request(self) -> Request<Body> {
+    pub fn into_request(self) -> Box<Request<Body>> {
         self.0
     }
 }
@@ -175,7 +175,8 @@ mod tests {
             ("both", HttpVersion::Http2, "http://api/a", Some("API:80"), "http://api/a", None),
         ] {
             let request = request(target, host.as_slice());
-            let admitted = Admitted::new(request, version, ([10, 0, 0, 1], 80).into()).unwrap();
+            let admitted =
+                Admitted::new(Box::new(request), version, ([10, 0, 0, 1], 80).into()).unwrap();
             assert_eq!(admitted.request().uri().to_string(), expected, "case: {case}");
             let found = admitted.request().headers().get(HOST);
             let found = found.map(|host| host.to_str().unwrap());
@@ -189,7 +190,7 @@ mod tests {
         request.headers_mut().append(COOKIE, HeaderValue::from_static("a=1"));
         request.headers_mut().append(COOKIE, HeaderValue::from_static("b=2"));
         let original = ([10, 0, 0, 1], 80).into();
-        let admitted = Admitted::new(request, HttpVersion::Http2, original).unwrap();
+        let admitted = Admitted::new(Box::new(request), HttpVersion::Http2, original).unwrap();
         let cookies: Vec<_> = admitted.request().headers().get_all(COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2"]);
     }
@@ -210,7 +211,7 @@ mod tests {
                 request.extensions_mut().insert(Protocol::from_static(protocol));
             }
             let original = ([10, 0, 0, 1], 80).into();
-            let admitted = Admitted::new(request, HttpVersion::Http2, original);
+            let admitted = Admitted::new(Box::new(request), HttpVersion::Http2, original);
             let target = admitted.map(|admitted| admitted.request().uri().to_string());
             assert_eq!(target.ok().as_deref(), expected, "case: {case}");
         }
@@ -220,7 +221,8 @@ mod tests {
     fn a_verdict_from_beneath_is_final() {
         let mut request = request("/", &["api"]);
         request.extensions_mut().insert(Refusal::BareLineFeed);
-        let refused = Admitted::new(request, HttpVersion::Http1, ([10, 0, 0, 1], 80).into());
+        let refused =
+            Admitted::new(Box::new(request), HttpVersion::Http1, ([10, 0, 0, 1], 80).into());
         assert_eq!(refused.expect_err("it is refused").reason(), "bad_request");
     }
 }

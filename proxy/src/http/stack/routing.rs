@@ -85,7 +85,7 @@ pub(super) fn route(call: &OutboundCall, admitted: Admitted) -> Result<Routed, S
 fn by_rule(
     call: &OutboundCall,
     service: &ResolvedService,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
 ) -> Result<Routed, Stopped> {
     let rule = service.rules.iter().find(|rule| rule.compiled.matches(&request));
     let rule = rule.ok_or_else(|| ProxyError::NoRoute { service: call.service.to_string() })?;
@@ -111,7 +111,7 @@ fn follow(
     call: &OutboundCall,
     rule: &ResolvedRule,
     found: Found<'_>,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
     after: &mut After,
 ) -> Result<Routed, Stopped> {
     let filters = &rule.compiled.filters;
@@ -154,7 +154,7 @@ fn follow(
 
 fn outgoing(
     call: &OutboundCall,
-    request: Request<Body>,
+    request: Box<Request<Body>>,
     backend: Arc<Balancer>,
     attempt_limit: Option<Duration>,
 ) -> Outgoing {
@@ -167,5 +167,6 @@ fn outgoing(
         avoid: Vec::new(),
         attempt_limit,
         direction: Direction::Outbound,
+        place: None,
     }
 }
