@@ -39,6 +39,12 @@ bench *arguments:
     ./target/dist/heddle-bench run {{ arguments }}
     ./target/dist/heddle-bench render
 
+# Counts the instructions of a request under valgrind, and holds them against what was accepted last.
+instructions *arguments:
+    cargo build --profile counting --workspace --locked --bin heddle-bench --bin heddle-control-plane --bin heddle-local --bin heddle-proxy
+    "${CARGO_TARGET_DIR:-target}/counting/heddle-bench" instructions --requests 2000 --budget bench/results/instructions.json \
+        --folder "${CARGO_TARGET_DIR:-target}/instructions" {{ arguments }}
+
 # The tests on a real Kubernetes, in namespaces of their own. Needs root, Go, and Debian's containerd and etcd.
 test-cluster *arguments:
     cargo test --workspace --test cluster --locked {{ arguments }}

@@ -94,6 +94,12 @@ pub struct InstructionsArguments {
     /// Only these kinds.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<Kind>,
+    /// A file of counts that were accepted: a tenth more than one of these fails.
+    #[arg(long)]
+    pub budget: Option<PathBuf>,
+    /// Accept what is counted now, into that file.
+    #[arg(long, requires = "budget")]
+    pub record: bool,
     /// The folder, which keeps what callgrind wrote.
     #[arg(long)]
     pub folder: PathBuf,

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use heddle_local::mesh::Binaries;
 
 use crate::arguments::InstructionsArguments;
+use crate::budget::Counts;
 use crate::callgrind::{self, Counted, Purpose};
 use crate::load::plan::{Extent, Shape};
 use crate::machine::find;
@@ -47,11 +48,12 @@ impl Kind {
     }
 }
 
-/// Counts and prints. Twice with different numbers of requests: the difference is the requests' own.
+/// Counts, prints, and holds it against a budget if there is one. Twice with different numbers of requests: the difference is the requests' own.
 pub async fn count(arguments: &InstructionsArguments) -> Result<()> {
     let valgrind = find("valgrind")?;
     std::fs::create_dir_all(&arguments.folder)?;
     let folder = std::path::absolute(&arguments.folder)?;
+    let mut counts = Counts::default();
     let is_wanted = |kind: &Kind| arguments.only.is_empty() || arguments.only.contains(kind);
     for kind in Kind::value_variants().iter().filter(|kind| is_wanted(kind)) {
         let (name, shape) = kind.load();
@@ -61,6 +63,7 @@ pub async fn count(arguments: &InstructionsArguments) -> Result<()> {
         let many = Box::pin(totals(&place("many"), &valgrind, shape, wanted)).await?;
         for (side, (few, many)) in Side::BOTH.iter().zip(few.into_iter().zip(many)) {
             let Counted { total, purpose } = many.since(few).each(arguments.requests);
+            counts.add(format!("{}.{}", kind.name(), side.name()), total);
             let mut stdout = std::io::stdout().lock();
             writeln!(
                 stdout,
@@ -69,7 +72,11 @@ pub async fn count(arguments: &InstructionsArguments) -> Result<()> {
             )?;
         }
     }
-    Ok(())
+    match &arguments.budget {
+        Some(file) if arguments.record => counts.record(file),
+        Some(file) => Counts::read(file)?.hold(&counts),
+        None => Ok(()),
+    }
 }
 
 /// What the proxies of both sides have executed in their whole life, with so many requests in it.

@@ -2,6 +2,7 @@
 //! What is measured and how is in README.md; what the figures are called in `figure` and `scenario`.
 
 pub mod arguments;
+pub mod budget;
 pub mod callgrind;
 pub mod certificates;
 pub mod figure;

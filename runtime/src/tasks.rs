@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use crate::seldom::Seldom;
+
 /// All tasks of one process. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
@@ -49,12 +51,13 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let abort = self.abort.clone();
+        let aborted = Seldom::new(self.abort.clone().cancelled_owned());
         #[expect(clippy::let_underscore_future, reason = "the tracker holds it")]
         let _ = self.tracker.spawn(async move {
             tokio::select! {
+                biased;
+                () = aborted => {}
                 () = task => {}
-                () = abort.cancelled() => {}
             }
         });
     }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use heddle_runtime::seldom::Seldom;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -107,20 +108,25 @@ where
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let drained = async {
-        drained(serving.drain).await;
-        // Connections that had a request since then were told to close with its response. Those that
-        // are still idle had time to be found gone by their clients.
-        tokio::time::sleep(DRAIN_IDLE).await;
-    };
-    let ended = tokio::select! {
-        result = connection.as_mut() => Some(result),
-        () = drained => None,
-        () = expired(serving.until) => None,
-        () = dialer.pressure.critical() => {
-            dialer.metrics.count_limit(serving.direction, "memory");
-            None
+    let called_off = Seldom::new(async {
+        let drained = async {
+            drained(serving.drain).await;
+            // Connections that had a request since then were told to close with its response. Those that
+            // are still idle had time to be found gone by their clients.
+            tokio::time::sleep(DRAIN_IDLE).await;
+        };
+        tokio::select! {
+            () = drained => {}
+            () = expired(serving.until) => {}
+            () = dialer.pressure.critical() => {
+                dialer.metrics.count_limit(serving.direction, "memory");
+            }
         }
+    });
+    let ended = tokio::select! {
+        biased;
+        result = connection.as_mut() => Some(result),
+        () = called_off => None,
     };
     let ended = match ended {
         Some(ended) => ended,
