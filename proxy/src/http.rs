@@ -11,6 +11,7 @@ pub mod fault;
 pub mod filter;
 pub mod frames;
 pub mod gate;
+pub mod group;
 pub mod grpc;
 pub mod headers;
 pub mod kept;

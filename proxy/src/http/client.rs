@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use heddle_runtime::tasks::Tasks;
 use heddle_tls::alpn::InnerProtocol;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,6 +13,7 @@ use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::queue::Slot;
 use crate::connect::{ConnectError, Dialer, Opened};
 use crate::http::breaker::{Breakable, Breaker};
+use crate::http::group::{Group, Spawner};
 use crate::http::peer_settings::peer_settings;
 use crate::http::pool::{Http1Connection, Http2Connection, keep};
 use crate::listen::{
@@ -55,7 +55,8 @@ pub async fn http2(
 ) -> Result<Http2Connection, ConnectError> {
     let Opened { transport, retire_at } = open(dialer, endpoint, InnerProtocol::Http2).await?;
     let address = endpoint.endpoint.address;
-    let (sender, connection) = http2::Builder::new(TaskExecutor(dialer.tasks.clone()))
+    let group = Group::new();
+    let (sender, connection) = http2::Builder::new(Together(group.spawner()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
@@ -68,10 +69,13 @@ pub async fn http2(
         .map_err(|source| ConnectError::Http { address, source })?;
     let (tell, settings) = peer_settings();
     dialer.tasks.spawn_quiet(async move {
-        if let Err(error) = tell.beside(connection).await {
+        let mut group = group;
+        if let Err(error) = tell.beside(connection, &mut group).await {
             debug!(%error, backend = %address, "connection ended");
         }
         drop(slot);
+        // Nobody sends requests any more; those that were sent go on.
+        group.finish().await;
     });
     keep_pool(dialer, endpoint);
     Ok(Http2Connection::new(sender, retire_at, settings))
@@ -94,17 +98,15 @@ fn keep_pool(dialer: &Dialer, endpoint: &Arc<BalancedEndpoint>) {
     }
 }
 
-/// Runs hyper's own tasks, one for each stream.
-#[derive(Clone, Debug)]
-pub struct TaskExecutor(pub Tasks);
+/// Runs what hyper needs for a connection, two futures for each request, in the connection's task.
+#[derive(Clone)]
+struct Together(Spawner<()>);
 
-impl<F> hyper::rt::Executor<F> for TaskExecutor
+impl<F> hyper::rt::Executor<F> for Together
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    fn execute(&self, task: F) {
-        self.0.spawn_quiet(async move {
-            drop(task.await);
-        });
+    fn execute(&self, future: F) {
+        self.0.spawn(async move { drop(future.await) }, ());
     }
 }

@@ -13,6 +13,8 @@ use hyper::rt::{Read, Write};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::http::group::{Group, Turn};
+
 /// For whoever wants to know.
 #[derive(Clone, Debug)]
 pub struct PeerSettings {
@@ -39,8 +41,12 @@ pub fn peer_settings() -> (Teller, PeerSettings) {
 }
 
 impl Teller {
-    /// Drives the connection to its end.
-    pub async fn beside<T, B, E>(self, connection: Connection<T, B, E>) -> hyper::Result<()>
+    /// Drives the connection, in its group, to its end.
+    pub async fn beside<T, B, E>(
+        self,
+        connection: Connection<T, B, E>,
+        group: &mut Group<()>,
+    ) -> hyper::Result<()>
     where
         T: Read + Write + Unpin + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
@@ -50,9 +56,9 @@ impl Teller {
     {
         let mut connection = pin!(connection);
         loop {
-            tokio::select! {
-                ended = connection.as_mut() => return ended,
-                () = self.asked.notified() => {
+            match group.run(connection.as_mut(), pin!(self.asked.notified())).await {
+                Turn::Ended(ended) => return ended,
+                Turn::Happened(()) => {
                     let takes = connection.is_extended_connect_protocol_enabled();
                     self.extended_connect.send_replace(takes);
                 }

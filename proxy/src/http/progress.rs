@@ -31,7 +31,21 @@ pub struct Limits {
     pub anybody: Duration,
 }
 
+/// What there is to know of a stream that may stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// It has stood still for too long, and this was waited for.
+    Overdue(Waiting),
+    /// It has not, and need not be looked at before.
+    Again(Instant),
+}
+
 impl Limits {
+    /// No stream need be looked at sooner than so long after it began, or was looked at.
+    pub fn shortest(self) -> Duration {
+        self.client.min(self.anybody)
+    }
+
     fn of(self, waiting: Waiting) -> Duration {
         match waiting {
             Waiting::Anybody => self.anybody,
@@ -86,21 +100,26 @@ impl Progress {
         self.moved(READER);
     }
 
+    /// Whether the stream has stood still for as long as it may by `now`, and whose turn it was.
+    pub fn check(&self, limits: Limits, now: Instant) -> Check {
+        let waiting = self.waiting();
+        let moved = self.begun + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
+        let overdue = moved + limits.of(waiting);
+        if overdue <= now {
+            return Check::Overdue(waiting);
+        }
+        // Whose turn it is may change meanwhile, and with it the limit.
+        Check::Again(overdue.min(now + limits.shortest()))
+    }
+
     /// Completes when the stream has stood still for as long as it may, with whose turn it was.
-    ///
-    /// Cancel safe.
-    pub async fn stands_still(&self, limits: Limits) -> Waiting {
-        let shortest = limits.client.min(limits.anybody);
+    #[cfg(test)]
+    async fn stands_still(&self, limits: Limits) -> Waiting {
         loop {
-            let waiting = self.waiting();
-            let now = Instant::now();
-            let moved = self.begun + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed));
-            let overdue = moved + limits.of(waiting);
-            if overdue <= now {
-                return waiting;
+            match self.check(limits, Instant::now()) {
+                Check::Overdue(waiting) => return waiting,
+                Check::Again(at) => tokio::time::sleep_until(at).await,
             }
-            // Whose turn it is may change meanwhile, and with it the limit.
-            tokio::time::sleep_until(overdue.min(now + shortest)).await;
         }
     }
 

@@ -1,8 +1,8 @@
-//! Serves HTTP/2 on one connection: within budgets of frames, and with an eye on streams that stand
-//! still.
+//! Serves HTTP/2 on one connection, in one task: within budgets of frames, and with an eye on streams that
+//! stand still.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +15,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task;
 use tokio::time::Instant;
 use tower::Service;
 use tracing::warn;
@@ -23,8 +22,9 @@ use tracing::warn;
 use crate::connect::Dialer;
 use crate::http::HttpService;
 use crate::http::body::Body;
+use crate::http::group::{Group, Spawner, Turn};
 use crate::http::meter::{Meter, Metered};
-use crate::http::progress::{Limits, Progress, Side, Waiting};
+use crate::http::progress::{Check, Limits, Progress, Side, Waiting};
 use crate::http::respond::ProxyError;
 use crate::http::server::{Serving, drained, expired};
 use crate::listen::{
@@ -45,7 +45,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (io, meter) = Metered::new(io, serving.budgets);
-    let streams = Streams::new(serving.direction, dialer);
+    let mut group = Group::new();
+    let streams = Streams::new(serving.direction, dialer, group.spawner());
     let opening = streams.clone();
     let until = serving.until;
     let service = service_fn(move |request: Request<Incoming>| {
@@ -67,34 +68,72 @@ where
     });
     let connection =
         builder(streams.clone(), &serving, dialer).serve_connection(TokioIo::new(io), service);
+    let begun = meter.clone();
+    let end = async { end(&begun, &serving, &streams, dialer).await };
+    // GOAWAY: streams that are open finish, and no request can be lost to it.
+    let go_away = |connection: Pin<&mut _>| http2::Connection::graceful_shutdown(connection);
+    let ended = drive(&mut group, (connection, go_away), pin!(end), &streams).await;
+    count_end(&meter, ended.as_ref().err(), serving.direction, dialer);
+    // They learn from h2 that their connection is gone.
+    group.finish().await;
+    ended
+}
+
+/// Runs a connection and its streams to the connection's end.
+async fn drive<C>(
+    group: &mut Group<Stream>,
+    (connection, go_away): (C, impl Fn(Pin<&mut C>)),
+    mut end: Pin<&mut impl Future<Output = End>>,
+    streams: &Streams,
+) -> Result<(), hyper::Error>
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        result = connection.as_mut() => Some(result),
-        () = unbegun(&meter, dialer.settings.detection_timeout) => {
+    let mut is_going_away = false;
+    let mut look_at = Instant::now() + streams.limits.shortest();
+    loop {
+        let (sleep, ending) = (tokio::time::sleep_until(look_at), end.as_mut());
+        let until = async move {
+            tokio::select! {
+                end = ending, if !is_going_away => Some(end),
+                () = sleep => None,
+            }
+        };
+        match group.run(connection.as_mut(), pin!(until)).await {
+            Turn::Ended(result) => return result,
+            Turn::Happened(None) => look_at = streams.end_overdue(group, Instant::now()),
+            Turn::Happened(Some(End::AtOnce)) => return Ok(()),
+            Turn::Happened(Some(End::AfterStreams)) => {
+                go_away(connection.as_mut());
+                is_going_away = true;
+            }
+        }
+    }
+}
+
+/// How a connection ends that its client does not end.
+enum End {
+    AtOnce,
+    AfterStreams,
+}
+
+/// Completes when the connection is to end, counted if that is a limit.
+async fn end(meter: &Meter, serving: &Serving, streams: &Streams, dialer: &Dialer) -> End {
+    let limit = tokio::select! {
+        () = unbegun(meter, dialer.settings.detection_timeout) => {
             dialer.metrics.count_limit(serving.direction, "http2_preface");
-            return Ok(());
+            return End::AtOnce;
         }
         () = drained(serving.drain.clone()) => None,
         () = expired(serving.until) => None,
-        () = streams.idle(serving.idle) => {
-            dialer.metrics.count_limit(serving.direction, "http2_idle");
-            None
-        }
-        () = streams.unaffordable(&dialer.pressure) => {
-            dialer.metrics.count_limit(serving.direction, "memory");
-            None
-        }
+        () = streams.idle(serving.idle) => Some("http2_idle"),
+        () = streams.unaffordable(&dialer.pressure) => Some("memory"),
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            // GOAWAY: streams that are open finish, and no request can be lost to it.
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    count_end(&meter, ended.as_ref().err(), serving.direction, dialer);
-    ended
+    if let Some(limit) = limit {
+        dialer.metrics.count_limit(serving.direction, limit);
+    }
+    End::AfterStreams
 }
 
 fn builder(streams: Streams, serving: &Serving, dialer: &Dialer) -> http2::Builder<Streams> {
@@ -137,10 +176,11 @@ async fn unbegun(meter: &Meter, limit: Duration) {
     }
 }
 
-/// The streams of one connection: hyper runs each in a task of ours, which ends it when it stands
-/// still.
+/// The streams of one connection: hyper has each run in the connection's task, which ends those that
+/// stand still.
 #[derive(Clone)]
 struct Streams {
+    spawner: Spawner<Stream>,
     tasks: Tasks,
     metrics: Arc<Metrics>,
     direction: Direction,
@@ -148,18 +188,25 @@ struct Streams {
     shared: Arc<Shared>,
 }
 
+/// What is known of a stream that is open.
+struct Stream {
+    progress: Arc<Progress>,
+    _open: Open,
+}
+
 #[derive(Default)]
 struct Shared {
-    /// Of the stream whose task is about to be run: hyper calls the service and the executor in turn,
-    /// in the connection's task. A stream that becomes a tunnel has a second one run, in its own.
-    next: Mutex<Option<(Option<task::Id>, Arc<Progress>)>>,
+    /// Of the stream that is about to be run: hyper calls the service and the executor in turn. A stream
+    /// that becomes a tunnel has a second future run, which has none.
+    next: Mutex<Option<Arc<Progress>>>,
     open: AtomicUsize,
     begun: AtomicU64,
 }
 
 impl Streams {
-    fn new(direction: Direction, dialer: &Dialer) -> Self {
+    fn new(direction: Direction, dialer: &Dialer, spawner: Spawner<Stream>) -> Self {
         Self {
+            spawner,
             tasks: dialer.tasks.clone(),
             metrics: Arc::clone(&dialer.metrics),
             direction,
@@ -174,8 +221,26 @@ impl Streams {
     fn open(&self) -> Arc<Progress> {
         self.shared.begun.fetch_add(1, Ordering::Relaxed);
         let progress = Progress::begin();
-        *self.shared.next.lock() = Some((task::try_id(), Arc::clone(&progress)));
+        *self.shared.next.lock() = Some(Arc::clone(&progress));
         progress
+    }
+
+    /// Ends streams that have stood still for too long; says when to look again. Streams that begin before
+    /// then are not overdue by then.
+    fn end_overdue(&self, group: &mut Group<Stream>, now: Instant) -> Instant {
+        let mut again = now + self.limits.shortest();
+        group.retain(|stream| match stream.progress.check(self.limits, now) {
+            // A stream that is dropped is reset.
+            Check::Overdue(waiting) => {
+                self.metrics.count_limit(self.direction, limit_label(waiting));
+                false
+            }
+            Check::Again(at) => {
+                again = again.min(at);
+                true
+            }
+        });
+        again
     }
 
     /// Completes when idle connections are to be closed, and this one is.
@@ -208,24 +273,18 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let is_own = |next: &mut (Option<task::Id>, _)| next.0 == task::try_id();
-        let progress = self.shared.next.lock().take_if(is_own).map(|(_task, progress)| progress);
         let open = Open::begin(Arc::clone(&self.shared));
-        let (metrics, direction, limits) = (Arc::clone(&self.metrics), self.direction, self.limits);
-        self.tasks.spawn_quiet(async move {
-            let _open = open;
-            let Some(progress) = progress else {
-                drop(stream.await);
-                return;
-            };
-            // A stream that is dropped is reset.
-            tokio::select! {
-                _ended = stream => {}
-                waiting = progress.stands_still(limits) => {
-                    metrics.count_limit(direction, limit_label(waiting));
-                }
+        match self.shared.next.lock().take() {
+            Some(progress) => {
+                let stream = async move { drop(stream.await) };
+                self.spawner.spawn(stream, Stream { progress, _open: open });
             }
-        });
+            // A tunnel goes on beside the requests.
+            None => self.tasks.spawn_quiet(async move {
+                let _open = open;
+                drop(stream.await);
+            }),
+        }
     }
 }
 
