@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::control_plane::plan::Scale;
 use crate::instructions::Kind;
 use crate::scenario::Scenario;
 use crate::system::{Side, System};
@@ -27,6 +28,8 @@ pub enum Command {
     Render(RenderArguments),
     /// Count the instructions that a request costs Heddle's proxies, with valgrind.
     Instructions(InstructionsArguments),
+    /// Measure the control plane with many proxies, services and endpoints.
+    ControlPlane(ControlPlaneArguments),
     /// Be the application that all load goes to.
     #[command(hide = true)]
     Serve,
@@ -103,6 +106,46 @@ pub struct InstructionsArguments {
     /// The folder, which keeps what callgrind wrote.
     #[arg(long)]
     pub folder: PathBuf,
+}
+
+/// How large a mesh, and what is done with it.
+#[derive(Clone, Debug, Args)]
+pub struct ControlPlaneArguments {
+    /// Proxies that are connected.
+    #[arg(long, default_value_t = 1000)]
+    pub proxies: usize,
+    /// Services.
+    #[arg(long, default_value_t = 1000)]
+    pub services: usize,
+    /// Endpoints of all services together; each is a pod.
+    #[arg(long, default_value_t = 10_000)]
+    pub endpoints: usize,
+    /// Destinations that each proxy subscribes to.
+    #[arg(long, default_value_t = 20)]
+    pub subscriptions: usize,
+    /// How often an endpoint changes.
+    #[arg(long, default_value_t = 60)]
+    pub changes: usize,
+    /// How many certificates are issued, twice.
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub certificates: u32,
+    /// How long nothing changes.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub idle_seconds: u64,
+    /// Where to write the results.
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+    /// An empty folder for manifests, keys and the control plane's log; otherwise they are gone when the run ends.
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+}
+
+impl ControlPlaneArguments {
+    /// How large a mesh.
+    pub fn scale(&self) -> Scale {
+        let Self { proxies, services, endpoints, subscriptions, .. } = *self;
+        Scale { proxies, services, endpoints, subscriptions }
+    }
 }
 
 /// Which side of the bare loop, and how.

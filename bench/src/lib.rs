@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod budget;
 pub mod callgrind;
 pub mod certificates;
+pub mod control_plane;
 pub mod figure;
 pub mod instructions;
 pub mod load;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use heddle_bench::arguments::{Arguments, Command};
-use heddle_bench::{instructions, load, relay, render, run, serve, wire};
+use heddle_bench::{control_plane, instructions, load, relay, render, run, serve, wire};
 
 fn main() -> ExitCode {
     match execute(Arguments::parse().command) {
@@ -19,14 +19,29 @@ fn main() -> ExitCode {
     }
 }
 
-/// One thread each: what makes load or takes it is not to compete with what is measured for more than one core.
+/// One thread each: what makes load or takes it is not to compete with what is measured for more than one core. A
+/// thousand proxies are more than one thread is to be.
 fn execute(command: Command) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut builder = match &command {
+        Command::ControlPlane(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Run(_)
+        | Command::Render(_)
+        | Command::Instructions(_)
+        | Command::Serve
+        | Command::Counted
+        | Command::Load { .. }
+        | Command::Relay(_)
+        | Command::WatchWire(_) => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
     match command {
         Command::Run(arguments) => runtime.block_on(Box::pin(run::run(arguments))),
         Command::Render(arguments) => render::render(&arguments.folder()),
         Command::Instructions(arguments) => {
             runtime.block_on(Box::pin(instructions::count(&arguments)))
+        }
+        Command::ControlPlane(arguments) => {
+            runtime.block_on(Box::pin(control_plane::measure(arguments)))
         }
         Command::Serve => runtime.block_on(serve::serve()),
         Command::Counted => runtime.block_on(serve::print_counts()),

@@ -34,6 +34,11 @@ impl CpuTime {
         Ok(Self(threads))
     }
 
+    /// All of it.
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.values().sum())
+    }
+
     /// What was used since `earlier`.
     pub fn since(&self, earlier: &Self) -> Duration {
         let used = |(thread, now): (&u32, &u64)| {
@@ -43,12 +48,31 @@ impl CpuTime {
     }
 }
 
+/// What a process holds of the machine's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Now.
+    pub resident_bytes: u64,
+    /// At most so far.
+    pub peak_bytes: u64,
+}
+
+/// The memory of a process.
+pub fn memory(pid: u32) -> Result<Memory> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid}"))?;
+    let found = parse_bytes(&text, "VmRSS:").zip(parse_bytes(&text, "VmHWM:"));
+    let (resident_bytes, peak_bytes) =
+        found.with_context(|| format!("process {pid} has no memory"))?;
+    Ok(Memory { resident_bytes, peak_bytes })
+}
+
 /// The resident memory of a process now, in bytes. Of `/proc/PID/status`, since `smaps_rollup` is closed to those who may
 /// not look into the process.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))
         .with_context(|| format!("process {pid}"))?;
-    parse_resident(&text).with_context(|| format!("process {pid} has no memory"))
+    parse_bytes(&text, "VmRSS:").with_context(|| format!("process {pid} has no memory"))
 }
 
 /// The first field is the time on a CPU in nanoseconds. Source: the kernel's Documentation/scheduler/sched-stats.rst.
@@ -56,8 +80,8 @@ fn parse_schedstat(text: &str) -> Option<u64> {
     text.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn parse_resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_bytes(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -69,8 +93,8 @@ mod tests {
     #[test]
     fn what_the_kernel_writes_is_read() {
         assert_eq!(parse_schedstat("469114 12 1\n"), Some(469_114));
-        assert_eq!(parse_resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
-        assert_eq!(parse_resident("Name:\tkthread\n"), None);
+        assert_eq!(parse_bytes("Name:\tx\nVmRSS:\t    2048 kB\n", "VmRSS:"), Some(2_097_152));
+        assert_eq!(parse_bytes("Name:\tkthread\n", "VmRSS:"), None);
     }
 
     #[test]
