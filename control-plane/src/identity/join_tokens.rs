@@ -2,22 +2,63 @@
 //! a file. A token is honoured only while its pod is live, and only from the pod's addresses.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use heddle_model::identity::PodUid;
+use heddle_runtime::clock;
 use sha2::{Digest, Sha256};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
 
 use crate::identity::attest::{Attest, Attested, NotAttested};
 use crate::identity::live_pod::{self, Claim};
 use crate::push::publisher::Snapshots;
 
-/// Attests by a file of join tokens, read anew each time.
+/// Attests by a file of join tokens, read anew when it is another.
 #[derive(Debug)]
 pub struct JoinTokens {
     file: PathBuf,
     snapshots: Snapshots,
+    /// A thousand proxies that come at once are not to cost a thousand readings of a thousand tokens.
+    known: Mutex<Option<Known>>,
+}
+
+/// By the hashes of their tokens.
+type Owners = BTreeMap<String, Owner>;
+
+/// What the file said, and by what it is known again.
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    owners: Arc<Owners>,
+}
+
+/// What is another when the file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified_ns: (i64, i64),
+    changed_ns: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified_ns: (metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 /// Who was given a token.
@@ -32,16 +73,40 @@ struct Owner {
 impl JoinTokens {
     /// `snapshots` tell which pods are live.
     pub fn new(file: PathBuf, snapshots: Snapshots) -> Self {
-        Self { file, snapshots }
+        Self { file, snapshots, known: Mutex::default() }
+    }
+
+    async fn owners(&self) -> io::Result<Arc<Owners>> {
+        let stamp = Stamp::of(&tokio::fs::metadata(&self.file).await?);
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .filter(|known| known.stamp == stamp)
+            .map(|known| Arc::clone(&known.owners));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let mut file = File::open(&self.file).await?;
+        // Of what is read, whatever stands in its place meanwhile.
+        let metadata = file.metadata().await?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).await?;
+        let owners: Arc<Owners> = Arc::new(serde_json::from_slice(&text)?);
+        // What is written within one tick of the file system's clock looks the same before and after.
+        let modified = metadata.modified()?;
+        let has_rested = clock::now().duration_since(modified).is_ok_and(|age| age > FRESH);
+        let owned = Arc::clone(&owners);
+        let known = has_rested.then(|| Known { stamp: Stamp::of(&metadata), owners: owned });
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(owners)
     }
 
     async fn owner(&self, token: &str) -> Result<(Owner, PodUid), NotAttested> {
         let unavailable = |what, source| NotAttested::Unavailable { what, source: Some(source) };
         let what = "the file of join tokens cannot be read";
-        let text = tokio::fs::read(&self.file).await;
-        let text = text.map_err(|error| unavailable(what, error.into()))?;
-        let owners: BTreeMap<String, Owner> =
-            serde_json::from_slice(&text).map_err(|error| unavailable(what, error.into()))?;
+        let owners = self.owners().await.map_err(|error| unavailable(what, error.into()))?;
         // Looked up by hash, how long it takes says nothing about the tokens themselves.
         let owner = owners.get(&hash(token)).cloned().ok_or(NotAttested::UnknownToken)?;
         let uid = owner.pod_uid.parse::<PodUid>();
@@ -70,3 +135,48 @@ fn hash(token: &str) -> String {
 
 /// How long a token's pod may lag behind the token.
 const POD_PATIENCE: Duration = Duration::from_millis(500);
+/// How long a file rests before its times tell its states apart: the clock of file systems ticks every 4 to 10 ms.
+const FRESH: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_written_counts_at_once_and_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("join-tokens.json");
+        let (_, snapshots) = watch::channel(None);
+        let tokens = JoinTokens::new(file.clone(), snapshots);
+        let write = |uid: &str, rested: bool| {
+            let owner =
+                format!(r#"{{"namespace": "n", "serviceAccount": "a", "podUid": "{uid}"}}"#);
+            std::fs::write(&file, format!(r#"{{"{}": {owner}}}"#, hash("secret"))).unwrap();
+            if rested {
+                let then = clock::now() - 10 * FRESH;
+                std::fs::File::options()
+                    .write(true)
+                    .open(&file)
+                    .unwrap()
+                    .set_modified(then)
+                    .unwrap();
+            }
+        };
+        let owner = async || tokens.owner("secret").await.map(|(_, uid)| uid.to_string());
+        assert!(matches!(owner().await, Err(NotAttested::Unavailable { .. })), "no file");
+        write("u-1", false);
+        assert_eq!(owner().await.unwrap(), "u-1");
+        assert!(tokens.known.lock().unwrap().is_none(), "it may look the same when it is another");
+        write("u-2", true);
+        assert_eq!(owner().await.unwrap(), "u-2");
+        let first = tokens.owners().await.unwrap();
+        assert!(Arc::ptr_eq(&first, &tokens.owners().await.unwrap()), "it was not read again");
+        assert!(matches!(tokens.owner("other").await, Err(NotAttested::UnknownToken)));
+        write("u-3", false);
+        assert_eq!(owner().await.unwrap(), "u-3");
+        std::fs::write(&file, "{").unwrap();
+        assert!(matches!(owner().await, Err(NotAttested::Unavailable { .. })), "it is broken");
+    }
+}
