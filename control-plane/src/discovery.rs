@@ -59,7 +59,7 @@ impl Discovery for DiscoveryService {
             session.run().await;
             drop(slot);
         });
-        Ok(Response::new(ReceiverStream::new(messages).boxed()))
+        Ok(Response::new(ReceiverStream::new(messages).map(|message| *message).boxed()))
     }
 }
 

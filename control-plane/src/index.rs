@@ -9,6 +9,7 @@ use std::sync::Arc;
 use heddle_model::identity::TrustDomain;
 use heddle_model::names::ObjectReference;
 
+use crate::index::refresh::{Changed, Kept};
 use crate::index::splits::UsedSplit;
 use crate::snapshot::Contents;
 use crate::source::{Content, Event, Failure, Object, Place, Unit};
@@ -29,10 +30,13 @@ mod attach;
 mod backends;
 mod backing;
 mod conditions;
+mod pod_ports;
 mod policies;
+mod refresh;
 mod routes;
 mod splits;
 mod standing;
+mod workloads;
 
 /// All objects.
 #[derive(Debug)]
@@ -55,6 +59,10 @@ pub struct Index {
     /// Splits as they last were when everything they refer to existed.
     resolved_splits: BTreeMap<ObjectReference, UsedSplit>,
     synced: bool,
+    /// What changed since the contents were last put together.
+    changed: Changed,
+    /// What they were put together from.
+    kept: Option<Kept>,
 }
 
 type Table<T> = BTreeMap<ObjectReference, Entry<T>>;
@@ -67,6 +75,13 @@ struct Entry<T> {
     good: Option<Arc<T>>,
     /// Why the newest text means nothing, if so.
     rejected: Option<Rejected>,
+}
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        let Self { place, good, rejected } = self;
+        Self { place: place.clone(), good: good.clone(), rejected: rejected.clone() }
+    }
 }
 
 /// An object of another kind.
@@ -97,13 +112,22 @@ impl Index {
             failures: BTreeMap::new(),
             resolved_splits: BTreeMap::new(),
             synced: false,
+            changed: Changed::default(),
+            kept: None,
         }
     }
 
     /// Takes an event in.
     pub fn apply(&mut self, event: Event) {
+        match &event {
+            Event::Applied(object) if matches!(&object.content, Content::EndpointSlice(_)) => {}
+            Event::Synced => {}
+            Event::Applied(_) | Event::Deleted(_) | Event::Failed { .. } => {
+                self.changed = Changed::Anything;
+            }
+        }
         match event {
-            Event::Applied(object) => self.apply_object(*object),
+            Event::Applied(object) => self.apply_object(&object),
             Event::Deleted(reference) => self.delete(&reference),
             Event::Failed { unit, failures } if failures.is_empty() => {
                 self.failures.remove(&unit);
@@ -126,45 +150,48 @@ impl Index {
         assemble::assemble(self, previous)
     }
 
-    fn apply_object(&mut self, object: Object) {
-        let Object { reference: name, place, content, .. } = object;
-        match content {
+    fn apply_object(&mut self, object: &Object) {
+        let (name, place) = (object.reference.clone(), object.place.clone());
+        match &object.content {
             Content::Pod(pod) => {
-                put(&mut self.pods, pod::translate(&pod, &name, &self.trust_domain), name, place);
+                put(&mut self.pods, pod::translate(pod, &name, &self.trust_domain), name, place);
             }
             Content::Service(service) => {
-                put(&mut self.services, service::translate(&service, &name), name, place);
+                put(&mut self.services, service::translate(service, &name), name, place);
             }
-            Content::Node(node) => put(&mut self.nodes, Ok(node::translate(&node)), name, place),
+            Content::Node(node) => put(&mut self.nodes, Ok(node::translate(node)), name, place),
             Content::EndpointSlice(slice) => {
-                put(&mut self.slices, endpoint_slice::translate(&slice, &name), name, place);
+                let before = self.slices.get(&name).cloned();
+                put(&mut self.slices, endpoint_slice::translate(slice, &name), name.clone(), place);
+                self.changed.slice(&name, before.as_ref(), self.slices.get(&name));
             }
             Content::TrafficSplit(split) => {
-                put(&mut self.splits, traffic_split::translate(&split, &name), name, place);
+                put(&mut self.splits, traffic_split::translate(split, &name), name, place);
             }
             Content::HttpRouteGroup(group) => {
-                put(&mut self.groups, http_route_group::translate(&group), name, place);
+                put(&mut self.groups, http_route_group::translate(group), name, place);
             }
             Content::HttpRoute(route) => {
-                put(&mut self.http_routes, http_route::translate(&route, &name), name, place);
+                put(&mut self.http_routes, http_route::translate(route, &name), name, place);
             }
             Content::GrpcRoute(route) => {
-                put(&mut self.grpc_routes, grpc_route::translate(&route, &name), name, place);
+                put(&mut self.grpc_routes, grpc_route::translate(route, &name), name, place);
             }
             Content::TlsRoute(route) => {
-                put(&mut self.tls_routes, connection_route::of_tls(&route, &name), name, place);
+                put(&mut self.tls_routes, connection_route::of_tls(route, &name), name, place);
             }
             Content::TcpRoute(route) => {
-                put(&mut self.tcp_routes, connection_route::of_tcp(&route, &name), name, place);
+                put(&mut self.tcp_routes, connection_route::of_tcp(route, &name), name, place);
             }
             Content::ReferenceGrant(grant) => {
-                let grant = reference_grant::translate(&grant, &name);
+                let grant = reference_grant::translate(grant, &name);
                 put(&mut self.grants, Ok(grant), name, place);
             }
             Content::TrafficPolicy(policy) => {
-                put(&mut self.policies, traffic_policy::translate(&policy, &name), name, place);
+                put(&mut self.policies, traffic_policy::translate(policy, &name), name, place);
             }
             Content::Ignored { api_version } => {
+                let api_version = api_version.clone();
                 self.ignored.insert(name, Ignored { place, api_version });
             }
         }

@@ -96,15 +96,15 @@ impl Resource {
     }
 }
 
-/// What can be asked for.
-#[derive(Debug, Default)]
+/// What can be asked for. What there may be tens of thousands of is shared by the contents that have the same.
+#[derive(Clone, Debug, Default)]
 pub struct Contents {
     /// Every known pod.
-    pub pods: HashMap<PodUid, Arc<Pod>>,
+    pub pods: Arc<HashMap<PodUid, Arc<Pod>>>,
     /// Which pod has an address.
-    pub pods_by_address: HashMap<IpAddr, Arc<Pod>>,
+    pub pods_by_address: Arc<HashMap<IpAddr, Arc<Pod>>>,
     /// What services say of pods' ports.
-    pub pod_ports: HashMap<SocketAddr, PodPort>,
+    pub pod_ports: Arc<HashMap<SocketAddr, PodPort>>,
     /// Which service has a virtual address.
     pub services_by_address: HashMap<IpAddr, ServiceName>,
     /// The ports of every service.
@@ -114,7 +114,7 @@ pub struct Contents {
     /// What they mean to callers of namespaces that have routes of their own for them, by namespace.
     pub of_consumers: HashMap<String, HashMap<ServicePort, Arc<Resource>>>,
     /// What stands behind the ports of services.
-    pub endpoints: HashMap<ServicePort, Arc<Resource>>,
+    pub endpoints: Arc<HashMap<ServicePort, Arc<Resource>>>,
     /// What stands there and is not ready, where there is some: for people, no proxy is told.
     pub not_ready: HashMap<ServicePort, Vec<SocketAddr>>,
     /// The ports of services whose endpoints are all called not ready by Kubernetes, and are used since there is no
@@ -125,9 +125,9 @@ pub struct Contents {
     /// Routes as they were read: for people. What proxies are told of them is in the destinations.
     pub routes: Routes,
     /// Meshed pods, for their own proxies.
-    pub workloads: HashMap<PodUid, Arc<Resource>>,
-    /// Every object that was read, or whose name could be.
-    pub objects: Vec<ObjectStatus>,
+    pub workloads: Arc<HashMap<PodUid, Arc<Resource>>>,
+    /// Every object that was read, or whose name could be, in order.
+    pub objects: Arc<Vec<ObjectStatus>>,
     /// What could not be read, and could not be told which object it was.
     pub source_errors: Vec<Failure>,
 }

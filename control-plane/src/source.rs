@@ -3,6 +3,7 @@
 //! Kubernetes API (`kubernetes.rs`) with the same events.
 
 use std::fmt;
+use std::sync::Arc;
 
 use gateway_api::experimental::grpcroutes::GrpcRouteSpec;
 use gateway_api::experimental::httproutes::HttpRouteSpec;
@@ -36,7 +37,7 @@ pub mod traffic_split;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// An object exists with this content; it replaces what was known of it.
-    Applied(Box<Object>),
+    Applied(Arc<Object>),
     /// An object is gone.
     Deleted(ObjectReference),
     /// What could not be read of one unit; it replaces what was said of that unit before, and an empty

@@ -88,7 +88,7 @@ status: {phase: Running, podIP: 10.0.0.1}
     fn check(pod: &str, claim: &Claim, from: &str) -> Result<String, String> {
         let mut index = Index::new("cluster.local".parse().unwrap());
         for object in read_file("pod.yaml", pod).objects {
-            index.apply(Event::Applied(Box::new(object)));
+            index.apply(Event::Applied(object.into()));
         }
         let contents = index.contents(&Contents::default());
         judge(Some(&contents), claim, from.parse().unwrap())
@@ -178,7 +178,7 @@ status: {phase: Running, podIP: 10.0.0.1}
         let contents = |pod: &str| {
             let mut index = Index::new("cluster.local".parse().unwrap());
             for object in read_file("pod.yaml", pod).objects {
-                index.apply(Event::Applied(Box::new(object)));
+                index.apply(Event::Applied(object.into()));
             }
             let contents = std::sync::Arc::new(index.contents(&Contents::default()));
             Some(Snapshot { version: heddle_model::resource::Version(1), contents })

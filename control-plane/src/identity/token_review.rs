@@ -255,7 +255,7 @@ status: {phase: Running, podIP: 10.0.0.1}
     ) -> (TokenReviews, Arc<AtomicUsize>) {
         let mut index = Index::new("cluster.local".parse().unwrap());
         for object in read_file("pod.yaml", POD).objects {
-            index.apply(Event::Applied(Box::new(object)));
+            index.apply(Event::Applied(object.into()));
         }
         let contents = Arc::new(index.contents(&Contents::default()));
         let version = heddle_model::resource::Version(1);

@@ -1,83 +1,134 @@
 //! Puts everything that can be asked for together from the good states of all objects.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use heddle_model::destination::{Destination, ServiceDestination};
 use heddle_model::endpoint::EndpointSet;
-use heddle_model::identity::PodUid;
-use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
-use heddle_model::workload::{InboundPort, Workload};
+use heddle_model::names::{ObjectReference, Protocol, ServiceName, ServicePort};
 
 use super::attach::{self, Attachments, Protocols};
 use super::backends::Resolver;
-use super::backing::{self, Backing, PodPorts, Pods};
+use super::backing::{self, Backing, Pods};
 use super::conditions::{self, Conflicts};
+use super::pod_ports::PodPorts;
 use super::policies::{self, Applied, PodLimits, Policies};
+use super::refresh::{Changed, Kept};
 use super::routes::{self, Rules, Sources};
 use super::splits::{self, Referents, Services, Splits};
-use super::{Index, good, shared_good};
-use crate::snapshot::{Content, Contents, PodPort, Resource, Routes, service_reference};
+use super::{Index, good, shared_good, workloads};
+use crate::snapshot::{Content, Contents, Resource, Routes, service_reference};
+use crate::translate::endpoint_slice::EndpointSlice;
 use crate::translate::pod::Pod;
-use crate::translate::service::Service;
+use crate::translate::service::{self, Service};
 
 /// Makes the contents; resources that equal `previous` ones are shared with it.
 pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
+    let (changed, kept) = (mem::take(&mut index.changed), index.kept.take());
     let Index { services, splits, groups, resolved_splits, .. } = index;
     let by_name: Services<'_> = good(services).map(|service| (&service.name, service)).collect();
     let referents = Referents { services: &by_name, groups };
     let splits = splits::decide(splits, referents, resolved_splits);
-    let index = &*index;
+    let index_now = &*index;
     let by_name: Services<'_> =
-        good(&index.services).map(|service| (&service.name, service)).collect();
-    let pods = Pods::new(good(&index.pods), good(&index.nodes));
-    let slices = backing::by_service(good(&index.slices));
-    let grants: Vec<_> = good(&index.grants).collect();
-    let mut protocols = Protocols::new();
-    let mut decided = Decided {
-        attachments: attach::attachments(index, &by_name),
-        policies: policies::decide(good(&index.policies), &by_name),
+        good(&index_now.services).map(|service| (&service.name, service)).collect();
+    let slices = backing::by_service(good(&index_now.slices));
+    let given = Given { services: &by_name, slices };
+    let grants: Vec<_> = good(&index_now.grants).collect();
+    let decided = Decided {
+        attachments: attach::attachments(index_now, &by_name),
+        policies: policies::decide(good(&index_now.policies), &by_name),
         splits,
         resolver: Resolver { services: &by_name, grants: &grants },
         protocols: Protocols::new(),
     };
+    let kept = kept.filter(|kept| kept.is_of(previous));
+    let (contents, kept) = match (changed, kept) {
+        (Changed::Slices(slices), Some(mut kept)) => {
+            match kept.refresh(&slices, previous, (&given, &decided)) {
+                Some(contents) => (contents, kept),
+                None => all(index_now, previous, (&given, decided)),
+            }
+        }
+        (Changed::Slices(_) | Changed::Anything, _) => all(index_now, previous, (&given, decided)),
+    };
+    index.kept = Some(kept);
+    contents
+}
+
+/// Services, and what stands behind them.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    pub(super) services: &'a Services<'a>,
+    slices: BTreeMap<&'a ServiceName, Vec<&'a EndpointSlice>>,
+}
+
+impl<'a> Given<'a> {
+    /// The slices of one service.
+    pub(super) fn slices_of(&self, service: &ServiceName) -> &[&'a EndpointSlice] {
+        self.slices.get(service).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What policies say of the pods behind services.
+    pub(super) fn limits(&self, decided: &Decided<'_>, pods: &Pods) -> PodLimits {
+        let mut limits = PodLimits::default();
+        for (key, policy) in &decided.policies.by_port {
+            let service = self.services.get(&key.service);
+            let port = service.and_then(|service| service.ports.get(&key.port));
+            if let Some(port) = port.filter(|_| !policy.policy.rate_limits.is_empty()) {
+                let behind = backing::pods_behind(&port.name, self.slices_of(&key.service), pods);
+                limits.add(key, *policy, &behind);
+            }
+        }
+        limits
+    }
+}
+
+fn all(
+    index: &Index,
+    previous: &Contents,
+    (given, mut decided): (&Given<'_>, Decided<'_>),
+) -> (Contents, Kept) {
+    let pods = Pods::new(good(&index.pods), good(&index.nodes));
+    let mut protocols = Protocols::new();
     let mut contents = Contents::default();
-    let mut pod_ports = PodPorts::default();
-    let mut limits = PodLimits::default();
-    for (name, service) in &by_name {
-        let slices = slices.get(name).map(Vec::as_slice).unwrap_or_default();
+    let mut said = PodPorts::default();
+    let mut all_endpoints = HashMap::new();
+    for (name, service) in given.services {
+        let slices = given.slices_of(name);
         for (number, port) in &service.ports {
             let key = ServicePort { service: (*name).clone(), port: *number };
             let backing = backing::backing(service, &port.name, slices, &pods);
-            let protocol = if backing.opaque { Protocol::Opaque } else { port.protocol };
-            pod_ports.add(&key, (&port.name, protocol), slices);
+            let protocol = protocol(port, &backing);
+            said.add(&key, (&port.name, protocol), slices);
             protocols.insert(key.clone(), protocol);
             let policy = decided.policies.by_port.get(&key).copied();
-            if let Some(policy) = policy.filter(|applied| !applied.policy.rate_limits.is_empty()) {
-                let behind = backing::pods_behind(&port.name, slices, &pods);
-                limits.add(&key, policy, &behind);
-            }
             destinations(&mut contents, previous, (&key, protocol), (service, &decided));
-            if !backing.not_ready.is_empty() {
-                let not_ready = backing.not_ready.iter().copied().collect();
-                contents.not_ready.insert(key.clone(), not_ready);
-            }
-            if backing.last_resort {
-                contents.last_resort.insert(key.clone());
-            }
+            stand(&mut contents.not_ready, &mut contents.last_resort, &key, &backing);
             let endpoints = endpoints(&key, backing, (service, policy));
-            contents.endpoints.insert(key.clone(), shared(previous.endpoints.get(&key), endpoints));
+            let known = previous.endpoints.get(&key);
+            all_endpoints.insert(key.clone(), shared(known, endpoints));
         }
         contents.ports.insert((*name).clone(), service.ports.keys().copied().collect());
     }
-    contents.pod_ports = pod_ports.settle(&pods);
-    contents.workloads = workloads(&pods, (&contents.pod_ports, &limits), previous);
-    decided.protocols = protocols;
-    let (services_by_address, conflicts) = service_addresses(&by_name);
+    contents.endpoints = Arc::new(all_endpoints);
+    contents.pod_ports = Arc::new(said.settled(&pods));
+    let limits = given.limits(&decided, &pods);
+    let sources =
+        workloads::Sources { said: &said, pod_ports: &contents.pod_ports, limits: &limits };
+    let workload = |pod: &Arc<Pod>| {
+        let made = workloads::workload(pod, sources);
+        (pod.uid.clone(), shared(previous.workloads.get(&pod.uid), made))
+    };
+    let meshed = pods.by_uid.values().filter(|pod| pod.meshed);
+    contents.workloads = Arc::new(meshed.map(workload).collect());
+    decided.protocols.clone_from(&protocols);
+    let (services_by_address, conflicts) = service_addresses(given.services);
     contents.services_by_address = services_by_address;
     let (objects, source_errors) = conditions::statuses(index, &decided, &conflicts);
-    contents.objects = objects;
+    contents.objects = Arc::new(objects);
     contents.source_errors = source_errors;
     let services = shared_good(&index.services).into_iter();
     contents.services = services.map(|service| (service.name.clone(), service)).collect();
@@ -86,9 +137,34 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
         connections: [&index.tls_routes, &index.tcp_routes].map(shared_good).concat(),
         splits: shared_good(&index.splits),
     };
-    contents.pods = pods.by_uid;
-    contents.pods_by_address = pods.by_address;
-    contents
+    contents.pods = Arc::clone(&pods.by_uid);
+    contents.pods_by_address = Arc::clone(&pods.by_address);
+    let kept = Kept::new(&contents, pods, said, protocols);
+    (contents, kept)
+}
+
+/// What a port speaks, as its service and the pods behind it say.
+pub(super) fn protocol(port: &service::ServicePort, backing: &Backing) -> Protocol {
+    if backing.opaque { Protocol::Opaque } else { port.protocol }
+}
+
+/// What stands behind a port and is not used, or only as a last resort.
+pub(super) fn stand(
+    not_ready: &mut HashMap<ServicePort, Vec<SocketAddr>>,
+    last_resort: &mut BTreeSet<ServicePort>,
+    key: &ServicePort,
+    backing: &Backing,
+) {
+    if backing.not_ready.is_empty() {
+        not_ready.remove(key);
+    } else {
+        not_ready.insert(key.clone(), backing.not_ready.iter().copied().collect());
+    }
+    if backing.last_resort {
+        last_resort.insert(key.clone());
+    } else {
+        last_resort.remove(key);
+    }
 }
 
 /// What was decided where several objects want something of one service.
@@ -130,7 +206,7 @@ fn destinations(
 }
 
 /// The previous resource if it says the same: then nothing was changed, and no digest is computed.
-fn shared(
+pub(super) fn shared(
     previous: Option<&Arc<Resource>>,
     (content, origins): (Content, Vec<ObjectReference>),
 ) -> Arc<Resource> {
@@ -166,7 +242,7 @@ fn destination(
     (Content::Destination(destination), origins)
 }
 
-fn endpoints(
+pub(super) fn endpoints(
     key: &ServicePort,
     backing: Backing,
     (service, applied): (&Service, Option<Applied<'_>>),
@@ -177,60 +253,6 @@ fn endpoints(
     let policy = policies::backend_policy(service, applied);
     let set = EndpointSet { endpoints: backing.endpoints, policy };
     (Content::Endpoints(set), origins)
-}
-
-fn workloads(
-    pods: &Pods,
-    (pod_ports, limits): (&HashMap<std::net::SocketAddr, PodPort>, &PodLimits),
-    previous: &Contents,
-) -> HashMap<PodUid, Arc<Resource>> {
-    let mut served: HashMap<IpAddr, BTreeSet<Port>> = HashMap::new();
-    for address in pod_ports.keys() {
-        if let Some(port) = Port::new(address.port()) {
-            served.entry(address.ip()).or_default().insert(port);
-        }
-    }
-    let workload = |pod: &Arc<Pod>| {
-        let mut ports: BTreeMap<Port, Protocol> = BTreeMap::new();
-        let declared = pod.ports.iter().map(|declared| declared.port);
-        let behind = pod.addresses.iter().filter_map(|address| served.get(address)).flatten();
-        for port in declared.chain(behind.copied()) {
-            let said = pod.addresses.iter().find_map(|address| {
-                pod_ports.get(&std::net::SocketAddr::new(*address, port.number()))
-            });
-            let protocol = said.map_or_else(|| pod.protocol_of(port), |said| said.protocol);
-            ports.insert(port, protocol);
-        }
-        let slices_say = |part: fn(&PodPort) -> &String| {
-            let mut said = pod.addresses.iter().flat_map(|address| {
-                let ports = served.get(address).into_iter().flatten();
-                ports.filter_map(|port| {
-                    pod_ports.get(&std::net::SocketAddr::new(*address, port.number()))
-                })
-            });
-            said.find(|said| !part(said).is_empty()).map(part).cloned().unwrap_or_default()
-        };
-        let (zone, node) = (slices_say(|said| &said.zone), slices_say(|said| &said.node));
-        let (rate_limits, policies) = limits.of(&pod.uid);
-        let ports = ports.into_iter().map(|(port, protocol)| InboundPort { port, protocol });
-        let workload = Workload {
-            namespace: pod.reference.namespace.clone(),
-            name: pod.reference.name.clone(),
-            pod_uid: pod.uid.clone(),
-            inbound_mode: pod.inbound_mode,
-            ports: ports.collect(),
-            rate_limits,
-            zone: if pod.zone.is_empty() { zone } else { pod.zone.clone() },
-            node: if pod.node.is_empty() { node } else { pod.node.clone() },
-            probes: pod.probes.clone(),
-            access_log: pod.access_log,
-        };
-        let mut origins = vec![pod.reference.clone()];
-        origins.extend(policies);
-        let made = (Content::Workload(workload), origins);
-        (pod.uid.clone(), shared(previous.workloads.get(&pod.uid), made))
-    };
-    pods.by_uid.values().filter(|pod| pod.meshed).map(workload).collect()
 }
 
 /// An address that two services claim belongs to the older one.

@@ -6,20 +6,19 @@ use std::sync::Arc;
 
 use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::identity::PodUid;
-use heddle_model::names::{ObjectReference, Port, Protocol, ServiceName, ServicePort};
+use heddle_model::names::{ObjectReference, Port, ServiceName};
 
 use super::standing::{Standing, Standings};
-use crate::snapshot::PodPort;
 use crate::translate::endpoint_slice::{EndpointSlice, SliceEndpoint, Target};
 use crate::translate::node::Node;
 use crate::translate::pod::Pod;
 use crate::translate::service::Service;
 
 /// Pods by what they are looked up by.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pods {
-    pub(super) by_uid: HashMap<PodUid, Arc<Pod>>,
-    pub(super) by_address: HashMap<IpAddr, Arc<Pod>>,
+    pub(super) by_uid: Arc<HashMap<PodUid, Arc<Pod>>>,
+    pub(super) by_address: Arc<HashMap<IpAddr, Arc<Pod>>>,
 }
 
 impl Pods {
@@ -27,7 +26,8 @@ impl Pods {
         pods: impl Iterator<Item = &'a Pod>,
         nodes: impl Iterator<Item = &'a Node>,
     ) -> Self {
-        let mut found = Self::default();
+        let mut by_uid: HashMap<PodUid, Arc<Pod>> = HashMap::new();
+        let mut by_address: HashMap<IpAddr, Arc<Pod>> = HashMap::new();
         let nodes: HashMap<&str, &Node> = nodes.map(|node| (node.name.as_str(), node)).collect();
         let pods: Vec<&Pod> = pods.collect();
         // What belongs to a pod is not the node's, whichever address of a network nodes have by custom.
@@ -45,14 +45,14 @@ impl Pods {
             for address in &pod.addresses {
                 // An address that was used again belongs to the younger pod, whatever the elder's
                 // object still says.
-                let elder = found.by_address.get(address);
+                let elder = by_address.get(address);
                 if elder.is_none_or(|elder| elder.seniority < pod.seniority) {
-                    found.by_address.insert(*address, Arc::clone(&pod));
+                    by_address.insert(*address, Arc::clone(&pod));
                 }
             }
-            found.by_uid.insert(pod.uid.clone(), pod);
+            by_uid.insert(pod.uid.clone(), pod);
         }
-        found
+        Self { by_uid: Arc::new(by_uid), by_address: Arc::new(by_address) }
     }
 
     /// Who answers at an endpoint; `None` if that is not known yet. Then it must wait: to guess would
@@ -78,7 +78,7 @@ impl Pods {
         Some((peer, Some(pod)))
     }
 
-    fn says_opaque(&self, address: SocketAddr) -> bool {
+    pub(super) fn says_opaque(&self, address: SocketAddr) -> bool {
         let pod = self.by_address.get(&address.ip());
         pod.zip(Port::new(address.port()))
             .is_some_and(|(pod, port)| pod.opaque_ports.contains(&port))
@@ -155,7 +155,7 @@ fn topology(endpoint: &SliceEndpoint, pod: Option<&Pod>) -> (String, String) {
     )
 }
 
-fn said_or(said: &str, other: Option<&String>) -> String {
+pub(super) fn said_or(said: &str, other: Option<&String>) -> String {
     match said {
         "" => other.cloned().unwrap_or_default(),
         said => said.to_owned(),
@@ -204,7 +204,7 @@ fn one_per_pod(
         .collect()
 }
 
-fn listed<'a>(
+pub(super) fn listed<'a>(
     slices: &[&'a EndpointSlice],
     port_name: &str,
 ) -> Vec<(&'a EndpointSlice, Port, &'a SliceEndpoint)> {
@@ -215,61 +215,4 @@ fn listed<'a>(
         }
     }
     found
-}
-
-/// What services say of the ports of pods.
-#[derive(Debug, Default)]
-pub(super) struct PodPorts(BTreeMap<SocketAddr, Vec<Said>>);
-
-/// What one service says of a port of a pod.
-#[derive(Debug)]
-struct Said {
-    service: ServicePort,
-    protocol: Protocol,
-    zone: String,
-    node: String,
-}
-
-impl PodPorts {
-    /// Takes note of one port of a service and all that is behind it, ready or not.
-    pub(super) fn add(
-        &mut self,
-        port: &ServicePort,
-        (name, protocol): (&str, Protocol),
-        slices: &[&EndpointSlice],
-    ) {
-        for (_, number, endpoint) in listed(slices, name) {
-            for address in &endpoint.addresses {
-                let socket = SocketAddr::new(*address, number.number());
-                let said = self.0.entry(socket).or_default();
-                if said.iter().all(|known| known.service != *port) {
-                    said.push(Said {
-                        service: port.clone(),
-                        protocol,
-                        zone: endpoint.zone.clone(),
-                        node: endpoint.node.clone(),
-                    });
-                }
-            }
-        }
-    }
-
-    /// Where services disagree on the protocol, the first bytes will tell.
-    pub(super) fn settle(self, pods: &Pods) -> HashMap<SocketAddr, PodPort> {
-        let settle = |(address, said): (SocketAddr, Vec<Said>)| {
-            let first = said.first()?;
-            let agreed = said.iter().all(|other| other.protocol == first.protocol);
-            let protocol = match agreed {
-                _ if pods.says_opaque(address) => Protocol::Opaque,
-                true => first.protocol,
-                false => Protocol::Detect,
-            };
-            let service = (said.len() == 1).then(|| first.service.clone());
-            let pod = pods.by_address.get(&address.ip());
-            let zone = said_or(&first.zone, pod.map(|pod| &pod.zone));
-            let node = said_or(&first.node, pod.map(|pod| &pod.node));
-            Some((address, PodPort { protocol, service, zone, node }))
-        };
-        self.0.into_iter().filter_map(settle).collect()
-    }
 }

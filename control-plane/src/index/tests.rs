@@ -18,12 +18,13 @@ use crate::source::document::read_file;
 mod examples;
 mod last_resort;
 mod policies;
+mod refresh;
 mod routing;
 
 fn events(text: &str) -> Vec<Event> {
     let content = read_file("test.yaml", text);
     let failed = Event::Failed { unit: Unit::File("test.yaml".into()), failures: content.failures };
-    let applied = content.objects.into_iter().map(|object| Event::Applied(Box::new(object)));
+    let applied = content.objects.into_iter().map(|object| Event::Applied(object.into()));
     applied.chain([failed]).collect()
 }
 
@@ -477,7 +478,7 @@ fn resources_that_did_not_change_are_shared() {
         index.apply(event);
     }
     let after = index.contents(&before);
-    for (key, resource) in &before.endpoints {
+    for (key, resource) in before.endpoints.iter() {
         assert!(std::sync::Arc::ptr_eq(resource, &after.endpoints[key]), "case: {key}");
     }
     let changed =

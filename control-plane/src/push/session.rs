@@ -52,10 +52,14 @@ pub struct Session {
     /// What it says.
     pub inbound: Streaming<wire::ProxyMessage>,
     /// What it is told; a few messages wide.
-    pub outbound: mpsc::Sender<Result<wire::ControlMessage, Status>>,
+    pub outbound: mpsc::Sender<Outgoing>,
     /// What everybody shares.
     pub surroundings: Surroundings,
 }
+
+/// A message, or why there will be no more. In a place of its own, since a channel has many places and most of them are
+/// empty for ever.
+pub type Outgoing = Box<Result<wire::ControlMessage, Status>>;
 
 /// How many messages wait for a proxy that reads slowly.
 pub const OUTBOUND_QUEUED: usize = 16;
@@ -75,7 +79,7 @@ impl Session {
         if let Err(status) = served {
             debug!(src = %own, error = status.message(), "discovery stream ended by the control plane");
             // The proxy learns the reason if there is room to tell it; the stream ends anyway.
-            let _ = outbound.try_send(Err(status));
+            let _ = outbound.try_send(Box::new(Err(status)));
         }
     }
 
@@ -144,7 +148,7 @@ impl Stream {
     async fn run(
         mut self,
         mut inbound: Streaming<wire::ProxyMessage>,
-        outbound: mpsc::Sender<Result<wire::ControlMessage, Status>>,
+        outbound: mpsc::Sender<Outgoing>,
         mut snapshots: Snapshots,
         drain: CancellationToken,
     ) -> Result<(), Status> {
@@ -180,7 +184,7 @@ impl Stream {
                 permit = outbound.reserve(), if behind || digest_due => {
                     let Ok(permit) = permit else { return Ok(()) };
                     if let Some(message) = self.next_message(&mut behind, &mut digest_due) {
-                        permit.send(Ok(wire::ControlMessage { message: Some(message) }));
+                        permit.send(Box::new(Ok(wire::ControlMessage { message: Some(message) })));
                     }
                 }
             }

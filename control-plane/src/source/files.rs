@@ -21,6 +21,18 @@ pub struct Files {
     owners: BTreeMap<ObjectReference, String>,
     told: BTreeMap<ObjectReference, Arc<Object>>,
     told_failures: BTreeMap<String, Vec<Failure>>,
+    changed: Changed,
+}
+
+/// What may differ from what was told.
+#[derive(Debug, Default)]
+enum Changed {
+    #[default]
+    Nothing,
+    /// Objects of these files, each of which defines the same ones as before, and nothing is wrong with any: so no object
+    /// came, went, or belongs to another file.
+    Objects(BTreeSet<String>),
+    Anything,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +53,12 @@ impl File {
         &self.remembered
     }
 
+    /// Whether two readings of one file say nothing different but of what their objects are.
+    fn defines_the_same(&self, other: &Self) -> bool {
+        let is_plain = |file: &Self| file.remembered.is_empty() && file.failures.is_empty();
+        is_plain(self) && is_plain(other) && self.objects.keys().eq(other.objects.keys())
+    }
+
     /// All it has, the present text's before what is remembered.
     fn into_known(self) -> BTreeMap<ObjectReference, Arc<Object>> {
         let mut known = self.remembered;
@@ -49,10 +67,23 @@ impl File {
     }
 }
 
+impl Changed {
+    fn add_objects_of(&mut self, file: &str) {
+        match self {
+            Self::Nothing => *self = Self::Objects(BTreeSet::from([file.to_owned()])),
+            Self::Objects(files) => {
+                files.insert(file.to_owned());
+            }
+            Self::Anything => {}
+        }
+    }
+}
+
 impl Files {
     /// Takes in a file's new content, and says whether all of it could be read. [`Files::events`] tells
     /// what follows.
     pub fn replace(&mut self, file: &str, content: FileContent) -> bool {
+        let known = self.files.contains_key(file);
         let before = self.files.remove(file).unwrap_or_default();
         let mut now = File { failures: content.failures, ..File::default() };
         for object in content.objects {
@@ -61,6 +92,11 @@ impl Files {
             } else {
                 now.objects.insert(object.reference.clone(), Arc::new(object));
             }
+        }
+        if known && before.defines_the_same(&now) {
+            self.changed.add_objects_of(file);
+        } else {
+            self.changed = Changed::Anything;
         }
         // A text whose object cannot be told might be about any that the file held.
         let any = now.failures.iter().any(|failure| failure.object.is_none());
@@ -80,6 +116,7 @@ impl Files {
     pub fn recall(&mut self, file: &str, objects: Vec<Object>) {
         let objects = objects.into_iter().map(|object| (object.reference.clone(), object.into()));
         self.files.entry(file.to_owned()).or_default().remembered.extend(objects);
+        self.changed = Changed::Anything;
     }
 
     /// Says that a file cannot be read at all; its objects stay.
@@ -89,22 +126,51 @@ impl Files {
         let remembered = before.into_known();
         let now = File { remembered, failures: vec![failure], ..File::default() };
         self.files.insert(name, now);
+        self.changed = Changed::Anything;
     }
 
     /// Takes note that a file has another name: it is still known what it defined.
     pub fn rename(&mut self, from: &str, to: &str) {
         if let Some(file) = self.files.remove(from) {
             self.files.insert(to.to_owned(), file);
+            self.changed = Changed::Anything;
         }
     }
 
     /// Takes note that a file is gone.
     pub fn remove(&mut self, file: &str) {
-        self.files.remove(file);
+        if self.files.remove(file).is_some() {
+            self.changed = Changed::Anything;
+        }
     }
 
-    /// What changed since the last call.
+    /// What changed since the last call. Costs as much as there are files only where that can be told by looking at all
+    /// of them alone.
     pub fn events(&mut self) -> Vec<Event> {
+        match mem::take(&mut self.changed) {
+            Changed::Nothing => Vec::new(),
+            // What is said of one file may name the place of an object in another.
+            Changed::Objects(files) if self.told_failures.is_empty() => self.of_files(&files),
+            Changed::Objects(_) | Changed::Anything => self.of_all(),
+        }
+    }
+
+    fn of_files(&mut self, names: &BTreeSet<String>) -> Vec<Event> {
+        let mut events = Vec::new();
+        for file in names.iter().filter_map(|name| self.files.get(name)) {
+            for (reference, object) in &file.objects {
+                if let Some(told) = self.told.get_mut(reference)
+                    && !same(told, object)
+                {
+                    *told = Arc::clone(object);
+                    events.push(Event::Applied(Arc::clone(object)));
+                }
+            }
+        }
+        events
+    }
+
+    fn of_all(&mut self) -> Vec<Event> {
         self.settle_owners();
         let mut objects: BTreeMap<ObjectReference, Arc<Object>> = BTreeMap::new();
         let mut failures: BTreeMap<String, Vec<Failure>> = BTreeMap::new();
@@ -132,7 +198,7 @@ impl Files {
         events.extend(gone.cloned().map(Event::Deleted));
         for (reference, object) in &objects {
             if !self.told.get(reference).is_some_and(|told| same(told, object)) {
-                events.push(Event::Applied(Box::new(Object::clone(object))));
+                events.push(Event::Applied(Arc::clone(object)));
             }
         }
         let names: BTreeSet<&String> = failures.keys().chain(self.told_failures.keys()).collect();
@@ -236,6 +302,30 @@ mod tests {
         );
         files.remove("x.yaml");
         assert_eq!(shown(files.events()), ["deleted b"]);
+    }
+
+    #[test]
+    fn several_rewritten_files_are_told_as_if_all_were_looked_at() {
+        let rewrite = |files: &mut Files| {
+            for (file, name, port) in
+                [("x.yaml", "a", 81), ("y.yaml", "b", 80), ("z.yaml", "c", 82)]
+            {
+                files.replace(file, read_file(file, &service(name, port)));
+            }
+        };
+        let mut files = Files::default();
+        for (file, name) in [("x.yaml", "a"), ("y.yaml", "b"), ("z.yaml", "c")] {
+            put(&mut files, file, &service(name, 80));
+        }
+        rewrite(&mut files);
+        assert!(matches!(&files.changed, Changed::Objects(names) if names.len() == 3));
+        assert_eq!(shown(files.events()), ["applied a x.yaml:1", "applied c z.yaml:1"]);
+        files.changed = Changed::Anything;
+        assert_eq!(shown(files.events()), [""; 0], "all of them have nothing to add");
+        // What is wrong with one file names a place in another, which a rewriting may change.
+        assert_eq!(put(&mut files, "zz.yaml", &service("a", 80)), ["failed zz.yaml 1"]);
+        let moved = format!("# moved\n{}", service("a", 81));
+        assert_eq!(put(&mut files, "x.yaml", &moved), ["applied a x.yaml:2", "failed zz.yaml 1"]);
     }
 
     #[test]

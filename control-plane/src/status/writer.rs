@@ -247,7 +247,7 @@ mod tests {
             parents: Vec::new(),
             pushed: false,
         };
-        let contents = Contents { objects: vec![status], ..Contents::default() };
+        let contents = Contents { objects: Arc::new(vec![status]), ..Contents::default() };
         Snapshot { version: Version(1), contents: Arc::new(contents) }
     }
 

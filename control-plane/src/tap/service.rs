@@ -187,7 +187,7 @@ impl TapProxy for ProxyService {
             session.run(drain).await;
             drop(slot);
         });
-        Ok(Response::new(ReceiverStream::new(told).boxed()))
+        Ok(Response::new(ReceiverStream::new(told).map(|order| *order).boxed()))
     }
 }
 

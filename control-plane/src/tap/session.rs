@@ -18,6 +18,9 @@ use crate::tap::registry::{Live, Looking, Taps};
 use crate::tap::subject::Part;
 use crate::telemetry::population::workload_of;
 
+/// An order. In a place of its own, since a channel has many places and most of them are empty for ever.
+pub type Outgoing = Box<Result<wire::Order, Status>>;
+
 /// One proxy that is attached.
 pub struct Session {
     /// Whose proxy, by its certificate.
@@ -25,7 +28,7 @@ pub struct Session {
     /// What it tells.
     pub inbound: Streaming<wire::Told>,
     /// What it is told.
-    pub orders: mpsc::Sender<Result<wire::Order, Status>>,
+    pub orders: mpsc::Sender<Outgoing>,
     /// What runs.
     pub taps: Taps,
     /// Whose pod it is.
@@ -103,7 +106,7 @@ impl Session {
     }
 
     async fn send(&self, order: wire::order::Order) -> Option<()> {
-        self.orders.send(Ok(wire::Order { order: Some(order) })).await.ok()
+        self.orders.send(Box::new(Ok(wire::Order { order: Some(order) }))).await.ok()
     }
 
     /// Whether what the proxy said makes sense.

@@ -144,7 +144,7 @@ endpoints:
     fn contents() -> Contents {
         let mut index = Index::new("cluster.local".parse().unwrap());
         for object in read_file("shop.yaml", SHOP).objects {
-            index.apply(Event::Applied(Box::new(object)));
+            index.apply(Event::Applied(object.into()));
         }
         index.contents(&Contents::default())
     }

@@ -94,7 +94,7 @@ fn snapshot_of(text: &str) -> Snapshot {
     let content = read_file("test.yaml", text);
     assert!(content.failures.is_empty(), "{:?}", content.failures);
     for object in content.objects {
-        index.apply(Event::Applied(Box::new(object)));
+        index.apply(Event::Applied(object.into()));
     }
     let contents = Arc::new(index.contents(&Contents::default()));
     Snapshot { version: Version(9), contents }

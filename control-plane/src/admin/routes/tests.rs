@@ -70,7 +70,7 @@ fn told(objects: &str, namespace: &str) -> Vec<wire::Route> {
     let content = read_file("test.yaml", objects);
     assert!(content.failures.is_empty(), "{:?}", content.failures);
     for object in content.objects {
-        index.apply(Event::Applied(Box::new(object)));
+        index.apply(Event::Applied(object.into()));
     }
     let contents = Arc::new(index.contents(&Contents::default()));
     let snapshot = Snapshot { version: Version(9), contents };

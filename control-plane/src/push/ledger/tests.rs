@@ -72,7 +72,8 @@ impl World {
                 .destinations
                 .insert(port(service), resource(Content::Destination(destination)));
             let set = EndpointSet { endpoints, policy: BackendPolicy::default() };
-            contents.endpoints.insert(port(service), resource(Content::Endpoints(set)));
+            Arc::make_mut(&mut contents.endpoints)
+                .insert(port(service), resource(Content::Endpoints(set)));
         }
         Snapshot { version: Version(version), contents: Arc::new(contents) }
     }

@@ -133,7 +133,7 @@ impl Known {
         let unit = || Unit::Object(reference.clone());
         let told = match seen.read() {
             Ok(object) => {
-                events.push(Event::Applied(Box::new(object)));
+                events.push(Event::Applied(object.into()));
                 if had_failed {
                     events.push(Event::Failed { unit: unit(), failures: Vec::new() });
                 }
