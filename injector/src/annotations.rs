@@ -48,13 +48,15 @@ pub const COLLECTOR_HEADERS_SECRET: &str = "heddle.dev/collector-headers-secret"
 pub const CPU_REQUEST: &str = "heddle.dev/proxy-cpu-request";
 /// What the proxy may take.
 pub const CPU_LIMIT: &str = "heddle.dev/proxy-cpu-limit";
+/// How many threads of the proxy carry traffic: 1 to 256.
+pub const WORKERS: &str = "heddle.dev/proxy-workers";
 /// What the scheduler reserves for the proxy.
 pub const MEMORY_REQUEST: &str = "heddle.dev/proxy-memory-request";
 /// What the proxy may take, before it takes no more connections.
 pub const MEMORY_LIMIT: &str = "heddle.dev/proxy-memory-limit";
 
 /// Every annotation of ours that means something on a pod.
-pub const KNOWN: [&str; 17] = [
+pub const KNOWN: [&str; 18] = [
     INJECT,
     INJECTED,
     SKIP_INBOUND_PORTS,
@@ -70,9 +72,13 @@ pub const KNOWN: [&str; 17] = [
     COLLECTOR_HEADERS_SECRET,
     CPU_REQUEST,
     CPU_LIMIT,
+    WORKERS,
     MEMORY_REQUEST,
     MEMORY_LIMIT,
 ];
+
+/// As many threads as a proxy takes.
+pub const WORKERS_LIMIT: u64 = 256;
 
 /// Those that mean something on a namespace.
 pub const OF_NAMESPACES: [&str; 2] = [ACCESS_LOG, ACCESS_LOG_FORMAT];
@@ -112,6 +118,8 @@ pub struct ProxySettings {
     pub cpu_request: Option<Quantity>,
     /// See [`CPU_LIMIT`].
     pub cpu_limit: Option<Quantity>,
+    /// See [`WORKERS`].
+    pub workers: Option<u64>,
     /// See [`MEMORY_REQUEST`].
     pub memory_request: Option<Quantity>,
     /// See [`MEMORY_LIMIT`].
@@ -163,6 +171,9 @@ pub fn settings(
         headers_secret: reader.one(COLLECTOR_HEADERS_SECRET, WANT_SECRET, SecretName::parse),
         cpu_request: reader.one(CPU_REQUEST, WANT_CPU, Quantity::cpu),
         cpu_limit: reader.one(CPU_LIMIT, WANT_CPU, Quantity::cpu),
+        workers: reader.one(WORKERS, "a number of threads from 1 to 256", |text| {
+            text.parse().ok().filter(|workers| (1..=WORKERS_LIMIT).contains(workers))
+        }),
         memory_request: reader.one(MEMORY_REQUEST, WANT_MEMORY, Quantity::memory),
         memory_limit: reader.one(MEMORY_LIMIT, WANT_MEMORY_LIMIT, memory_limit),
     };
@@ -327,6 +338,7 @@ mod tests {
             (TRACE_RATIO, "10%"),
             (COLLECTOR_HEADERS_SECRET, "a/b"),
             (CPU_LIMIT, "fast"),
+            (WORKERS, "0"),
             (MEMORY_LIMIT, "1Mi"),
             (INBOUND_MODE, "Strict"),
             (INJECTED, "yes"),
@@ -350,10 +362,11 @@ mod tests {
         heddle.dev/log: "" will not do (want a filter such as "info" or "info,heddle_proxy=debug")
         heddle.dev/proxy-cpu-limit: "fast" will not do (want an amount of CPU such as "100m" or "0.5")
         heddle.dev/proxy-memory-limit: "1Mi" will not do (want an amount of memory of at least 16Mi, such as "256Mi")
+        heddle.dev/proxy-workers: "0" will not do (want a number of threads from 1 to 256)
         heddle.dev/skip-inbound-port: there is no such annotation (did you mean heddle.dev/skip-inbound-ports?)
         heddle.dev/skip-inbound-ports: "x" will not do (want at most 128 ports or ranges between commas, such as "8086,9000-9010")
         heddle.dev/trace-ratio: "10%" will not do (want a ratio from 0 to 1 such as "0.1")
-        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, access-log, access-log-format, drain-grace, trace-ratio, collector-headers-secret, proxy-cpu-request, proxy-cpu-limit, proxy-memory-request, proxy-memory-limit)
+        heddle.dev/turbo: there is no such annotation (there are inject, injected, skip-inbound-ports, skip-outbound-ports, skip-outbound-networks, opaque-ports, inbound-mode, log, access-log, access-log-format, drain-grace, trace-ratio, collector-headers-secret, proxy-cpu-request, proxy-cpu-limit, proxy-workers, proxy-memory-request, proxy-memory-limit)
         "#);
     }
 

@@ -146,6 +146,9 @@ fn environment(proxy: &Proxy, mesh: &MeshSettings) -> Value {
     }
     let of_pod = proxy.settings.headers_secret.as_ref();
     environment.extend(headers(&mesh.telemetry, of_pod).into_iter().flatten());
+    if proxy.workers > 1 {
+        environment.push(json!({"name": "HEDDLE_WORKERS", "value": proxy.workers.to_string()}));
+    }
     // Said besides, for runtimes that do not show a container its own limit.
     if proxy.memory.limit.is_some() {
         environment.push(json!({"name": "HEDDLE_MEMORY_LIMIT", "valueFrom": {"resourceFieldRef": {

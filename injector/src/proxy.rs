@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::annotations::invalid::InvalidAnnotation;
 use crate::annotations::{
-    CPU_LIMIT, CPU_REQUEST, DRAIN_GRACE, MEMORY_LIMIT, MEMORY_REQUEST, ProxySettings,
+    CPU_LIMIT, CPU_REQUEST, DRAIN_GRACE, MEMORY_LIMIT, MEMORY_REQUEST, ProxySettings, WORKERS_LIMIT,
 };
 use crate::owner::owner;
 use crate::quantity::Quantity;
@@ -29,6 +29,8 @@ pub struct Proxy {
     pub drain_grace: Duration,
     /// Of CPU.
     pub cpu: Share,
+    /// How many threads carry traffic: as many as the limit of CPU has whole processors, and one without a limit.
+    pub workers: u64,
     /// Of memory.
     pub memory: Share,
 }
@@ -67,7 +69,9 @@ impl Proxy {
         }
         let log = settings.log.clone().unwrap_or_else(|| mesh.log.clone());
         let access_log = settings.access_log.or(mesh.access_log);
-        Ok(Self { settings, owner: owner(pod), log, access_log, drain_grace, cpu, memory })
+        let of_limit = cpu.limit.as_ref().map_or(1, |limit| limit.whole().clamp(1, WORKERS_LIMIT));
+        let workers = settings.workers.unwrap_or(of_limit);
+        Ok(Self { settings, owner: owner(pod), log, access_log, drain_grace, cpu, workers, memory })
     }
 }
 
@@ -157,6 +161,25 @@ mod tests {
             "heddle.dev/proxy-memory-request: \"2Gi\" will not do (want at most its limit 256Mi, or a \
              higher heddle.dev/proxy-memory-limit)"
         );
+    }
+
+    #[test]
+    fn there_are_as_many_workers_as_whole_processors_unless_the_pod_says_otherwise() {
+        let mesh = settings::tests::mesh();
+        for (case, limit, asked, expected) in [
+            ("no limit", None, None, 1),
+            ("half a processor", Some("500m"), None, 1),
+            ("one and a half", Some("1500m"), None, 1),
+            ("four", Some("4"), None, 4),
+            ("very many", Some("1k"), None, WORKERS_LIMIT),
+            ("asked for, with a limit", Some("4"), Some(2), 2),
+            ("asked for, without one", None, Some(3), 3),
+        ] {
+            let cpu_limit = limit.map(|limit| Quantity::cpu(limit).unwrap());
+            let settings = ProxySettings { cpu_limit, workers: asked, ..ProxySettings::default() };
+            let found = Proxy::new(&pod(None), settings, &mesh).unwrap().workers;
+            assert_eq!(found, expected, "case: {case}");
+        }
     }
 
     #[test]

@@ -26,6 +26,11 @@ impl Quantity {
         self.nanos >= other.nanos
     }
 
+    /// How many whole ones it means, of CPU: processors.
+    pub fn whole(&self) -> u64 {
+        u64::try_from(self.nanos / NANOS).unwrap_or(u64::MAX)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let number_length = text.find(|c: char| !c.is_ascii_digit() && c != '.');
         let (number, suffix) = text.split_at_checked(number_length.unwrap_or(text.len()))?;

@@ -6,7 +6,6 @@ mod limits;
 mod telemetry;
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -50,8 +49,9 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Limits on time, number and memory; without the mark.
     pub limits: DataPathSettings,
-    /// How many threads carry traffic; `None`: as [`workers`](crate::workers) has it.
-    pub workers: Option<NonZeroUsize>,
+    /// How many threads carry traffic. One: beside an application there is rarely work for two, and a task that wakes
+    /// another thread's pays for that with system calls.
+    pub workers: usize,
     /// Where telemetry goes.
     pub telemetry: TelemetrySettings,
     /// The Secret that the headers for the collector are to be from.
@@ -169,7 +169,7 @@ impl Config {
                 mark,
                 drain_grace: drain_grace?,
                 limits,
-                workers,
+                workers: workers?,
                 telemetry: telemetry?,
                 headers_secret,
                 telemetry_interval: telemetry_interval?,
@@ -210,9 +210,7 @@ impl fmt::Display for Config {
         }
         write!(f, " drain-grace={}", duration::Text(self.drain_grace))?;
         limits::show(&self.limits, f)?;
-        if let Some(workers) = self.workers {
-            write!(f, " workers={workers}")?;
-        }
+        write!(f, " workers={}", self.workers)?;
         write!(f, " telemetry={}", self.telemetry)?;
         access_log::show(self.access_log, f)?;
         write!(f, " log={} log-format={}", self.log, self.log_format)

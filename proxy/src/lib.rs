@@ -24,7 +24,6 @@ pub mod rewind;
 pub mod tap;
 pub mod tcp;
 pub mod telemetry;
-pub mod workers;
 
 #[cfg(test)]
 mod testing;

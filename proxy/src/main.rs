@@ -7,7 +7,6 @@ use clap::{Args, Command, FromArgMatches};
 use heddle_proxy::app;
 use heddle_proxy::config::{self, Config};
 use heddle_proxy::redirect::command::{self as redirect, RedirectArguments};
-use heddle_proxy::workers;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -41,7 +40,8 @@ fn command() -> Command {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    workers::runtime(config.workers)?.block_on(app::run(config))?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(config.workers).enable_all().build()?.block_on(app::run(config))?;
     Ok(())
 }
 

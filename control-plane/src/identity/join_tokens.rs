@@ -8,13 +8,14 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use heddle_model::identity::PodUid;
 use heddle_runtime::clock;
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 use crate::identity::attest::{Attest, Attested, NotAttested};
 use crate::identity::live_pod::{self, Claim};
@@ -37,6 +38,7 @@ type Owners = BTreeMap<String, Owner>;
 struct Known {
     stamp: Stamp,
     owners: Arc<Owners>,
+    read_at: Instant,
 }
 
 /// What is another when the file is.
@@ -83,22 +85,30 @@ impl JoinTokens {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .filter(|known| known.stamp == stamp)
+            .filter(|known| known.stamp == stamp && known.read_at.elapsed() < KEPT)
             .map(|known| Arc::clone(&known.owners));
         if let Some(known) = known {
             return Ok(known);
         }
+        // Before it is looked at, or what is written while it is read would have rested.
+        let (now, read_at) = (clock::now(), Instant::now());
         let mut file = File::open(&self.file).await?;
         // Of what is read, whatever stands in its place meanwhile.
         let metadata = file.metadata().await?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).await?;
         let owners: Arc<Owners> = Arc::new(serde_json::from_slice(&text)?);
-        // What is written within one tick of the file system's clock looks the same before and after.
-        let modified = metadata.modified()?;
-        let has_rested = clock::now().duration_since(modified).is_ok_and(|age| age > FRESH);
+        // What is written within one tick of the file system's clock looks the same before and after. When it was changed
+        // is what nobody can set.
+        let age = now.duration_since(UNIX_EPOCH).ok().and_then(|now| {
+            let changed_s = u64::try_from(metadata.ctime()).ok()?;
+            let changed_ns = u32::try_from(metadata.ctime_nsec()).ok()?;
+            now.checked_sub(Duration::new(changed_s, changed_ns))
+        });
+        let has_rested = age.is_some_and(|age| age > FRESH);
         let owned = Arc::clone(&owners);
-        let known = has_rested.then(|| Known { stamp: Stamp::of(&metadata), owners: owned });
+        let stamp = Stamp::of(&metadata);
+        let known = has_rested.then_some(Known { stamp, owners: owned, read_at });
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(owners)
     }
@@ -137,6 +147,9 @@ fn hash(token: &str) -> String {
 const POD_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a file rests before its times tell its states apart: the clock of file systems ticks every 4 to 10 ms.
 const FRESH: Duration = Duration::from_millis(100);
+/// How long what was read counts without another look, for file systems whose clock has whole seconds or whose attributes
+/// are remembered for a while.
+const KEPT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -150,31 +163,30 @@ mod tests {
         let file = folder.path().join("join-tokens.json");
         let (_, snapshots) = watch::channel(None);
         let tokens = JoinTokens::new(file.clone(), snapshots);
-        let write = |uid: &str, rested: bool| {
+        let write = |uid: &str| {
             let owner =
                 format!(r#"{{"namespace": "n", "serviceAccount": "a", "podUid": "{uid}"}}"#);
             std::fs::write(&file, format!(r#"{{"{}": {owner}}}"#, hash("secret"))).unwrap();
-            if rested {
-                let then = clock::now() - 10 * FRESH;
-                std::fs::File::options()
-                    .write(true)
-                    .open(&file)
-                    .unwrap()
-                    .set_modified(then)
-                    .unwrap();
-            }
         };
         let owner = async || tokens.owner("secret").await.map(|(_, uid)| uid.to_string());
         assert!(matches!(owner().await, Err(NotAttested::Unavailable { .. })), "no file");
-        write("u-1", false);
+        write("u-1");
         assert_eq!(owner().await.unwrap(), "u-1");
         assert!(tokens.known.lock().unwrap().is_none(), "it may look the same when it is another");
-        write("u-2", true);
+        write("u-2");
         assert_eq!(owner().await.unwrap(), "u-2");
-        let first = tokens.owners().await.unwrap();
-        assert!(Arc::ptr_eq(&first, &tokens.owners().await.unwrap()), "it was not read again");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while tokens.known.lock().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "it never rests");
+            tokio::time::sleep(FRESH / 4).await;
+            assert_eq!(owner().await.unwrap(), "u-2");
+        }
+        let known = || tokens.known.lock().unwrap().as_ref().map(|known| known.read_at);
+        let first = known();
+        tokens.owners().await.unwrap();
+        assert!(known() == first || first.is_some_and(|first| first.elapsed() >= KEPT));
         assert!(matches!(tokens.owner("other").await, Err(NotAttested::UnknownToken)));
-        write("u-3", false);
+        write("u-3");
         assert_eq!(owner().await.unwrap(), "u-3");
         std::fs::write(&file, "{").unwrap();
         assert!(matches!(owner().await, Err(NotAttested::Unavailable { .. })), "it is broken");

@@ -1,5 +1,6 @@
-//! What follows where nothing has changed but what stands behind services: in a large mesh that is nearly all that ever
-//! does, many times a second. Only what it concerns is made anew; `assemble.rs` makes everything, and both the same.
+//! What follows where nothing has changed but what stands behind services, which in a large mesh it does many times a
+//! second. Only what it concerns is made anew; `assemble.rs` makes everything, and both the same. Where an event of a pod
+//! comes with it, as it mostly does on Kubernetes, everything is made.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -117,8 +118,13 @@ impl Kept {
         // None but these are to be taken for the last ones, also where nothing differs.
         contents.endpoints = Arc::new(HashMap::clone(&contents.endpoints));
         let mut sockets: BTreeSet<SocketAddr> = BTreeSet::new();
+        // Once for each service, however many of its slices have changed.
+        let mut services: BTreeMap<&ServiceName, BTreeSet<IpAddr>> = BTreeMap::new();
         for changed in slices.values() {
-            sockets.extend(self.refresh_service(changed, &mut contents, (given, decided))?);
+            services.entry(&changed.service).or_default().extend(&changed.addresses);
+        }
+        for service in services {
+            sockets.extend(self.refresh_service(service, &mut contents, (given, decided))?);
         }
         let addresses: BTreeSet<IpAddr> =
             slices.values().flat_map(|changed| &changed.addresses).copied().collect();
@@ -135,24 +141,24 @@ impl Kept {
     /// What stands behind one service; the ports of pods that something had been said of.
     fn refresh_service(
         &mut self,
-        changed: &ChangedSlice,
+        (name, addresses): (&ServiceName, BTreeSet<IpAddr>),
         contents: &mut Contents,
         (given, decided): (&Given<'_>, &Decided<'_>),
     ) -> Option<Vec<SocketAddr>> {
         let mut sockets = Vec::new();
         // Nothing stands behind a service that does not exist.
-        let Some(service) = given.services.get(&changed.service) else { return Some(sockets) };
-        let slices = given.slices_of(&changed.service);
+        let Some(service) = given.services.get(name) else { return Some(sockets) };
+        let slices = given.slices_of(name);
         let endpoints = Arc::make_mut(&mut contents.endpoints);
         for (number, port) in &service.ports {
-            let key = ServicePort { service: changed.service.clone(), port: *number };
+            let key = ServicePort { service: name.clone(), port: *number };
             let backing = backing::backing(service, &port.name, slices, &self.pods);
             let protocol = assemble::protocol(port, &backing);
             // What speaks another protocol is another destination, and routes may have something to say of it.
             if self.protocols.get(&key) != Some(&protocol) {
                 return None;
             }
-            for address in &changed.addresses {
+            for address in &addresses {
                 sockets.extend(self.said.forget(&key, *address));
             }
             self.said.add(&key, (&port.name, protocol), slices);

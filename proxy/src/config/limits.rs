@@ -1,7 +1,6 @@
 //! The settings for limits on time, number and memory: a row each. What they bound is in listen.rs.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use heddle_runtime::duration;
@@ -39,9 +38,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> DataPathSettings {
     settings
 }
 
-/// How many threads carry traffic, if that is set.
-pub(super) fn workers(reader: &mut Reader<'_>) -> Option<NonZeroUsize> {
-    reader.optional(&WORKERS, "a number above zero", |text| text.parse().ok())
+/// How many threads carry traffic.
+pub(super) fn workers(reader: &mut Reader<'_>) -> Option<usize> {
+    let want = "a number of threads from 1 to 256";
+    let parse =
+        |text: &str| text.parse().ok().filter(|workers| (1..=WORKERS_LIMIT).contains(workers));
+    reader.required(&WORKERS, want, parse)
 }
 
 /// What is not as it is by default, for the log.
@@ -178,10 +180,12 @@ const WORKERS: Setting = Setting {
     flag: "workers",
     variable: "HEDDLE_WORKERS",
     value_name: "NUMBER",
-    default: None,
-    help: "Threads that carry traffic; if not set, as many as the container's limit on CPU has whole \
-           processors, and one if there is no limit",
+    default: Some("1"),
+    help: "Threads that carry traffic; on Kubernetes the injector sets as many as the limit on CPU has \
+           whole processors",
 };
+/// More than any machine has use for beside an application.
+const WORKERS_LIMIT: usize = 256;
 
 #[cfg(test)]
 mod tests {

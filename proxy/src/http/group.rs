@@ -194,13 +194,16 @@ impl<T: Send + 'static> Group<T> {
         mut until: Pin<&mut U>,
     ) -> Poll<Turn<M::Output, U::Output>> {
         self.shared.0.lock().phase = Phase::Running;
+        let mut polls = 0;
         for _round in 0..ROUND_LIMIT {
             if !self.next_batch(context.waker()) {
                 return Poll::Pending;
             }
-            while has_budget_remaining()
+            while polls < POLL_LIMIT
+                && has_budget_remaining()
                 && let Some(index) = self.batch.pop()
             {
+                polls += 1;
                 let Some(slot) = self.slots.get_mut(index) else { continue };
                 slot.signal.is_ready.swap(false, Ordering::AcqRel);
                 let mut context = Context::from_waker(&slot.waker);
@@ -304,6 +307,9 @@ const RESERVED: usize = 2;
 /// How often those who were woken meanwhile are polled, before others than this task have a turn; the
 /// runtime's own measure of fairness comes first, unless somebody wakes himself without an end.
 const ROUND_LIMIT: usize = 64;
+/// How many members are polled before others than this task have a turn: who is answered by the proxy itself takes nothing
+/// of the runtime's measure.
+const POLL_LIMIT: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -400,6 +406,40 @@ mod tests {
         tokio::task::yield_now().await;
         end.send(()).unwrap();
         timeout(DEADLINE, task).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_than_have_a_turn_at_once_all_get_one_and_so_do_those_who_join_in_their_places() {
+        let group = Group::new();
+        let spawner = group.spawner();
+        let (mut gates, mut ends) = (Vec::new(), Vec::new());
+        for number in 0..4 * POLL_LIMIT {
+            let (gate, opened) = oneshot::channel::<()>();
+            let (later_gate, opened_later) = oneshot::channel::<()>();
+            let (end, ended) = oneshot::channel::<()>();
+            let inner = spawner.clone();
+            let member = async move {
+                opened.await.unwrap();
+                let successor = async move {
+                    opened_later.await.unwrap();
+                    end.send(()).unwrap();
+                };
+                inner.spawn(successor, number);
+            };
+            spawner.spawn(member, number);
+            gates.push(gate);
+            ends.push((later_gate, ended));
+        }
+        let (_end, ended) = oneshot::channel();
+        let task = start(group, ended);
+        for gate in gates {
+            gate.send(()).unwrap();
+        }
+        for (later_gate, ended) in ends {
+            later_gate.send(()).unwrap();
+            timeout(DEADLINE, ended).await.unwrap().unwrap();
+        }
+        task.abort();
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test's own task")]
