@@ -204,13 +204,14 @@ impl fmt::Display for Config {
         write!(f, " pod-uid={} trust-domain={}", self.pod_uid, self.trust_domain)?;
         write!(f, " outbound-port={}", self.outbound_port)?;
         write!(f, " inbound-port={} admin-port={}", self.inbound_port, self.admin_port)?;
+        write!(f, " workers={}", self.workers)?;
         match self.mark {
             Some(mark) => write!(f, " mark={mark}")?,
             None => f.write_str(" mark=none")?,
         }
         write!(f, " drain-grace={}", duration::Text(self.drain_grace))?;
         limits::show(&self.limits, f)?;
-        write!(f, " workers={}", self.workers)?;
+
         write!(f, " telemetry={}", self.telemetry)?;
         access_log::show(self.access_log, f)?;
         write!(f, " log={} log-format={}", self.log, self.log_format)
@@ -565,6 +566,19 @@ mod tests {
                 "case: {case}: {bad}"
             );
         }
+    }
+
+    #[test]
+    fn the_number_of_workers_has_bounds() {
+        for (text, expected) in [("1", Some(1)), ("256", Some(256)), ("0", None), ("257", None)] {
+            let read = read(&[&format!("--workers={text}")]);
+            match (read, expected) {
+                (Ok(config), Some(workers)) => assert_eq!(config.workers, workers),
+                (Err(bad), None) => assert!(bad.to_string().contains("from 1 to 256"), "{bad}"),
+                (read, _) => panic!("case {text}: {read:?}"),
+            }
+        }
+        assert!(read(&[]).unwrap().to_string().contains(" workers=1 "), "it is logged");
     }
 
     #[test]
