@@ -1,5 +1,6 @@
 """Runs a program on a terminal of its own. Once a text is on it, does what it is told: types keys, sends a signal, or
-gives the terminal another size and then types q. Prints how the program ended, whether the terminal is as it was, and
+gives the terminal another size and then types q: once a second, since crossterm loses a key that comes at the very moment
+of a new size (it is told of once, edge-triggered, beside the signal that it returns for). Prints how the program ended, whether the terminal is as it was, and
 all that was written, in JSON.
 
 usage: terminal.py COLUMNSxROWS TEXT keys:KEYS|signal:NAME|resize:COLUMNSxROWS COMMAND...
@@ -38,6 +39,7 @@ if child == 0:
     os.environ["TERM"] = "xterm-256color"
     os.execvp(command[0], command)
 written, done, ended, began = b"", False, None, time.monotonic()
+typed = None
 while ended is None:
     if time.monotonic() - began > LIMIT_SECONDS:
         os.kill(child, signal.SIGKILL)
@@ -52,8 +54,11 @@ while ended is None:
             os.kill(child, getattr(signal, "SIG" + argument))
         elif what == "resize":
             resize(ours, argument)
-            os.write(ours, b"q")
+            typed = 0
         else:
             os.write(ours, argument.encode())
+    if typed is not None and ended is None and time.monotonic() - typed >= 1:
+        typed = time.monotonic()
+        os.write(ours, b"q")
 restored = termios.tcgetattr(theirs) == before
 print(json.dumps({"code": ended, "restored": restored, "written": written.decode(errors="replace")}))
