@@ -1,6 +1,6 @@
 """Runs a program on a terminal of its own. Once a text is on it, does what it is told: types keys, sends a signal, or
-gives the terminal another size and then types q: once a second, since crossterm loses a key that comes at the very moment
-of a new size (it is told of once, edge-triggered, beside the signal that it returns for). Prints how the program ended, whether the terminal is as it was, and
+gives the terminal another size and, once it has been drawn in that and a few times more, types q: crossterm loses a key that
+comes at the very moment of a new size, of which it is told beside it, once, and after which it returns. Prints how the program ended, whether the terminal is as it was, and
 all that was written, in JSON.
 
 usage: terminal.py COLUMNSxROWS TEXT keys:KEYS|signal:NAME|resize:COLUMNSxROWS COMMAND...
@@ -17,6 +17,9 @@ import termios
 import time
 
 LIMIT_SECONDS = 60
+# What top hides the cursor with, after each frame.
+FRAME_END = b"\x1b[?25l"
+FRAMES = 3
 
 
 def resize(terminal, size):
@@ -39,7 +42,7 @@ if child == 0:
     os.environ["TERM"] = "xterm-256color"
     os.execvp(command[0], command)
 written, done, ended, began = b"", False, None, time.monotonic()
-typed = None
+resized_at = None
 while ended is None:
     if time.monotonic() - began > LIMIT_SECONDS:
         os.kill(child, signal.SIGKILL)
@@ -53,12 +56,15 @@ while ended is None:
         if what == "signal":
             os.kill(child, getattr(signal, "SIG" + argument))
         elif what == "resize":
+            resized_at = len(written)
             resize(ours, argument)
-            typed = 0
         else:
             os.write(ours, argument.encode())
-    if typed is not None and ended is None and time.monotonic() - typed >= 1:
-        typed = time.monotonic()
-        os.write(ours, b"q")
+    if resized_at is not None:
+        last_row = b"\x1b[" + argument.split("x")[1].encode() + b";1H"
+        since = written[resized_at:].partition(last_row)[2]
+        if since.count(FRAME_END) >= FRAMES:
+            resized_at = None
+            os.write(ours, b"q")
 restored = termios.tcgetattr(theirs) == before
 print(json.dumps({"code": ended, "restored": restored, "written": written.decode(errors="replace")}))
