@@ -116,12 +116,13 @@ impl Worker {
             "maxOpenFiles": open_files,
             // No program for iptables is needed where kube-proxy uses nftables.
             "makeIPTablesUtilChains": false,
-            // The disk is the whole machine's, and full or not for reasons of its own.
+            // The disk is the whole machine's, and full or not for reasons of its own. In octets: a hundredth of a
+            // large disk is more than a node of ours ever writes, and a node under pressure takes no pod at all.
             "evictionHard": {
                 "memory.available": "50Mi",
-                "nodefs.available": "1%",
+                "nodefs.available": "100Mi",
                 "nodefs.inodesFree": "1%",
-                "imagefs.available": "1%",
+                "imagefs.available": "100Mi",
             },
             // An image that is collected cannot be had again.
             "imageGCHighThresholdPercent": 100,
