@@ -55,6 +55,12 @@ impl Condition {
         self.hostnames.iter().any(|hostname| hostname.matches(host))
     }
 
+    /// Whether every request with a path is meant, whatever else is in its head.
+    pub fn is_always(&self) -> bool {
+        let any = self.matches.is_empty() || self.matches.iter().any(CompiledMatch::is_always);
+        self.hostnames.is_empty() && any
+    }
+
     /// Whether all matches are by a prefix of the path, which can be replaced then.
     pub fn is_by_prefix(&self) -> bool {
         self.matches.iter().all(|found| found.prefix().is_some())
@@ -100,6 +106,13 @@ impl CompiledMatch {
             Some(CompiledPath::Prefix(prefix)) => Some(prefix),
             Some(CompiledPath::Exact(_) | CompiledPath::Regex(_)) => None,
         }
+    }
+
+    fn is_always(&self) -> bool {
+        self.method.is_none()
+            && self.headers.is_empty()
+            && self.query_parameters.is_empty()
+            && self.prefix() == Some("")
     }
 
     fn matches<B>(&self, request: &Request<B>) -> bool {

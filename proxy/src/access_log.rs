@@ -111,6 +111,10 @@ impl Witness for AccessLog {
         if self.is_on() { Interest::Call } else { Interest::Nothing }
     }
 
+    fn may_want(&self) -> bool {
+        self.is_on()
+    }
+
     fn tell(&self, call: &CallRecord<'_>) {
         let is_wanted = match self.switch.get().mode {
             AccessLogMode::Off => false,

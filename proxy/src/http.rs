@@ -15,6 +15,7 @@ pub mod group;
 pub mod grpc;
 pub mod headers;
 pub mod kept;
+pub mod lane;
 pub mod meter;
 pub mod mirror;
 pub mod outcome;

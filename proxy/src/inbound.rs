@@ -389,7 +389,7 @@ impl Inbound {
             InboundCall { dialer, application, original, version, caller, limits, places, probes };
         let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
         if let Err(error) = served.await {
-            debug!(error = %Chain(&error), dst = %original, "connection to the workload ended");
+            debug!(error = %Chain(&*error), dst = %original, "connection to the workload ended");
         }
     }
 

@@ -316,7 +316,7 @@ impl Outbound {
         let original = call.original;
         let dialer = Arc::clone(&self.dialer);
         if let Err(error) = Box::pin(serve(client, stack::outbound(call), serving, &dialer)).await {
-            debug!(error = %Chain(&error), dst = %original, "connection from the workload ended");
+            debug!(error = %Chain(&*error), dst = %original, "connection from the workload ended");
         }
     }
 

@@ -113,6 +113,10 @@ impl Witness for Taps {
         wishes.max().unwrap_or_default()
     }
 
+    fn may_want(&self) -> bool {
+        self.is_tapped.load(Ordering::Relaxed)
+    }
+
     fn tell(&self, record: &CallRecord<'_>) {
         let now = Instant::now();
         for one in self.live.load().iter() {

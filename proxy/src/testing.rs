@@ -76,6 +76,7 @@ pub(crate) fn places() -> CallerPlaces {
 pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) -> Resolved {
     let rule = HttpRule { timeouts, ..HttpRule::to(Vec::new(), RuleOrigin::ServiceDefault) };
     let compiled = compile(std::slice::from_ref(&rule)).unwrap().remove(0);
+    let is_plain = compiled.is_plain() && timeouts == Timeouts::default();
     let resolve = |(balancer, weight): &(Arc<Balancer>, u32)| ResolvedBackend {
         balancer: Arc::clone(balancer),
         weight: *weight,
@@ -85,6 +86,7 @@ pub(crate) fn resolved(backends: Vec<(Arc<Balancer>, u32)>, timeouts: Timeouts) 
         service: service("api"),
         protocol: Protocol::Detect,
         rules: vec![Arc::new(ResolvedRule {
+            is_plain,
             compiled,
             backends: backends.iter().map(resolve).collect(),
             missing_weight: rule.missing_weight,

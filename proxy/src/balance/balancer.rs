@@ -165,6 +165,12 @@ impl Balancer {
         }
     }
 
+    /// Whether something in a request's head decides which endpoint gets it.
+    pub fn is_by_head(&self) -> bool {
+        let set = self.set.load();
+        matches!(set.policy().balance, Balance::ConsistentHash(_)) || set.session().is_some()
+    }
+
     /// The session of a request; `of_route` goes before the policy's. `None`: sessions are not kept.
     pub fn session(
         &self,

@@ -78,6 +78,9 @@ pub struct ResolvedRule {
     pub origin: RuleOrigin,
     /// Its name, for metrics; `None` if there is none.
     pub route: Option<Arc<str>>,
+    /// Whether every request with a path is of this rule, and all that is done to it is that one of the backends is
+    /// picked and gets it: what is in its head makes no difference.
+    pub is_plain: bool,
 }
 
 /// The name of the object that a rule came from.
@@ -264,7 +267,7 @@ impl Resolver {
     }
 
     fn rule(&mut self, rule: HttpRule, compiled: CompiledRule) -> ResolvedRule {
-        let backends = rule
+        let backends: Vec<ResolvedBackend> = rule
             .backends
             .iter()
             .map(|backend| ResolvedBackend {
@@ -273,11 +276,18 @@ impl Resolver {
                 mirrors: self.mirrors(&backend.filters),
             })
             .collect();
+        let mirrors = self.mirrors(&rule.filters);
+        let is_plain = compiled.is_plain()
+            && mirrors.is_empty()
+            && backends.iter().all(|backend| backend.mirrors.is_empty())
+            && rule.session.is_none()
+            && rule.timeouts == Timeouts::default();
         ResolvedRule {
+            is_plain,
             compiled,
             backends,
             missing_weight: rule.missing_weight,
-            mirrors: self.mirrors(&rule.filters),
+            mirrors,
             session: rule.session.map(Arc::new),
             timeouts: rule.timeouts,
             route: route_name(&rule.origin),

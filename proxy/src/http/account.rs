@@ -163,11 +163,25 @@ struct Witnessed {
 impl Account {
     /// Its head is there.
     pub fn begin(source: &Arc<CallSource>, request: &mut Request<Body>) -> Arc<Self> {
+        let witnessed = source.witnessed(request);
+        Self::new(source, request.method().into(), witnessed)
+    }
+
+    /// The same of a request that nobody has to be asked about.
+    pub fn begin_unseen(source: &Arc<CallSource>, method: Method) -> Arc<Self> {
+        Self::new(source, method, None)
+    }
+
+    fn new(
+        source: &Arc<CallSource>,
+        method: Method,
+        witnessed: Option<Box<Witnessed>>,
+    ) -> Arc<Self> {
         source.active.metric().inc();
         Arc::new(Self {
             source: Arc::clone(source),
-            method: request.method().into(),
-            witnessed: source.witnessed(request),
+            method,
+            witnessed,
             begun: Instant::now(),
             took: OnceLock::new(),
             request_bytes: AtomicU64::new(0),
@@ -198,6 +212,33 @@ impl Account {
         {
             let _ = witnessed.response_headers.set(headers.clone());
         }
+    }
+
+    /// So much of its body has passed.
+    pub fn add_request_bytes(&self, bytes: usize) {
+        add(&self.request_bytes, bytes);
+    }
+
+    /// So much of the response's has passed.
+    pub fn add_response_bytes(&self, bytes: usize) {
+        add(&self.response_bytes, bytes);
+    }
+
+    /// The response is over, all of it has passed or not.
+    pub fn left(&self, is_whole: bool) {
+        if let Some(witnessed) = &self.witnessed {
+            witnessed.is_whole.store(is_whole, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether somebody wants to know of the headers that the client gets.
+    pub fn wants_headers(&self) -> bool {
+        self.witnessed.as_ref().is_some_and(|witnessed| witnessed.with_headers)
+    }
+
+    /// Where it is noted how often it is sent, if anybody wants to know.
+    pub fn notes(&self) -> Option<&Notes> {
+        self.witnessed.as_ref().map(|witnessed| &witnessed.notes)
     }
 
     fn tell(&self, witnessed: &Witnessed) {
@@ -245,19 +286,22 @@ pub enum Counted {
 impl Counted {
     /// So many have passed.
     pub fn add(&self, bytes: usize) {
-        let sum = match self {
-            Self::Request(account) => &account.request_bytes,
-            Self::Response(account) => &account.response_bytes,
-        };
-        sum.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        match self {
+            Self::Request(account) => account.add_request_bytes(bytes),
+            Self::Response(account) => account.add_response_bytes(bytes),
+        }
     }
 
     /// It goes, all of it has passed or not; which of it is only asked if anybody wants to know.
     pub fn left(&self, is_whole: impl FnOnce() -> bool) {
         if let Self::Response(account) = self
-            && let Some(witnessed) = &account.witnessed
+            && account.witnessed.is_some()
         {
-            witnessed.is_whole.store(is_whole(), Ordering::Relaxed);
+            account.left(is_whole());
         }
     }
+}
+
+fn add(sum: &AtomicU64, bytes: usize) {
+    sum.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
 }

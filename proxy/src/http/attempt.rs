@@ -25,6 +25,7 @@ use crate::http::call_record::Notes;
 use crate::http::gate::response::{self, Fault};
 use crate::http::headers::Caller;
 use crate::http::pool::{Exchange, HeldConnection, Http1Connection, Http2Connection, StreamPlace};
+use crate::http::respond::Cause;
 use crate::http::upgrade::{End, Tunnelled};
 use crate::http::{HttpVersion, client, expect, headers};
 use crate::metrics::{Metrics, Protection};
@@ -57,14 +58,14 @@ impl Limit {
     }
 }
 
-/// Why there is no answer, and what may be done about it.
-pub(super) enum Unanswered {
+/// Why there is no answer, and what may be done about it. `R` is the request, or what stands for it.
+pub(super) enum Unanswered<R> {
     /// Nothing was sent.
-    NotConnected { request: Box<Request<Body>>, error: ConnectError },
+    NotConnected { request: R, error: ConnectError },
     /// Nothing was sent: the connection, open until a moment ago, was closed.
-    NotSent { request: Box<Request<Body>>, error: hyper::Error },
+    NotSent { request: R, error: Cause },
     /// It may have been processed.
-    Lost(Lost),
+    Lost(Lost<R>),
     /// The client did not send all of the request.
     NotAllThere { error: hyper::Error },
     /// What came could be read in two ways.
@@ -75,7 +76,7 @@ pub(super) enum Unanswered {
     TooLate { limit: Duration },
 }
 
-impl Unanswered {
+impl<R> Unanswered<R> {
     /// Tells what it means for the endpoint's health.
     pub(super) fn tell_of(&self, endpoint: &BalancedEndpoint, metrics: &Metrics) {
         if let Some(sign) = self.sign() {
@@ -101,10 +102,10 @@ impl Unanswered {
     }
 }
 
-pub(super) struct Lost {
-    pub(super) error: hyper::Error,
+pub(super) struct Lost<R> {
+    pub(super) error: Cause,
     /// There if it may be sent again all the same.
-    pub(super) again: Option<Box<Request<Body>>>,
+    pub(super) again: Option<R>,
     /// Whether the whole connection has ended, and not only this exchange.
     pub(super) is_closed: bool,
     /// Whether it was opened for this request, so that its end tells of the endpoint.
@@ -114,7 +115,7 @@ pub(super) struct Lost {
 }
 
 /// Large errors would make every answer as large.
-type Outcome<T> = Result<T, Box<Unanswered>>;
+type Outcome<T> = Result<T, Box<Unanswered<Box<Request<Body>>>>>;
 
 impl Attempt<'_> {
     pub(super) async fn run(
@@ -308,10 +309,7 @@ impl Attempt<'_> {
     /// theirs for longer than this one does; an application may close its own at any moment, and
     /// the request that crosses with that must be one that can be repeated.
     fn idle_limit(&self, request: &Request<Body>) -> Duration {
-        match self.dialer.protection(&self.endpoint.endpoint) {
-            Protection::Plaintext if !is_repeatable(request) => FRESH,
-            Protection::Plaintext | Protection::Mutual => self.endpoint.idle_timeout(),
-        }
+        idle_limit(self.dialer, self.endpoint, is_repeatable(request))
     }
 
     /// A new connection's failure tells of the backend; a used one's may tell only of its age.
@@ -352,18 +350,18 @@ impl Attempt<'_> {
 /// Marks an endpoint as failing if whoever waits for a connection to it gives up, so that the next
 /// request does not wait for the same if it can go elsewhere. Others who wait for it already are
 /// not refused: they may have more patience.
-struct Connecting<'a> {
+pub(super) struct Connecting<'a> {
     endpoint: &'a BalancedEndpoint,
     since: Instant,
     has_ended: bool,
 }
 
 impl<'a> Connecting<'a> {
-    fn begin(endpoint: &'a BalancedEndpoint) -> Self {
+    pub(super) fn begin(endpoint: &'a BalancedEndpoint) -> Self {
         Self { endpoint, since: Instant::now(), has_ended: false }
     }
 
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         self.has_ended = true;
     }
 }
@@ -383,20 +381,32 @@ fn unsuccessful(
     is_closed: bool,
     is_new: bool,
     is_news: impl FnOnce(&hyper::Error) -> bool,
-) -> Box<Unanswered> {
+) -> Box<Unanswered<Box<Request<Body>>>> {
     let unsent = error.take_message();
     let error = error.into_error();
     debug!(%error, sent = unsent.is_none(), "no answer");
     let is_of_request = error.source().is_some_and(|source| source.is::<BodyError>());
     Box::new(match unsent {
-        Some(request) => Unanswered::NotSent { request: Box::new(request), error },
+        Some(request) => Unanswered::NotSent { request: Box::new(request), error: error.into() },
         None if is_of_request => Unanswered::NotAllThere { error },
         None => {
             // One that is sent again tells nothing.
             let is_news = again.is_none() && is_news(&error);
-            Unanswered::Lost(Lost { error, again, is_closed, is_new, is_news })
+            Unanswered::Lost(Lost { error: error.into(), again, is_closed, is_new, is_news })
         }
     })
+}
+
+/// See [`Attempt::idle_limit`].
+pub(super) fn idle_limit(
+    dialer: &Dialer,
+    endpoint: &BalancedEndpoint,
+    is_repeatable: bool,
+) -> Duration {
+    match dialer.protection(&endpoint.endpoint) {
+        Protection::Plaintext if !is_repeatable => FRESH,
+        Protection::Plaintext | Protection::Mutual => endpoint.idle_timeout(),
+    }
 }
 
 /// By its method; and there must be no body, which is not kept.

@@ -87,6 +87,16 @@ impl Body {
         Self::of(Kind::Text(Some(text).filter(|text| !text.is_empty())))
     }
 
+    /// Bytes of our own, if that is what it is.
+    pub fn into_text(mut self) -> Option<Bytes> {
+        let Kind::Text(text) = &mut self.kind else { return None };
+        let text = text.take()?;
+        if let Some(counted) = &self.counted {
+            counted.add(text.len());
+        }
+        Some(text)
+    }
+
     /// All of a body that was kept.
     pub fn whole(bytes: Bytes, trailers: Option<HeaderMap>) -> Self {
         match trailers {

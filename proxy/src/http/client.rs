@@ -14,6 +14,7 @@ use crate::balance::queue::Slot;
 use crate::connect::{ConnectError, Dialer, Opened};
 use crate::http::breaker::{Breakable, Breaker};
 use crate::http::group::{Group, Spawner};
+use crate::http::lane::connection::Connection;
 use crate::http::peer_settings::peer_settings;
 use crate::http::pool::{Http1Connection, Http2Connection, keep};
 use crate::listen::{
@@ -45,6 +46,17 @@ pub async fn http1(
     keep_pool(dialer, endpoint);
     let idle_since = Instant::now();
     Ok(Http1Connection { sender, breaker, retire_at, idle_since, handed_over: 0 })
+}
+
+/// A new HTTP/1 connection for the lane, which holds `slot`.
+pub async fn for_lane(
+    dialer: &Dialer,
+    endpoint: &Arc<BalancedEndpoint>,
+    slot: Slot,
+) -> Result<Connection, ConnectError> {
+    let opened = open(dialer, endpoint, InnerProtocol::Http1).await?;
+    keep_pool(dialer, endpoint);
+    Ok(Connection::new(opened, slot))
 }
 
 /// A new HTTP/2 connection, which holds `slot`.

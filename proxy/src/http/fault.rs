@@ -36,6 +36,11 @@ pub struct Injected {
 }
 
 impl CompiledFault {
+    /// Whether none is ever chosen.
+    pub fn is_empty(&self) -> bool {
+        self.delay.is_none() && self.abort.is_none()
+    }
+
     /// Refuses a status that is none of an error.
     pub fn compile(fault: &Fault) -> Result<Self, Unservable> {
         let delay = fault.delay.as_ref().map(|delay| (delay.duration, delay.fraction));

@@ -80,6 +80,14 @@ impl Filters {
         Ok(compiled)
     }
 
+    /// Whether nothing is done, to no request and to no response.
+    pub fn is_empty(&self) -> bool {
+        self.cors.is_none()
+            && self.redirect.is_none()
+            && self.requests.is_empty()
+            && self.responses.is_empty()
+    }
+
     fn take(&mut self, filter: &HttpFilter) -> Result<(), Unservable> {
         match filter {
             HttpFilter::RequestHeaders(change) => {

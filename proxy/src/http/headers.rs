@@ -1,7 +1,5 @@
 //! Which headers end at a hop, and who called. Pure functions over a header map.
 
-use std::fmt::Write as _;
-
 use heddle_model::identity::SpiffeId;
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
@@ -100,19 +98,44 @@ fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
+/// Whether a field is for one hop only, whatever it says (RFC 9110, section 7.6.1); what `connection` names is, too.
+pub fn is_of_hop(name: &[u8]) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    match name.len() {
+        7 => is("upgrade"),
+        10 => is("connection") || is("keep-alive"),
+        14 => is("http2-settings"),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        _ => false,
+    }
+}
+
 /// Tells what the caller's certificate says of it. What it says of itself did not pass the gate.
 pub fn set_caller(headers: &mut HeaderMap, caller: &Caller) {
     match caller {
         Caller::Plaintext => {}
         Caller::Mutual { caller, own } => {
-            let mut text = String::new();
-            // Writing to a String cannot fail, and a SPIFFE ID is visible ASCII.
-            let _ = write!(text, "By={own};URI={caller}");
-            if let Ok(value) = HeaderValue::from_str(&text) {
+            // A SPIFFE ID is visible ASCII.
+            if let Ok(value) = HeaderValue::from_str(&said_of(caller, own)) {
                 headers.insert(CLIENT_CERTIFICATE_HEADER, value);
             }
         }
     }
+}
+
+/// The same as a line of a head; nothing of who is not known.
+pub fn caller_line(caller: &Caller) -> String {
+    match caller {
+        Caller::Plaintext => String::new(),
+        Caller::Mutual { caller, own } => {
+            format!("{}: {}\r\n", fields::CLIENT_CERTIFICATE, said_of(caller, own))
+        }
+    }
+}
+
+fn said_of(caller: &SpiffeId, own: &SpiffeId) -> String {
+    format!("By={own};URI={caller}")
 }
 
 /// Envoy's name, which applications know.

@@ -7,21 +7,33 @@ use crate::balance::ejection::Sign;
 
 /// By its head; `None` if only the trailers will tell.
 pub fn of_head(status: StatusCode, headers: &HeaderMap) -> Option<Sign> {
-    if status.is_server_error() {
+    let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    of_fields(status.as_u16(), value(CONTENT_TYPE.as_str()), || value(GRPC_STATUS))
+}
+
+/// By what its head says.
+pub fn of_fields<'a>(
+    status: u16,
+    content_type: Option<&[u8]>,
+    grpc_status: impl FnOnce() -> Option<&'a [u8]>,
+) -> Option<Sign> {
+    if status >= 500 {
         return Some(Sign::BadResponse);
     }
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
-        return of_trailers(headers);
+        return grpc_status().map(of_grpc_status);
     }
     Some(Sign::GoodResponse)
 }
 
 /// By a gRPC status; `None` if there is none.
 pub fn of_trailers(trailers: &HeaderMap) -> Option<Sign> {
-    let status = trailers.get("grpc-status")?;
-    let is_bad = blames_endpoint(status.as_bytes());
-    Some(if is_bad { Sign::BadResponse } else { Sign::GoodResponse })
+    trailers.get(GRPC_STATUS).map(|status| of_grpc_status(status.as_bytes()))
+}
+
+/// By a gRPC status, as it is written.
+pub fn of_grpc_status(status: &[u8]) -> Sign {
+    if blames_endpoint(status) { Sign::BadResponse } else { Sign::GoodResponse }
 }
 
 /// Whether a gRPC status, as it is written, tells of a fault of this one endpoint.
@@ -29,6 +41,8 @@ fn blames_endpoint(status: &[u8]) -> bool {
     SERVER_FAULTS.iter().any(|code| code.as_bytes() == status)
 }
 
+/// Of gRPC's status, in a head or in trailers.
+pub const GRPC_STATUS: &str = "grpc-status";
 /// Unknown, deadline exceeded, internal, unavailable, data loss. "Unimplemented" counts as a failure (see
 /// `metrics/calls.rs`), but tells nothing of this endpoint: all others lack the method too, and who calls it
 /// must not take them all away from everybody.

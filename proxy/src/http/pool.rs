@@ -1,8 +1,10 @@
 //! Connections to one endpoint that can be used again. Opening them is in client.rs.
 //!
-//! HTTP/1: a stack of idle connections, the warmest on top. HTTP/2: a few connections that requests
+//! HTTP/1: a stack of idle connections, the warmest on top; those of the lane are in pool/lane.rs. HTTP/2: a few connections that requests
 //! share. A connection takes no new request after the certificate that authenticated it is near its
 //! end; requests in flight finish. While draining nothing is kept.
+
+pub mod lane;
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -24,6 +26,7 @@ use crate::http::body::{Body, BodyError};
 use crate::http::breaker::Breaker;
 use crate::http::outcome;
 use crate::http::peer_settings::PeerSettings;
+use crate::http::pool::lane::LaneConnections;
 use crate::metrics::Metrics;
 
 /// The connections to one endpoint.
@@ -40,6 +43,8 @@ struct State {
     /// Requests that may not open another, the first in front.
     waiting: VecDeque<oneshot::Sender<Http1Connection>>,
     shared: Vec<Http2Connection>,
+    /// Of the lane.
+    lane: LaneConnections,
     life: Life,
 }
 
@@ -261,7 +266,9 @@ impl Pool {
                 && (connection.stream_count() > 0
                     || now.duration_since(connection.idle_since) < idle_timeout)
         });
-        let is_over = state.idle.is_empty() && state.shared.is_empty() && load() == 0;
+        let is_lane_empty = state.lane.sweep(now, idle_timeout);
+        let is_over =
+            state.idle.is_empty() && state.shared.is_empty() && is_lane_empty && load() == 0;
         if is_over {
             state.life = Life::Empty;
         }
@@ -274,6 +281,9 @@ impl Pool {
         let mut state = self.state.lock();
         if !state.idle.is_empty() {
             drop(state.idle.remove(0));
+            return true;
+        }
+        if state.lane.close_oldest() {
             return true;
         }
         let idle = state.shared.iter().position(|connection| connection.stream_count() == 0);

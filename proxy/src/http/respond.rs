@@ -16,6 +16,9 @@ use crate::http::gate::response::Fault;
 use crate::http::grpc::{Code, is_grpc};
 use crate::metrics::Direction;
 
+/// What a connection failed of: an error of the library that speaks HTTP, or of the connection itself.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why a request was not answered by its backend.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -62,7 +65,7 @@ pub enum ProxyError {
         backend: String,
         /// What happened.
         #[source]
-        source: hyper::Error,
+        source: Cause,
     },
     /// The client broke off while it was sending its request.
     #[error("the request broke off")]
@@ -243,6 +246,11 @@ impl Asked {
     /// Reads it from a request's head.
     pub fn new<B>(request: &http::Request<B>) -> Self {
         Self { version: request.version(), is_grpc: is_grpc(request.headers()) }
+    }
+
+    /// Of a request of HTTP/1.1 that is no call of gRPC.
+    pub fn of_http1() -> Self {
+        Self { version: Version::HTTP_11, is_grpc: false }
     }
 
     /// Whether it was a call of gRPC.

@@ -53,6 +53,15 @@ impl CompiledRule {
         self.condition.holds(request)
     }
 
+    /// Whether every request with a path is of this rule, and nothing is done to it but sending it once.
+    pub fn is_plain(&self) -> bool {
+        self.condition.is_always()
+            && self.filters.is_empty()
+            && self.backend_filters.iter().all(Filters::is_empty)
+            && self.retry.is_none()
+            && self.fault.is_empty()
+    }
+
     /// The prefix that filters may replace, if one of them does.
     pub fn prefix_to_replace<B>(&self, request: &Request<B>) -> Option<&str> {
         let uses_prefix =

@@ -84,12 +84,12 @@ impl From<ProxyError> for Failure {
 }
 
 /// What a request has already been through.
-struct History {
+pub(super) struct History {
     avoid: Vec<SocketAddr>,
-    tried: Vec<SocketAddr>,
+    pub(super) tried: Vec<SocketAddr>,
     /// A connection was found closed: use none that was opened before.
-    closed_at: Option<Instant>,
-    may_repeat: bool,
+    pub(super) closed_at: Option<Instant>,
+    pub(super) may_repeat: bool,
     last: Option<(ProxyError, Arc<BalancedEndpoint>)>,
 }
 
@@ -152,7 +152,7 @@ pub async fn send(dialer: &Dialer, outgoing: Outgoing) -> Result<Answer, Failure
             }
         }
     }
-    Err(history.into_failure(request, &backend))
+    Err(history.into_failure(Some(request), &backend))
 }
 
 /// What it takes to make a tunnel of the client's connection.
@@ -177,7 +177,7 @@ fn receive(dialer: &Dialer, endpoint: &BalancedEndpoint, response: &mut Response
     }
 }
 
-fn not_admitted(refused: NotAdmitted, backend: &Balancer) -> ProxyError {
+pub(super) fn not_admitted(refused: NotAdmitted, backend: &Balancer) -> ProxyError {
     let backend = backend.label().to_string();
     match refused {
         NotAdmitted::NoOther | NotAdmitted::NoEndpoint => ProxyError::NoEndpoint { backend },
@@ -186,7 +186,7 @@ fn not_admitted(refused: NotAdmitted, backend: &Balancer) -> ProxyError {
     }
 }
 
-fn failure(
+pub(super) fn failure(
     error: ProxyError,
     backend: &Arc<Balancer>,
     endpoint: Option<Arc<BalancedEndpoint>>,
@@ -195,27 +195,30 @@ fn failure(
 }
 
 impl History {
-    fn new(avoid: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(avoid: Vec<SocketAddr>) -> Self {
         Self { avoid, tried: Vec::new(), closed_at: None, may_repeat: true, last: None }
     }
 
-    /// Nobody is left to send it to.
-    fn into_failure(self, request: Box<Request<Body>>, backend: &Arc<Balancer>) -> Failure {
+    /// Nobody is left to send it to; the request is kept only if it was tried to send it.
+    pub(super) fn into_failure(
+        self,
+        request: Option<Box<Request<Body>>>,
+        backend: &Arc<Balancer>,
+    ) -> Failure {
         let Some((error, endpoint)) = self.last else {
             let error = ProxyError::NoEndpoint { backend: backend.label().to_string() };
             return failure(error, backend, None);
         };
-        let unsent = Some(request);
-        Failure { unsent, ..failure(error, backend, Some(endpoint)) }
+        Failure { unsent: request, ..failure(error, backend, Some(endpoint)) }
     }
 
     /// The request to try again, or the failure.
-    fn learn(
+    pub(super) fn learn<R>(
         &mut self,
-        unanswered: Unanswered,
+        unanswered: Unanswered<R>,
         backend: &Arc<Balancer>,
         endpoint: Arc<BalancedEndpoint>,
-    ) -> Result<Box<Request<Body>>, Failure> {
+    ) -> Result<R, Failure> {
         let label = || backend.label().to_string();
         match unanswered {
             Unanswered::NotConnected { error: ConnectError::TooMany, .. } => {
@@ -279,7 +282,12 @@ impl History {
 /// Whether the answer is another proxy's, whose application cannot be connected to. It comes faster
 /// than any answer of an application: by its load alone the endpoint would be the best.
 pub(super) fn tells_of_dead_application(headers: &HeaderMap) -> bool {
-    headers.get(ERROR_HEADER).is_some_and(|reason| reason.as_bytes().starts_with(b"connect"))
+    headers.get(ERROR_HEADER).is_some_and(|reason| is_of_dead_application(reason.as_bytes()))
+}
+
+/// The same by the reason that it gives.
+pub(super) fn is_of_dead_application(reason: &[u8]) -> bool {
+    reason.starts_with(b"connect")
 }
 
 /// Hands the connections of an upgrade to each other, and strips what is for one hop only.
@@ -311,7 +319,7 @@ fn close_after(dialer: &Dialer, client: Option<End>) {
 }
 
 /// Different endpoints, or connections, that one request may be tried on.
-const ATTEMPT_LIMIT: usize = 3;
+pub(super) const ATTEMPT_LIMIT: usize = 3;
 const NO_EXTENDED_CONNECT: &str = "extended CONNECT to a server that does not";
 
 #[cfg(test)]

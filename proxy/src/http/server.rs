@@ -27,7 +27,9 @@ use crate::http::gate::exchanges::{Answer, Exchanges};
 use crate::http::gate::io::{Gated, RESPONSE_UNREAD};
 use crate::http::gate::timers::Limits;
 use crate::http::headers::wants_tunnel;
-use crate::http::respond::{Asked, ProxyError, Teller, respond};
+use crate::http::lane::{self, Left};
+use crate::http::respond::{Asked, Cause, ProxyError, Teller, respond};
+use crate::http::stack::Answering;
 use crate::http::{HttpService, HttpVersion};
 use crate::listen::HEADERS_LIMIT_BYTES;
 use crate::metrics::{Direction, Metrics};
@@ -52,19 +54,33 @@ pub struct Serving {
     pub until: Option<Instant>,
 }
 
+impl Serving {
+    /// Whether what is answered now is the last of its connection.
+    pub fn is_draining(&self) -> bool {
+        self.drain.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+}
+
 /// Serves until the connection ends; fails if it breaks.
 pub async fn serve<I>(
     io: I,
-    service: HttpService,
+    answering: impl Into<Answering>,
     serving: Serving,
     dialer: &Dialer,
-) -> Result<(), hyper::Error>
+) -> Result<(), Cause>
 where
     I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
 {
-    match serving.version {
-        HttpVersion::Http1 => serve_http1(io, service, serving, dialer).await,
-        HttpVersion::Http2 => http2::serve(io, service, serving, dialer).await,
+    let Answering { general, express } = answering.into();
+    match (serving.version, express) {
+        (HttpVersion::Http2, _) => Ok(http2::serve(io, general, serving, dialer).await?),
+        (HttpVersion::Http1, None) => Ok(serve_http1(io, general, serving, dialer).await?),
+        (HttpVersion::Http1, Some(express)) => {
+            match Box::pin(lane::serve(io, &express, &serving, dialer)).await? {
+                Left::Ended => Ok(()),
+                Left::General(io) => Ok(Box::pin(serve_http1(io, general, serving, dialer)).await?),
+            }
+        }
     }
 }
 
@@ -86,7 +102,7 @@ where
         answer: dialer.settings.body_idle,
     };
     let io = Gated::new(Breakable::new(io, breaker.clone()), exchanges.clone(), limits);
-    let answering = Answering {
+    let answerer = Answerer {
         service,
         exchanges: exchanges.clone(),
         breaker: breaker.clone(),
@@ -94,7 +110,7 @@ where
         drain: serving.drain.clone(),
         metrics: Arc::clone(&dialer.metrics),
     };
-    let service = service_fn(move |request| answering.clone().answer(request));
+    let service = service_fn(move |request| answerer.clone().answer(request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // Never reached, as the gate's own limits are over before. With it, hyper looks for the
@@ -108,21 +124,7 @@ where
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let called_off = Seldom::new(async {
-        let drained = async {
-            drained(serving.drain).await;
-            // Connections that had a request since then were told to close with its response. Those that
-            // are still idle had time to be found gone by their clients.
-            tokio::time::sleep(DRAIN_IDLE).await;
-        };
-        tokio::select! {
-            () = drained => {}
-            () = expired(serving.until) => {}
-            () = dialer.pressure.critical() => {
-                dialer.metrics.count_limit(serving.direction, "memory");
-            }
-        }
-    });
+    let called_off = Seldom::new(called_off(&serving, dialer));
     let ended = tokio::select! {
         biased;
         result = connection.as_mut() => Some(result),
@@ -145,9 +147,26 @@ where
     ended
 }
 
+/// Waits until a connection of HTTP/1 is to end after what is in flight.
+pub(super) async fn called_off(serving: &Serving, dialer: &Dialer) {
+    let drained = async {
+        drained(serving.drain.clone()).await;
+        // Connections that had a request since then were told to close with its response. Those that
+        // are still idle had time to be found gone by their clients.
+        tokio::time::sleep(DRAIN_IDLE).await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = expired(serving.until) => {}
+        () = dialer.pressure.critical() => {
+            dialer.metrics.count_limit(serving.direction, "memory");
+        }
+    }
+}
+
 /// Answers the requests of one HTTP/1 connection.
 #[derive(Clone)]
-struct Answering {
+struct Answerer {
     service: HttpService,
     exchanges: Exchanges,
     breaker: Breaker,
@@ -156,7 +175,7 @@ struct Answering {
     metrics: Arc<Metrics>,
 }
 
-impl Answering {
+impl Answerer {
     async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Body>, ProxyError> {
         let (exchange, refusal) = self.exchanges.call();
         let asked = Asked::new(&request);

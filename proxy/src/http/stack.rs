@@ -8,6 +8,7 @@
 //! they were a service each, whose future held that of the next one, twice: 70 KB, copied at each.
 
 mod deliver;
+pub mod express;
 mod limit;
 mod observe;
 mod routing;
@@ -23,7 +24,7 @@ use tower::service_fn;
 use tower::util::BoxCloneSyncService;
 
 use crate::balance::balancer::Balancer;
-use crate::balance::callers::CallerPlaces;
+use crate::balance::callers::{CallerPlace, CallerPlaces};
 use crate::balance::rate_limit::RateLimits;
 use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
@@ -35,6 +36,7 @@ use crate::http::mirror::MirrorPlaces;
 use crate::http::respond::ProxyError;
 use crate::http::send::{Answer, Failure, Outgoing, send};
 use crate::http::stack::deliver::deliver;
+use crate::http::stack::express::Express;
 use crate::http::stack::limit::within;
 use crate::http::stack::observe::Observer;
 use crate::http::stack::routing::{After, Routed, Stopped};
@@ -82,8 +84,23 @@ pub struct InboundCall {
     pub probes: Option<ProbeRequests>,
 }
 
-/// The service of an outbound connection.
-pub fn outbound(call: OutboundCall) -> HttpService {
+/// What answers the requests of one connection.
+#[derive(Clone)]
+pub struct Answering {
+    /// All of them.
+    pub general: HttpService,
+    /// Simple ones of HTTP/1; `None`: none is.
+    pub express: Option<Express>,
+}
+
+impl From<HttpService> for Answering {
+    fn from(general: HttpService) -> Self {
+        Self { general, express: None }
+    }
+}
+
+/// What answers the requests of an outbound connection.
+pub fn outbound(call: OutboundCall) -> Answering {
     let service = Arc::clone(&call.service);
     let source = CallSource::new(watched(&call.dialer), Direction::Outbound, service, None);
     let observer = Observer {
@@ -94,7 +111,8 @@ pub fn outbound(call: OutboundCall) -> HttpService {
         source: Arc::new(source),
     };
     let (call, observer) = (Arc::new(call), Arc::new(observer));
-    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+    let express = Some(Express::outbound(&call, &observer));
+    let general = BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
         let mut request = Box::new(request);
         let (call, observer) = (Arc::clone(&call), Arc::clone(&observer));
         async move {
@@ -102,11 +120,12 @@ pub fn outbound(call: OutboundCall) -> HttpService {
             let outcome = call.deliver(request).await;
             Ok(observed.end(outcome))
         }
-    }))
+    }));
+    Answering { general, express }
 }
 
-/// The service of an inbound connection.
-pub fn inbound(call: InboundCall) -> HttpService {
+/// What answers the requests of an inbound connection.
+pub fn inbound(call: InboundCall) -> Answering {
     let peer = call.caller.identity().map(ToString::to_string);
     let source =
         CallSource::new(watched(&call.dialer), Direction::Inbound, "".into(), peer.as_deref());
@@ -121,7 +140,8 @@ pub fn inbound(call: InboundCall) -> HttpService {
         source: Arc::new(source),
     };
     let (call, observer) = (Arc::new(call), Arc::new(observer));
-    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+    let express = Some(Express::inbound(&call, &observer));
+    let general = BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
         let mut request = Box::new(request);
         let (call, observer) = (Arc::clone(&call), Arc::clone(&observer));
         async move {
@@ -129,7 +149,8 @@ pub fn inbound(call: InboundCall) -> HttpService {
             let outcome = call.deliver(request).await;
             Ok(observed.end(outcome))
         }
-    }))
+    }));
+    Answering { general, express }
 }
 
 fn watched(dialer: &Dialer) -> (&Metrics, &Witnesses) {
@@ -207,13 +228,17 @@ impl InboundCall {
         taken.map_err(|retry_after| ProxyError::RateLimited { retry_after })
     }
 
+    fn take_place(&self) -> Result<CallerPlace, ProxyError> {
+        let overloaded =
+            || ProxyError::Overloaded { backend: self.application.label().to_string() };
+        self.places.take().ok_or_else(overloaded)
+    }
+
     /// The request, with who asks in it.
     fn told_caller(&self, mut admitted: Admitted) -> Result<Outgoing, ProxyError> {
         headers::set_caller(admitted.headers_mut(), &self.caller);
         let request = admitted.into_request();
-        let place = self.places.take().ok_or_else(|| ProxyError::Overloaded {
-            backend: self.application.label().to_string(),
-        })?;
+        let place = self.take_place()?;
         Ok(Outgoing {
             request,
             version: self.version,

@@ -16,6 +16,15 @@ pub trait Witness: fmt::Debug + Send + Sync {
     /// nothing is wanted of any, it is to cost no more than reading a flag.
     fn wants(&self, request: &mut Request<Body>, asked: &Asking<'_>) -> Interest;
 
+    /// Whether it may want to know of the next request, or add to it. Asked before the request is looked at: if nobody
+    /// may, [`Self::wants`] is not called for it, and [`Self::passed_over`] is.
+    fn may_want(&self) -> bool {
+        true
+    }
+
+    /// There was a request that nobody was asked about.
+    fn passed_over(&self) {}
+
     /// It is over. Not to be waited in: what cannot be taken at once is dropped, and counted.
     fn tell(&self, record: &CallRecord<'_>);
 }
@@ -70,6 +79,17 @@ impl Witnesses {
             most = most.max(interest);
         }
         (most, interested)
+    }
+
+    /// Whether somebody has to be asked about the next request. If not, it counts as one that nobody wants to know of.
+    pub fn have_to_be_asked(&self) -> bool {
+        let may_want = self.0.iter().any(|witness| witness.may_want());
+        if !may_want {
+            for witness in self.0.iter() {
+                witness.passed_over();
+            }
+        }
+        may_want
     }
 
     /// Tells those who wanted to know.

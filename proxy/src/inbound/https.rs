@@ -82,7 +82,7 @@ impl Inbound {
         });
         let service = BoxCloneSyncService::new(service);
         if let Err(error) = Box::pin(serve(stream, service, serving, &self.dialer)).await {
-            debug!(error = %Chain(&error), dst = %original, "connection of a probe ended");
+            debug!(error = %Chain(&*error), dst = %original, "connection of a probe ended");
         }
     }
 }
@@ -118,7 +118,7 @@ impl Prober {
             answered.map_err(|_elapsed| ProxyError::BackendTimeout { limit: ANSWER_LIMIT })?;
         let (head, body) = answered.map_err(|source| ProxyError::BackendLost {
             backend: self.application.to_string(),
-            source,
+            source: source.into(),
         })?;
         let mut response = Response::new(Body::text(body));
         *response.status_mut() = head.status;

@@ -69,6 +69,14 @@ impl Witness for OwnTime {
         }
     }
 
+    fn may_want(&self) -> bool {
+        self.asked.load(Ordering::Relaxed).is_multiple_of(ONE_OF)
+    }
+
+    fn passed_over(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn tell(&self, record: &CallRecord<'_>) {
         if let Some(own) = own_time(record.attempts, record.took_to_head, record.answered_in) {
             self.recorder(record.head.direction).record_duration(own);

@@ -13,6 +13,12 @@ pub struct ChunkReader {
     state: State,
     /// Octets of extensions so far, of the whole body.
     extension_bytes: usize,
+    /// Octets of data so far.
+    passed: u64,
+    /// Where, in what was written last, the last chunk is, and what follows it.
+    end: Option<std::ops::Range<usize>>,
+    /// Servers are known to fill up the line of a size with spaces; of clients, nobody does.
+    may_be_padded: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +55,28 @@ pub enum Chunked {
 impl ChunkReader {
     /// At the beginning of a body.
     pub fn new() -> Self {
-        Self { state: State::Size { size: 0, digits: 0 }, extension_bytes: 0 }
+        let state = State::Size { size: 0, digits: 0 };
+        Self { state, extension_bytes: 0, passed: 0, end: None, may_be_padded: false }
+    }
+
+    /// The same of a response.
+    pub fn of_response() -> Self {
+        Self { may_be_padded: true, ..Self::new() }
+    }
+
+    /// The fields after the body, as they were written by the call that ended it.
+    pub fn trailers<'a>(&self, output: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let end = self.end.clone().and_then(|end| output.get(end)).unwrap_or_default();
+        end.split(|octet| *octet == b'\n').filter_map(|line| {
+            let colon = line.iter().position(|octet| *octet == b':')?;
+            let (name, value) = line.split_at_checked(colon)?;
+            Some((name, value.get(1..)?.trim_ascii()))
+        })
+    }
+
+    /// How much data has passed so far.
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// How much data comes next, which may be passed on as it is.
@@ -69,6 +96,7 @@ impl ChunkReader {
     /// So much data was passed on, at most [`Self::data`].
     pub fn pass(&mut self, length: u64) {
         if let State::Data { left } = self.state {
+            self.passed += length.min(left);
             let left = left.saturating_sub(length);
             self.state = if left == 0 { State::DataEnd } else { State::Data { left } };
         }
@@ -96,7 +124,9 @@ impl ChunkReader {
                         return Err(Refusal::FieldsTooLarge);
                     }
                     Some(length) => {
+                        let from = output.len();
                         end(trailers.head(rest), output);
+                        self.end = Some(from..output.len());
                         used += length;
                         self.state = State::Done;
                     }
@@ -170,6 +200,7 @@ impl ChunkReader {
             (None, _) if digits == 0 => Err(Refusal::ChunkSize),
             (None, b'\r') => Ok(State::SizeEnd { size }),
             (None, b';') => Ok(State::Extension { size }),
+            (None, b' ' | b'\t') if self.may_be_padded => Ok(State::Extension { size }),
             (None, b'\n') => Err(Refusal::BareLineFeed),
             (None, _) => Err(Refusal::ChunkSize),
         }

@@ -79,7 +79,7 @@ pub(super) fn may_be_named(name: &[u8]) -> bool {
 }
 
 /// One line.
-pub(super) fn write(output: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub(in crate::http) fn write(output: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     output.extend_from_slice(name);
     output.extend_from_slice(b": ");
     output.extend_from_slice(value);

@@ -206,21 +206,31 @@ fn write_head(head: &Head<'_>, meaning: &Meaning<'_>, output: &mut Vec<u8>) {
         output.extend_from_slice(part);
     }
     let mut host = meaning.host;
-    for (name, value) in head.fields() {
-        match fields::known(name) {
-            Known::Host => fields::write(output, name, host.take().unwrap_or(value)),
-            Known::ContentLength => write_length(output, name, meaning.body),
-            Known::TransferEncoding => fields::write(output, name, b"chunked"),
-            Known::Upgrade if meaning.tunnel => fields::write(output, name, value),
-            Known::Expect if meaning.expects => fields::write(output, name, b"100-continue"),
-            Known::Upgrade | Known::Expect | Known::Claim | Known::Lookalike => {}
-            Known::Connection | Known::Other => fields::write(output, name, value),
-        }
+    for field in head.fields() {
+        write_field(output, field, meaning, &mut host);
     }
     if let Some(host) = host {
         fields::write(output, b"host", host);
     }
     output.extend_from_slice(b"\r\n");
+}
+
+/// Writes a field as it goes on, or leaves it out. `host` is what a field `host` says, until it is written.
+pub(in crate::http) fn write_field(
+    output: &mut Vec<u8>,
+    (name, value): (&[u8], &[u8]),
+    meaning: &Meaning<'_>,
+    host: &mut Option<&[u8]>,
+) {
+    match fields::known(name) {
+        Known::Host => fields::write(output, name, host.take().unwrap_or(value)),
+        Known::ContentLength => write_length(output, name, meaning.body),
+        Known::TransferEncoding => fields::write(output, name, b"chunked"),
+        Known::Upgrade if meaning.tunnel => fields::write(output, name, value),
+        Known::Expect if meaning.expects => fields::write(output, name, b"100-continue"),
+        Known::Upgrade | Known::Expect | Known::Claim | Known::Lookalike => {}
+        Known::Connection | Known::Other => fields::write(output, name, value),
+    }
 }
 
 fn write_length(output: &mut Vec<u8>, name: &[u8], body: BodyLength) {

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::http::gate::exchanges::{Exchanges, Tunnel};
 use crate::http::gate::framing::{Framer, Phase};
 use crate::http::gate::refusal::Refusal;
-use crate::http::gate::timers::{Limits, Overdue, Waiting};
+use crate::http::gate::timers::{Limits, Overdue, Timer, Waiting};
 
 /// A connection whose reader gets admitted requests only.
 #[derive(Debug)]
@@ -48,10 +48,6 @@ enum End {
         dropped: usize,
     },
 }
-
-/// One sleep, made when it is first needed and set anew as rarely as can be.
-#[derive(Debug, Default)]
-struct Timer(Option<Pin<Box<Sleep>>>);
 
 /// What to do after having looked for more.
 enum Step {
@@ -310,22 +306,6 @@ impl<I: AsyncWrite + Unpin> Gated<I> {
     }
 }
 
-impl Timer {
-    /// Wakes the task at `until` or before, when it is to look again.
-    fn arm(&mut self, until: Instant, context: &mut Context<'_>) {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if sleep.is_elapsed() || sleep.deadline() > until {
-            sleep.as_mut().reset(until);
-        }
-        if sleep.as_mut().poll(context).is_ready() {
-            sleep.as_mut().reset(until);
-            if sleep.as_mut().poll(context).is_ready() {
-                context.waker().wake_by_ref();
-            }
-        }
-    }
-}
-
 impl<I: AsyncRead + Unpin> AsyncRead for Gated<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -386,7 +366,7 @@ pub const RESPONSE_UNREAD: &str = "response_unread";
 /// by its number: a client that sends the same gets it forwarded.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
 /// What is asked for at once where it has to be looked at.
-const READ_BYTES: usize = 8 * 1024;
+pub const READ_BYTES: usize = 8 * 1024;
 /// nginx's lingering_timeout is 5 s; clients that read what they were told need less.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// As much as a client may have had under way.

@@ -1,9 +1,12 @@
 //! How long an HTTP/1 client may take for what it sends, phase by phase. Pure but for the one sleep
-//! that io.rs polls; the moment is passed in.
+//! that io.rs and the lane poll; the moment is passed in.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::gate::framing::Phase;
 use crate::http::gate::refusal::Refusal;
@@ -42,6 +45,26 @@ pub(super) struct Waiting {
     /// In all, for the body so far.
     body_waited: Duration,
     body_received: u64,
+}
+
+/// One sleep, made when it is first needed and set anew as rarely as can be.
+#[derive(Debug, Default)]
+pub struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Wakes the task at `until` or before, when it is to look again.
+    pub fn arm(&mut self, until: Instant, context: &mut Context<'_>) {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.is_elapsed() || sleep.deadline() > until {
+            sleep.as_mut().reset(until);
+        }
+        if sleep.as_mut().poll(context).is_ready() {
+            sleep.as_mut().reset(until);
+            if sleep.as_mut().poll(context).is_ready() {
+                context.waker().wake_by_ref();
+            }
+        }
+    }
 }
 
 impl Waiting {

@@ -57,7 +57,7 @@ async fn every_error() -> Vec<Row> {
         row(ProxyError::Refused { reason: "no port 81".to_owned() }, 503, "refused", "14"),
         row(ProxyError::DestinationChanged, 503, "destination_changed", "14"),
         row(
-            ProxyError::BackendLost { backend: name(), source: hyper_error().await },
+            ProxyError::BackendLost { backend: name(), source: hyper_error().await.into() },
             502,
             "backend_lost",
             "14",

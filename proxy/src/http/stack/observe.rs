@@ -42,11 +42,28 @@ impl Observer {
         trace!(direction = self.direction.as_str(), method = %request.method(), "request");
         let account = Account::begin(&self.source, request);
         request.body_mut().count(Counted::Request(Arc::clone(&account)));
+        self.observe(account, asked)
+    }
+
+    /// The same of one that has begun.
+    pub(super) fn observe(self: &Arc<Self>, account: Arc<Account>, asked: Asked) -> Observed<'_> {
         Observed { observer: self, account, asked, has_ended: false }
     }
 }
 
 impl Observed<'_> {
+    /// An endpoint has answered, and it is known how the call ended.
+    pub(super) fn answered(
+        mut self,
+        from: (&Arc<BalancedEndpoint>, &Balancer),
+        route: Option<&Arc<str>>,
+        outcome: (u16, GrpcStatus),
+    ) {
+        self.has_ended = true;
+        self.account.answered();
+        self.observer.end(&self.account, from, route, outcome);
+    }
+
     /// The response.
     pub(super) fn end(mut self, outcome: Result<Reply, Undelivered>) -> Response<Body> {
         self.has_ended = true;

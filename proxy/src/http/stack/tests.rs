@@ -64,7 +64,7 @@ impl Proxy {
 
     async fn serve(
         &self,
-        service: HttpService,
+        service: Answering,
         version: HttpVersion,
         drain: Option<tokio_util::sync::CancellationToken>,
     ) -> TcpStream {

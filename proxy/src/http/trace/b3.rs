@@ -56,6 +56,8 @@ impl Decision {
 
 /// The one header.
 pub const SINGLE: HeaderName = HeaderName::from_static("b3");
+/// All of them.
+pub const ALL: [HeaderName; 6] = [SINGLE, TRACE, SPAN, PARENT, SAMPLED, FLAGS];
 const TRACE: HeaderName = HeaderName::from_static("x-b3-traceid");
 const SPAN: HeaderName = HeaderName::from_static("x-b3-spanid");
 const PARENT: HeaderName = HeaderName::from_static("x-b3-parentspanid");

@@ -4,7 +4,7 @@
 use std::num::{NonZeroU64, NonZeroU128};
 
 use heddle_telemetry::settings::sampler::Sampler;
-use http::header::HeaderMap;
+use http::header::{HeaderMap, HeaderName};
 
 use crate::http::call_record::TraceIds;
 use crate::http::trace::b3::{self, Decision, Style};
@@ -82,6 +82,13 @@ pub fn read(headers: &HeaderMap) -> Incoming {
             Found::Nothing => nothing,
         },
     }
+}
+
+/// Whether a field is of a trace: one that is read, or written anew.
+pub fn is_of_trace(name: &[u8]) -> bool {
+    let of_w3c = [w3c::TRACEPARENT, w3c::TRACESTATE];
+    let is_it = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+    of_w3c.iter().chain(&b3::ALL).any(is_it)
 }
 
 /// What becomes of the trace; `None`: the headers go on as they are. `may_force` is asked if it is the

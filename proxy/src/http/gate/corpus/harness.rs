@@ -10,12 +10,12 @@ use tokio::sync::watch;
 
 use crate::connect::Dialer;
 use crate::discovery::resolved::Resolved;
+use crate::http::HttpVersion;
 use crate::http::frames::Budgets;
 use crate::http::headers::Caller;
 use crate::http::mirror::MirrorPlaces;
 use crate::http::server::{Serving, serve};
-use crate::http::stack::{InboundCall, OutboundCall, inbound, outbound};
-use crate::http::{HttpService, HttpVersion};
+use crate::http::stack::{Answering, InboundCall, OutboundCall, inbound, outbound};
 use crate::metrics::Direction;
 use crate::testing::{balancer, dialer, places, plain, resolved, tcp_pair};
 
@@ -28,7 +28,7 @@ pub(super) enum Way {
 
 pub(super) struct Proxied {
     pub(super) dialer: Arc<Dialer>,
-    service: HttpService,
+    service: Answering,
     version: HttpVersion,
     _destination: watch::Sender<Resolved>,
 }

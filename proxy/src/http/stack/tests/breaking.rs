@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
 use crate::balance::endpoint::Standing;
+use crate::http::pool::lane::put_back;
 use crate::metrics::ReasonLabels;
 use crate::testing::{Mesh, dialer_with, pod_uid};
 
@@ -329,6 +330,26 @@ async fn a_post_uses_no_connection_that_the_application_may_be_closing() {
     let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
     let mut client = proxy.client().await;
     client.get("/").await.unwrap();
+    let second = Duration::from_secs(1);
+    let connection = endpoint.pool.take(Instant::now(), second).unwrap();
+    put_back(&endpoint, connection, Instant::now() - second);
+    client.post("/").await.unwrap();
+    assert_eq!(backend.connections(), 2);
+    client.post("/").await.unwrap();
+    client.get("/").await.unwrap();
+    assert_eq!(backend.connections(), 2);
+    let take = || endpoint.pool.take(Instant::now(), pool::IDLE_TIMEOUT_LIMIT);
+    assert!(std::iter::from_fn(take).count() <= 1, "the new one took the place of the old one");
+}
+
+#[tokio::test]
+async fn a_post_of_the_general_path_uses_no_connection_that_the_application_may_be_closing() {
+    let backend = Backend::new("one").await;
+    let (balancer, endpoint) = only(backend.address);
+    let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
+    let mut client = proxy.client().await;
+    // Not simple.
+    client.send(Request::get("/").header("te", "trailers")).await.unwrap();
     let second = Duration::from_secs(1);
     let mut connection = endpoint.pool.take_http1(Instant::now(), second).unwrap();
     connection.sender.ready().await.unwrap();

@@ -37,6 +37,7 @@ impl Proxy {
             service: "default/api:80".into(),
             mirrors: MirrorPlaces::default(),
         })
+        .general
     }
 }
 

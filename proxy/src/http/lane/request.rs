@@ -1,0 +1,210 @@
+//! Which requests are simple, and how they are sent on.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri};
+
+use crate::http::body::Body;
+use crate::http::gate::fields;
+use crate::http::gate::framing::write_field;
+use crate::http::gate::head::{Head, Version};
+use crate::http::gate::request::{BodyLength, Meaning};
+use crate::http::headers::is_of_hop;
+use crate::http::trace::carry;
+
+/// What there is to know of a simple request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Simple {
+    /// Of the body, which is there.
+    pub(super) body_length: usize,
+    /// The client asks for nothing more on this connection.
+    pub(super) is_last: bool,
+}
+
+/// `None`: it is not simple. `following` is how much came after its head.
+pub(super) fn simple(head: &Head<'_>, meaning: &Meaning<'_>, following: usize) -> Option<Simple> {
+    let body_length = match meaning.body {
+        BodyLength::None => 0,
+        BodyLength::Known(length) => usize::try_from(length).ok()?,
+        BodyLength::Chunked => return None,
+    };
+    let is_whole = body_length <= following;
+    let is_plain = head.version() == Version::Http11 && !meaning.tunnel && !meaning.expects;
+    if !is_whole || !is_plain || !meaning.path.starts_with(b"/") {
+        return None;
+    }
+    let mut is_last = false;
+    for (name, value) in head.fields() {
+        match name.len() {
+            // What of it goes on is for the general path to say.
+            2 if name.eq_ignore_ascii_case(b"te") => return None,
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                if value.eq_ignore_ascii_case(b"close") {
+                    is_last = true;
+                } else if !value.eq_ignore_ascii_case(b"keep-alive") {
+                    return None;
+                }
+            }
+            // Its status is in trailers.
+            12 if name.eq_ignore_ascii_case(b"content-type") && value.starts_with(GRPC) => {
+                return None;
+            }
+            _ => {}
+        }
+    }
+    Some(Simple { body_length, is_last })
+}
+
+/// The head as it is sent on: as the gate has it, without what is for one hop, and with `caller`, a line that says who
+/// asks. Fields of a trace are those of `traced`, if there is that.
+pub(super) fn write(
+    head: &Head<'_>,
+    meaning: &Meaning<'_>,
+    (caller, traced): (&[u8], Option<&HeaderMap>),
+    output: &mut Vec<u8>,
+) {
+    for part in [head.method(), b" ", meaning.path, b" HTTP/1.1\r\n"] {
+        output.extend_from_slice(part);
+    }
+    let mut host = meaning.host;
+    for (name, value) in head.fields() {
+        if is_of_hop(name) || traced.is_some() && carry::is_of_trace(name) {
+            continue;
+        }
+        write_field(output, (name, value), meaning, &mut host);
+    }
+    if let Some(host) = host {
+        fields::write(output, b"host", host);
+    }
+    for (name, value) in traced.into_iter().flatten() {
+        let name = name.as_str().as_bytes();
+        if carry::is_of_trace(name) {
+            fields::write(output, name, value.as_bytes());
+        }
+    }
+    output.extend_from_slice(caller);
+    output.extend_from_slice(b"\r\n");
+}
+
+/// The head as those look at it who want to know of requests.
+pub(super) fn seen(
+    head: &Head<'_>,
+    meaning: &Meaning<'_>,
+    method: &Method,
+) -> Option<Request<Body>> {
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = Uri::try_from(meaning.path).ok()?;
+    let mut written = Vec::new();
+    let mut host = meaning.host;
+    for (name, value) in head.fields() {
+        written.clear();
+        write_field(&mut written, (name, value), meaning, &mut host);
+        if written.is_empty() {
+            continue;
+        }
+        let value = match name.eq_ignore_ascii_case(b"host") {
+            true => meaning.host.unwrap_or(value),
+            false => value,
+        };
+        let (name, value) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+        request.headers_mut().append(name.ok()?, value.ok()?);
+    }
+    Some(request)
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::gate::framing::understand;
+    use crate::http::gate::head::HeadReader;
+
+    fn read(text: &str) -> (HeadReader, usize) {
+        let mut reader = HeadReader::default();
+        let length = reader.read(text.as_bytes()).unwrap().unwrap();
+        (reader, length)
+    }
+
+    #[test]
+    fn a_request_is_simple_if_all_of_it_is_there_and_nothing_is_done_to_it() {
+        let simple_of = |body_length, is_last| Some(Simple { body_length, is_last });
+        for (case, text, expected) in [
+            ("a GET", "GET / HTTP/1.1\r\nhost: a\r\n\r\n", simple_of(0, false)),
+            (
+                "keep-alive",
+                "GET / HTTP/1.1\r\nhost: a\r\nconnection: Keep-Alive\r\n\r\n",
+                simple_of(0, false),
+            ),
+            (
+                "the last",
+                "GET / HTTP/1.1\r\nhost: a\r\nConnection: close\r\n\r\n",
+                simple_of(0, true),
+            ),
+            (
+                "a body",
+                "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nfour",
+                simple_of(4, false),
+            ),
+            (
+                "followed",
+                "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nfour",
+                simple_of(1, false),
+            ),
+            ("half a body", "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfour", None),
+            (
+                "chunks",
+                "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+                None,
+            ),
+            ("an old one", "GET / HTTP/1.0\r\nhost: a\r\n\r\n", None),
+            (
+                "an upgrade",
+                "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: b\r\n\r\n",
+                None,
+            ),
+            ("a named field", "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-a\r\n\r\n", None),
+            ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", None),
+            ("of the server", "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", None),
+            ("trailers", "GET / HTTP/1.1\r\nhost: a\r\nTE: trailers\r\n\r\n", None),
+            (
+                "a body that waits",
+                "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\na",
+                None,
+            ),
+            (
+                "gRPC",
+                "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc+proto\r\n\r\n",
+                None,
+            ),
+        ] {
+            let (reader, length) = read(text);
+            let head = reader.head(text.as_bytes());
+            let meaning = understand(&head).unwrap();
+            assert_eq!(simple(&head, &meaning, text.len() - length), expected, "case: {case}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_on_is_what_passed_and_nothing_of_the_hop_before() {
+        let text = "GET http://b/c?d HTTP/1.1\r\nHost: a\r\nX-Two:  2 \r\nconnection: close\r\n\
+            Keep-Alive: 5\r\nProxy-Connection: x\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\n\
+            x-forwarded-client-cert: forged\r\nX_Heddle_A: b\r\nTraceParent: old\r\n\r\n";
+        let (reader, _length) = read(text);
+        let head = reader.head(text.as_bytes());
+        let meaning = understand(&head).unwrap();
+        let mut output = Vec::new();
+        write(&head, &meaning, (b"x-forwarded-client-cert: By=e\r\n", None), &mut output);
+        let expected = "GET /c?d HTTP/1.1\r\nHost: b\r\nX-Two: 2\r\nTraceParent: old\r\n\
+            x-forwarded-client-cert: By=e\r\n\r\n";
+        assert_eq!(String::from_utf8(output).unwrap(), expected);
+        let mut seen = seen(&head, &meaning, &Method::GET).unwrap();
+        assert_eq!(seen.headers()["host"], "b");
+        assert!(!seen.headers().contains_key("x-forwarded-client-cert"));
+        seen.headers_mut().insert("traceparent", HeaderValue::from_static("new"));
+        let mut output = Vec::new();
+        write(&head, &meaning, (b"", Some(seen.headers())), &mut output);
+        let expected = "GET /c?d HTTP/1.1\r\nHost: b\r\nX-Two: 2\r\ntraceparent: new\r\n\r\n";
+        assert_eq!(String::from_utf8(output).unwrap(), expected);
+    }
+}

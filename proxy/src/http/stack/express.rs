@@ -1,0 +1,138 @@
+//! The stack for the lane: the same as for requests of hyper, of a request that needs no map of headers to be decided on.
+
+use std::sync::Arc;
+
+use http::{Method, Request, Response};
+use tokio::time::Instant;
+
+use crate::balance::balancer::Balancer;
+use crate::balance::callers::CallerPlace;
+use crate::balance::endpoint::BalancedEndpoint;
+use crate::balance::weighted;
+use crate::discovery::resolved::Resolved;
+use crate::http::account::Account;
+use crate::http::body::Body;
+use crate::http::grpc::GrpcStatus;
+use crate::http::headers::caller_line;
+use crate::http::respond::{Asked, ProxyError};
+use crate::http::send::Failure;
+use crate::http::stack::observe::{Observed, Observer};
+use crate::http::stack::{InboundCall, OutboundCall, Undelivered};
+
+/// What is done with the simple requests of one connection.
+#[derive(Clone)]
+pub struct Express {
+    side: Side,
+    observer: Arc<Observer>,
+    /// Who asks, as a line of a request's head; empty: it is not told.
+    caller_line: Arc<str>,
+}
+
+#[derive(Clone)]
+enum Side {
+    Outbound(Arc<OutboundCall>),
+    Inbound(Arc<InboundCall>),
+}
+
+/// Where a request goes.
+pub struct Chosen {
+    /// Picks the endpoint.
+    pub backend: Arc<Balancer>,
+    /// The name of the route's object.
+    pub route: Option<Arc<str>>,
+}
+
+impl Express {
+    pub(super) fn outbound(call: &Arc<OutboundCall>, observer: &Arc<Observer>) -> Self {
+        let side = Side::Outbound(Arc::clone(call));
+        Self { side, observer: Arc::clone(observer), caller_line: "".into() }
+    }
+
+    pub(super) fn inbound(call: &Arc<InboundCall>, observer: &Arc<Observer>) -> Self {
+        let caller_line = caller_line(&call.caller).into();
+        let side = Side::Inbound(Arc::clone(call));
+        Self { side, observer: Arc::clone(observer), caller_line }
+    }
+
+    /// Who asks, as a line of a request's head; empty: it is not told.
+    pub fn caller_line(&self) -> &[u8] {
+        self.caller_line.as_bytes()
+    }
+
+    /// Where the next request goes; `None`: more is done to it, or decided by what is in it.
+    pub fn choose(&self) -> Option<Chosen> {
+        let chosen = match &self.side {
+            Side::Outbound(call) => match &*call.destination.borrow() {
+                Resolved::PassThrough | Resolved::Refused { .. } => return None,
+                Resolved::Endpoint(endpoint) => {
+                    Chosen { backend: Arc::clone(&endpoint.balancer), route: None }
+                }
+                Resolved::Service(service) => {
+                    let rule = service.rules.first().filter(|rule| rule.is_plain)?;
+                    let weights = rule.backends.iter().map(|backend| backend.weight);
+                    let picked = weighted::pick_of(weights, rule.missing_weight, &mut rand::rng())?;
+                    let backend = Arc::clone(&rule.backends.get(picked)?.balancer);
+                    Chosen { backend, route: rule.route.clone() }
+                }
+            },
+            Side::Inbound(call) if call.probes.is_some() => return None,
+            Side::Inbound(call) => Chosen { backend: Arc::clone(&call.application), route: None },
+        };
+        if chosen.backend.is_by_head() {
+            return None;
+        }
+        if let Side::Outbound(_) = self.side {
+            chosen.backend.count_request(Instant::now());
+        }
+        Some(chosen)
+    }
+
+    /// Whether somebody has to be asked about the next request, who wants to see it.
+    pub fn has_to_be_seen(&self) -> bool {
+        self.observer.dialer.witnesses.have_to_be_asked()
+    }
+
+    /// A request begins; `seen` is what those see who have to be asked, and may add to.
+    pub fn begin(&self, method: &Method, seen: Option<&mut Request<Body>>) -> Arc<Account> {
+        match seen {
+            Some(request) => Account::begin(&self.observer.source, request),
+            None => Account::begin_unseen(&self.observer.source, method.into()),
+        }
+    }
+
+    /// A request that is under way. One that nobody waits for any more is counted when this is dropped.
+    pub fn observe(&self, account: &Arc<Account>) -> Under<'_> {
+        Under(self.observer.observe(Arc::clone(account), Asked::of_http1()))
+    }
+
+    /// Whether the workload takes it; what it has of its caller's share.
+    pub fn admit(&self) -> Result<Option<CallerPlace>, ProxyError> {
+        match &self.side {
+            Side::Outbound(_) => Ok(None),
+            Side::Inbound(call) => {
+                call.take_rate()?;
+                call.take_place().map(Some)
+            }
+        }
+    }
+}
+
+/// See [`Express::observe`].
+pub struct Under<'a>(Observed<'a>);
+
+impl Under<'_> {
+    /// An endpoint has answered.
+    pub fn answered(
+        self,
+        from: (&Arc<BalancedEndpoint>, &Balancer),
+        route: Option<&Arc<str>>,
+        status: u16,
+    ) {
+        self.0.answered(from, route, (status, GrpcStatus::NotGrpc));
+    }
+
+    /// It has failed: what the client is told.
+    pub fn fail(self, failure: Failure, route: Option<Arc<str>>) -> Response<Body> {
+        self.0.end(Err(Undelivered { failure, after: None, route }))
+    }
+}
