@@ -4,9 +4,10 @@
 //!
 //! What passes is judged by the same gate, and counted, limited and told of by the same hands, as on the general
 //! path. What is not simple is handed over, with its connection: nothing of it was used up, and hyper reads it from
-//! its first octet. The reasons are in `docs/adr/0013-a-lane-for-simple-requests.md`.
+//! its first octet. The reasons are in `docs/adr/0014-a-lane-for-simple-requests.md`.
 
 mod answer;
+mod buffers;
 mod client;
 pub mod connection;
 mod framing;
@@ -14,6 +15,7 @@ mod request;
 mod send;
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -30,6 +32,7 @@ use crate::http::breaker::Reset;
 use crate::http::gate::framing::understand;
 use crate::http::gate::timers::Limits;
 use crate::http::lane::client::{Client, Gone, Next};
+use crate::http::lane::request::NotSimple;
 use crate::http::lane::send::{Answered, Sending, send};
 use crate::http::pool::lane::put_back;
 use crate::http::server::{Serving, called_off};
@@ -85,10 +88,18 @@ where
             }
             Next::Broken(error) => return Err(error),
         };
-        let Some(asked) = lane.understand(length) else {
-            return Ok(Left::General(lane.client.into_rewind()));
+        let asked = loop {
+            match lane.understand(length) {
+                Ok(asked) => break asked,
+                Err(NotSimple::Short) if lane.client.has_more().await => {}
+                Err(NotSimple::Short | NotSimple::Other) => {
+                    return Ok(Left::General(lane.client.into_rewind()));
+                }
+            }
         };
-        match lane.exchange(asked).await {
+        let exchanged = lane.exchange(asked).await;
+        lane.give_room_back();
+        match exchanged {
             Ok(()) if lane.client.is_last() => {
                 lane.shut_down().await;
                 return Ok(Left::Ended);
@@ -125,26 +136,35 @@ where
     I: AsyncRead + AsyncWrite + Reset + Unpin + Send,
     F: Future<Output = ()> + Unpin + Send,
 {
-    /// The request whose head has this length; `None`: it is not simple, and nothing of it was used up.
-    fn understand(&mut self, length: usize) -> Option<Asked> {
-        let (head, following) = self.client.head(length)?;
+    /// For the next request, perhaps of another connection.
+    fn give_room_back(&mut self) {
+        buffers::read(std::mem::take(&mut self.answer));
+        buffers::written(std::mem::take(&mut self.octets));
+        buffers::written(std::mem::take(&mut self.reply));
+    }
+
+    /// The request whose head has this length, or why it is none for the lane: nothing of it was used up then.
+    fn understand(&mut self, length: usize) -> Result<Asked, NotSimple> {
+        let (head, following) = self.client.head(length).ok_or(NotSimple::Other)?;
         // What is refused is refused by the general path, which tells the client.
-        let meaning = understand(&head).ok()?;
+        let meaning = understand(&head).map_err(|_refusal| NotSimple::Other)?;
         let simple = request::simple(&head, &meaning, following.len())?;
-        let method = Method::from_bytes(head.method()).ok()?;
-        let chosen = self.express.choose()?;
+        let method = Method::from_bytes(head.method()).map_err(|_| NotSimple::Other)?;
+        let chosen = self.express.choose().ok_or(NotSimple::Other)?;
         let mut seen = None;
         if self.express.has_to_be_seen() {
-            seen = Some(request::seen(&head, &meaning, &method)?);
+            seen = Some(request::seen(&head, &meaning, &method).ok_or(NotSimple::Other)?);
         }
         let account = self.express.begin(&method, seen.as_mut());
-        self.octets.clear();
+        (self.octets, self.reply) = (buffers::for_writing(), buffers::for_writing());
+        self.answer = buffers::for_reading();
         let traced = seen.as_ref().map(Request::headers);
         request::write(&head, &meaning, (self.express.caller_line(), traced), &mut self.octets);
-        self.octets.extend_from_slice(following.get(..simple.body_length)?);
+        let body = following.get(..simple.body_length).ok_or(NotSimple::Short)?;
+        self.octets.extend_from_slice(body);
         account.add_request_bytes(simple.body_length);
         self.client.used(length + simple.body_length, simple.is_last);
-        Some(Asked { method, body_length: simple.body_length, chosen, account })
+        Ok(Asked { method, body_length: simple.body_length, chosen, account })
     }
 
     /// Sends a request on, and its answer back.
@@ -164,8 +184,11 @@ where
             place,
             notes: account.notes(),
         };
-        let sent = send(sending, &mut self.answer, &mut self.reply);
-        let answered = match self.client.unless_gone(sent).await? {
+        let sent = {
+            let sent = pin!(send(sending, &mut self.answer, &mut self.reply));
+            self.client.unless_gone(sent).await?
+        };
+        let answered = match sent {
             Ok(answered) => answered,
             Err(failure) => return self.tell(observed.fail(*failure, route), &method).await,
         };
@@ -215,7 +238,10 @@ where
                 return self.write().await;
             }
             self.write().await?;
-            let read = self.client.unless_gone(connection.read(&mut self.answer)).await?;
+            let read = {
+                let read = pin!(connection.read(&mut self.answer));
+                self.client.unless_gone(read).await?
+            };
             let is_end = matches!(read, Ok(0)) && framing.end(&mut self.reply);
             if !is_end && !matches!(read, Ok(1..)) {
                 metrics.response_broken.inc();

@@ -3,7 +3,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -15,6 +15,7 @@ use crate::http::breaker::Reset;
 use crate::http::gate::head::{Head, HeadReader};
 use crate::http::gate::io::{READ_BYTES, RESPONSE_UNREAD};
 use crate::http::gate::timers::{Limits, Timer};
+use crate::http::lane::buffers;
 use crate::rewind::Rewind;
 
 /// A client.
@@ -117,11 +118,13 @@ where
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         loop {
             if !self.unread.is_empty() {
-                return Poll::Ready(match self.reader.read(&self.unread) {
-                    Ok(Some(length)) => Next::Head(length),
+                match self.reader.read(&self.unread) {
+                    Ok(Some(length)) => return Poll::Ready(Next::Head(length)),
+                    // What was read to find out the protocol is only its beginning.
+                    Ok(None) if matches!(self.poll_fill(context), Poll::Ready(Ok(1..))) => continue,
                     // What is not there at once, and what is refused, takes longer anyway.
-                    Ok(None) | Err(_) => Next::General,
-                });
+                    Ok(None) | Err(_) => return Poll::Ready(Next::General),
+                }
             }
             match self.poll_fill(context) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Next::Ended),
@@ -132,10 +135,16 @@ where
         }
     }
 
+    /// Whether more is there at once.
+    pub(super) async fn has_more(&mut self) -> bool {
+        poll_fn(|context| Poll::Ready(matches!(self.poll_fill(context), Poll::Ready(Ok(1..)))))
+            .await
+    }
+
     /// Nothing is there.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         // Most connections wait most of the time, and need no room for that.
-        self.unread = BytesMut::new();
+        buffers::read(std::mem::take(&mut self.unread));
         self.poll_called_off(context);
         if self.is_last {
             return Poll::Ready(Next::Ended);
@@ -150,6 +159,9 @@ where
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.unread.capacity() == 0 {
+            self.unread = buffers::for_reading();
+        }
         self.unread.reserve(READ_BYTES);
         poll_read_buf(Pin::new(&mut self.io), context, &mut self.unread)
     }
@@ -166,9 +178,8 @@ where
     /// What comes of `work`, unless the client goes before.
     pub(super) async fn unless_gone<T>(
         &mut self,
-        work: impl Future<Output = T>,
+        mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Gone> {
-        let mut work = pin!(work);
         poll_fn(|context| {
             if let Poll::Ready(done) = work.as_mut().poll(context) {
                 return Poll::Ready(Ok(done));

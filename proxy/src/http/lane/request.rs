@@ -20,38 +20,55 @@ pub(super) struct Simple {
     pub(super) is_last: bool,
 }
 
-/// `None`: it is not simple. `following` is how much came after its head.
-pub(super) fn simple(head: &Head<'_>, meaning: &Meaning<'_>, following: usize) -> Option<Simple> {
+/// Why a request is not simple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotSimple {
+    /// Not all of its body is there.
+    Short,
+    /// By what it says, or by what is done to it.
+    Other,
+}
+
+/// What is to be known of a request, if it is simple. `following` is how much came after its head.
+pub(super) fn simple(
+    head: &Head<'_>,
+    meaning: &Meaning<'_>,
+    following: usize,
+) -> Result<Simple, NotSimple> {
     let body_length = match meaning.body {
-        BodyLength::None => 0,
-        BodyLength::Known(length) => usize::try_from(length).ok()?,
-        BodyLength::Chunked => return None,
+        BodyLength::None => Some(0),
+        BodyLength::Known(length) => usize::try_from(length).ok(),
+        BodyLength::Chunked => None,
     };
-    let is_whole = body_length <= following;
+    let body_length = body_length.filter(|length| *length <= BODY_LIMIT_BYTES);
+    let body_length = body_length.ok_or(NotSimple::Other)?;
     let is_plain = head.version() == Version::Http11 && !meaning.tunnel && !meaning.expects;
-    if !is_whole || !is_plain || !meaning.path.starts_with(b"/") {
-        return None;
+    if !is_plain || !meaning.path.starts_with(b"/") {
+        return Err(NotSimple::Other);
     }
     let mut is_last = false;
     for (name, value) in head.fields() {
         match name.len() {
             // What of it goes on is for the general path to say.
-            2 if name.eq_ignore_ascii_case(b"te") => return None,
+            2 if name.eq_ignore_ascii_case(b"te") => return Err(NotSimple::Other),
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 if value.eq_ignore_ascii_case(b"close") {
                     is_last = true;
                 } else if !value.eq_ignore_ascii_case(b"keep-alive") {
-                    return None;
+                    return Err(NotSimple::Other);
                 }
             }
             // Its status is in trailers.
             12 if name.eq_ignore_ascii_case(b"content-type") && value.starts_with(GRPC) => {
-                return None;
+                return Err(NotSimple::Other);
             }
             _ => {}
         }
     }
-    Some(Simple { body_length, is_last })
+    if following < body_length {
+        return Err(NotSimple::Short);
+    }
+    Ok(Simple { body_length, is_last })
 }
 
 /// The head as it is sent on: as the gate has it, without what is for one hop, and with `caller`, a line that says who
@@ -113,6 +130,8 @@ pub(super) fn seen(
 }
 
 const GRPC: &[u8] = b"application/grpc";
+/// Of a request that is held as a whole.
+const BODY_LIMIT_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -128,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_request_is_simple_if_all_of_it_is_there_and_nothing_is_done_to_it() {
-        let simple_of = |body_length, is_last| Some(Simple { body_length, is_last });
+        let simple_of = |body_length, is_last| Ok(Simple { body_length, is_last });
         for (case, text, expected) in [
             ("a GET", "GET / HTTP/1.1\r\nhost: a\r\n\r\n", simple_of(0, false)),
             (
@@ -151,31 +170,43 @@ mod tests {
                 "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nfour",
                 simple_of(1, false),
             ),
-            ("half a body", "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfour", None),
+            (
+                "half a body",
+                "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfour",
+                Err(NotSimple::Short),
+            ),
             (
                 "chunks",
                 "PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-                None,
+                Err(NotSimple::Other),
             ),
-            ("an old one", "GET / HTTP/1.0\r\nhost: a\r\n\r\n", None),
+            ("an old one", "GET / HTTP/1.0\r\nhost: a\r\n\r\n", Err(NotSimple::Other)),
             (
                 "an upgrade",
                 "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: b\r\n\r\n",
-                None,
+                Err(NotSimple::Other),
             ),
-            ("a named field", "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-a\r\n\r\n", None),
-            ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", None),
-            ("of the server", "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", None),
-            ("trailers", "GET / HTTP/1.1\r\nhost: a\r\nTE: trailers\r\n\r\n", None),
+            (
+                "a named field",
+                "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-a\r\n\r\n",
+                Err(NotSimple::Other),
+            ),
+            ("CONNECT", "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n", Err(NotSimple::Other)),
+            ("of the server", "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", Err(NotSimple::Other)),
+            (
+                "trailers",
+                "GET / HTTP/1.1\r\nhost: a\r\nTE: trailers\r\n\r\n",
+                Err(NotSimple::Other),
+            ),
             (
                 "a body that waits",
                 "PUT / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\na",
-                None,
+                Err(NotSimple::Other),
             ),
             (
                 "gRPC",
                 "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc+proto\r\n\r\n",
-                None,
+                Err(NotSimple::Other),
             ),
         ] {
             let (reader, length) = read(text);

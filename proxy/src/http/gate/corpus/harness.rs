@@ -24,6 +24,14 @@ use crate::testing::{balancer, dialer, places, plain, resolved, tcp_pair};
 pub(super) enum Way {
     Inbound,
     Outbound,
+    /// Past the lane, as requests that are not simple.
+    GeneralInbound,
+    GeneralOutbound,
+}
+
+impl Way {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Inbound, Self::Outbound, Self::GeneralInbound, Self::GeneralOutbound];
 }
 
 pub(super) struct Proxied {
@@ -39,8 +47,8 @@ impl Proxied {
         let endpoints = balancer("api", vec![plain(backend)]);
         let to = resolved(vec![(Arc::clone(&endpoints), 1)], Timeouts::default());
         let destination = watch::Sender::new(to);
-        let service = match way {
-            Way::Outbound => outbound(OutboundCall {
+        let mut service = match way {
+            Way::Outbound | Way::GeneralOutbound => outbound(OutboundCall {
                 dialer: Arc::clone(&dialer),
                 destination: destination.subscribe(),
                 original: backend,
@@ -48,7 +56,7 @@ impl Proxied {
                 service: "default/api:80".into(),
                 mirrors: MirrorPlaces::default(),
             }),
-            Way::Inbound => inbound(InboundCall {
+            Way::Inbound | Way::GeneralInbound => inbound(InboundCall {
                 dialer: Arc::clone(&dialer),
                 application: endpoints,
                 original: backend,
@@ -59,6 +67,10 @@ impl Proxied {
                 probes: None,
             }),
         };
+        match way {
+            Way::Inbound | Way::Outbound => {}
+            Way::GeneralInbound | Way::GeneralOutbound => service.express = None,
+        }
         Self { dialer, service, version, _destination: destination }
     }
 

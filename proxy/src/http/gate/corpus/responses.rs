@@ -155,7 +155,7 @@ async fn backend(answer: &'static [u8], end: End) -> SocketAddr {
 #[tokio::test]
 async fn what_a_backend_cuts_short_is_never_taken_for_whole() {
     for (case, answer, end, expect) in CASES {
-        for way in [Way::Outbound, Way::Inbound] {
+        for way in Way::ALL {
             let proxied = Proxied::new(way, HttpVersion::Http1, backend(answer, end).await);
             let mut client = Client::new(proxied.connect().await).await;
             let got = client.send(Request::get("/")).await;
@@ -186,7 +186,7 @@ async fn what_a_backend_cuts_short_is_never_taken_for_whole() {
 async fn what_follows_an_answer_is_no_answer_to_the_next_request() {
     const SPLIT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
     let backend = backend(SPLIT, End::Waits).await;
-    for way in [Way::Outbound, Way::Inbound] {
+    for way in Way::ALL {
         let proxied = Proxied::new(way, HttpVersion::Http1, backend);
         let mut client = Client::new(proxied.connect().await).await;
         for _request in 0..3 {

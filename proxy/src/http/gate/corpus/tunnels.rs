@@ -75,7 +75,7 @@ async fn read(client: &mut TcpStream, end: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_client_that_waited_goes_on_after_a_refusal() {
-    for way in [Way::Outbound, Way::Inbound] {
+    for way in Way::ALL {
         let backend = Backend::new(DECLINED).await;
         let mut client = Proxied::new(way, HttpVersion::Http1, backend.address).connect().await;
         for request in [ASK, GOOD, ASK, GOOD] {
@@ -90,7 +90,7 @@ async fn a_client_that_waited_goes_on_after_a_refusal() {
 
 #[tokio::test]
 async fn what_is_sent_after_the_answer_is_the_tunnels() {
-    for way in [Way::Outbound, Way::Inbound] {
+    for way in Way::ALL {
         let backend = Backend::new(AGREED).await;
         let mut client = Proxied::new(way, HttpVersion::Http1, backend.address).connect().await;
         client.write_all(ASK).await.unwrap();
