@@ -277,3 +277,8 @@ pub fn service_label(service: Option<&ServicePort>) -> Arc<str> {
 
 #[cfg(test)]
 mod tests;
+
+// The same past the lane.
+#[cfg(test)]
+#[path = "stack/tests.rs"]
+mod general_tests;

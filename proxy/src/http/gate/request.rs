@@ -172,6 +172,10 @@ fn check_path(target: &[u8], wrong: Refusal) -> Result<(), Refusal> {
 
 /// Whether a segment of a path, which begins with a slash, is one of dots.
 fn has_dots(path: &[u8]) -> bool {
+    // As most paths are.
+    if !path.contains(&b'.') && !path.contains(&b'%') {
+        return false;
+    }
     let mut rest = path;
     loop {
         rest = match (after_slash(rest), rest) {

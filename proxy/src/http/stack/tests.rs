@@ -1,14 +1,24 @@
 //! The whole stack between real clients and real servers, over loopback sockets.
 
+#[path = "tests/breaking.rs"]
 mod breaking;
+#[path = "tests/filters.rs"]
 mod filters;
+#[path = "tests/measured.rs"]
 mod measured;
+#[path = "tests/mirrors.rs"]
 mod mirrors;
+#[path = "tests/policy.rs"]
 mod policy;
+#[path = "tests/recorder.rs"]
 mod recorder;
+#[path = "tests/retries.rs"]
 mod retries;
+#[path = "tests/shared.rs"]
 mod shared;
+#[path = "tests/tapped.rs"]
 mod tapped;
+#[path = "tests/witnessed.rs"]
 mod witnessed;
 
 use std::time::Duration;
@@ -29,6 +39,11 @@ use crate::testing::{
     Backend, Client, answered, balancer, dialer, identity, listen, loopback, places, plain,
     resolved, slot, spawn, tcp_pair,
 };
+
+/// Whether these run past the lane, as all requests do that are not simple.
+fn is_general() -> bool {
+    module_path!().ends_with("general_tests")
+}
 
 struct Proxy {
     dialer: Arc<Dialer>,
@@ -68,6 +83,7 @@ impl Proxy {
         version: HttpVersion,
         drain: Option<tokio_util::sync::CancellationToken>,
     ) -> TcpStream {
+        let service = Answering { express: service.express.filter(|_| !is_general()), ..service };
         let (near, far) = tcp_pair().await;
         let window_bytes = crate::listen::HTTP2_CONNECTION_WINDOW_BYTES;
         let idle = Duration::from_secs(60);
