@@ -281,6 +281,7 @@ impl Resolver {
             && mirrors.is_empty()
             && backends.iter().all(|backend| backend.mirrors.is_empty())
             && rule.session.is_none()
+            && rule.missing_weight == 0
             && rule.timeouts == Timeouts::default();
         ResolvedRule {
             is_plain,
@@ -370,11 +371,15 @@ fn stand_in(endpoint: &Endpoint) -> Option<ServicePort> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
+    use heddle_model::filter::{FaultDelay, HeaderChange, Mirror};
     use heddle_model::policy::{BackendPolicy, Balance, Locality, Preference};
+    use heddle_model::route::{HttpBackend, HttpMatch, PathMatch, Retry};
 
     use super::*;
     use crate::balance::set::{PickContext, Purpose};
+    use crate::http::route::compile;
     use crate::testing::{plain, service};
 
     fn zoned(number: u8, zone: &str) -> Endpoint {
@@ -408,5 +413,45 @@ mod tests {
 
         resolver.update(&service("other"), set);
         assert_eq!(zones(&resolver.balancer(&service("other"))), of(&["b"]));
+    }
+
+    /// Whether a rule is plain that differs from the simplest one in this.
+    fn is_plain(change: impl FnOnce(&mut HttpRule)) -> bool {
+        let backend = HttpBackend { backend: service("api"), weight: 1, filters: Vec::new() };
+        let mut rule = HttpRule::to(vec![backend], RuleOrigin::ServiceDefault);
+        change(&mut rule);
+        let compiled = compile(std::slice::from_ref(&rule)).unwrap().remove(0);
+        Resolver::default().rule(rule, compiled).is_plain
+    }
+
+    #[test]
+    fn a_rule_is_plain_if_nothing_of_a_request_makes_a_difference_to_it() {
+        let second = Some(Duration::from_secs(1));
+        let prefix = |path: &str| HttpMatch {
+            path: Some(PathMatch::Prefix(path.to_owned())),
+            ..HttpMatch::default()
+        };
+        let mirror = Mirror { backend: service("shadow"), fraction: Fraction::ALL };
+        let mirror = HttpFilter::Mirror(mirror);
+        assert!(is_plain(|_rule| {}));
+        assert!(is_plain(|rule| rule.matches = vec![prefix("/")]), "all paths");
+        assert!(is_plain(|rule| rule.backends.push(rule.backends[0].clone())), "a split");
+        assert!(!is_plain(|rule| rule.matches = vec![prefix("/a")]), "some paths");
+        assert!(!is_plain(|rule| rule.hostnames = vec![Hostname::Exact("a".to_owned())]), "a host");
+        assert!(!is_plain(|rule| rule.missing_weight = 1), "some fail");
+        assert!(!is_plain(|rule| rule.timeouts.request = second), "a limit");
+        assert!(!is_plain(|rule| rule.timeouts.backend_request = second), "a limit of attempts");
+        assert!(!is_plain(|rule| rule.filters.push(mirror.clone())), "a mirror");
+        assert!(
+            !is_plain(|rule| rule.backends[0].filters.push(mirror.clone())),
+            "one of a backend"
+        );
+        let retry = Retry { codes: vec![503], attempts: 2, backoff: Duration::ZERO };
+        assert!(!is_plain(|rule| rule.retry = Some(retry)), "retries");
+        let delay = FaultDelay { duration: Duration::from_secs(1), fraction: Fraction::ALL };
+        assert!(!is_plain(|rule| rule.fault.delay = Some(delay)), "a fault");
+        let changes = HeaderChange { remove: vec!["x-a".to_owned()], ..HeaderChange::default() };
+        let header = HttpFilter::ResponseHeaders(changes);
+        assert!(!is_plain(|rule| rule.filters.push(header)), "a header");
     }
 }

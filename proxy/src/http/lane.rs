@@ -162,7 +162,6 @@ where
         request::write(&head, &meaning, (self.express.caller_line(), traced), &mut self.octets);
         let body = following.get(..simple.body_length).ok_or(NotSimple::Short)?;
         self.octets.extend_from_slice(body);
-        account.add_request_bytes(simple.body_length);
         self.client.used(length + simple.body_length, simple.is_last);
         Ok(Asked { method, body_length: simple.body_length, chosen, account })
     }
@@ -173,7 +172,11 @@ where
         let observed = self.express.observe(&account);
         let place = match self.express.admit() {
             Ok(place) => place,
-            Err(error) => return self.tell(observed.fail(error.into(), route), &method).await,
+            Err(error) => {
+                let response = observed.fail(error.into(), route);
+                drop(account);
+                return self.tell(response, &method).await;
+            }
         };
         let sending = Sending {
             dialer: self.dialer,
@@ -190,8 +193,16 @@ where
         };
         let answered = match sent {
             Ok(answered) => answered,
-            Err(failure) => return self.tell(observed.fail(*failure, route), &method).await,
+            Err(failure) => {
+                if failure.error.is_after_sending() {
+                    account.add_request_bytes(body_length);
+                }
+                let response = observed.fail(*failure, route);
+                drop(account);
+                return self.tell(response, &method).await;
+            }
         };
+        account.add_request_bytes(body_length);
         let endpoint = Arc::clone(answered.in_flight.endpoint());
         observed.answered((&endpoint, &backend), route.as_ref(), answered.status);
         if account.wants_headers()
@@ -202,12 +213,13 @@ where
         let is_last = self.client.is_last() || self.serving.is_draining();
         self.client.set_last(is_last);
         answer::finish(&answered.framing, answered.has_date, is_last, &mut self.reply);
-        self.pass(answered, &account).await
+        self.pass(answered, account).await
     }
 
     /// The body of an answer whose head is in `reply`.
-    async fn pass(&mut self, answered: Answered, account: &Account) -> Result<(), Gone> {
+    async fn pass(&mut self, answered: Answered, account: Arc<Account>) -> Result<(), Gone> {
         let Answered { mut connection, in_flight, mut framing, is_reusable, .. } = answered;
+        let Answered { is_deaf, mut unsent, .. } = answered;
         let metrics = &self.dialer.metrics;
         account.left(false);
         loop {
@@ -234,15 +246,17 @@ where
                 }
                 drop(in_flight);
                 account.left(true);
-                self.answer.clear();
+                // Before the client can know: what is within another's time has ended when that ends.
+                drop(account);
                 return self.write().await;
             }
             self.write().await?;
             let read = {
-                let read = pin!(connection.read(&mut self.answer));
+                let octets = (self.octets.as_slice(), &mut unsent);
+                let read = pin!(connection.read_on(octets, &mut self.answer));
                 self.client.unless_gone(read).await?
             };
-            let is_end = matches!(read, Ok(0)) && framing.end(&mut self.reply);
+            let is_end = !is_deaf && matches!(read, Ok(0)) && framing.end(&mut self.reply);
             if !is_end && !matches!(read, Ok(1..)) {
                 metrics.response_broken.inc();
                 in_flight.endpoint().observe(Sign::BadConnection, metrics);
@@ -269,6 +283,8 @@ where
         let written = self.client.write(&self.reply).await;
         self.reply.clear();
         if let Err(Some(limit)) = written {
+            // The kernel would keep what nobody takes, and try for minutes.
+            self.client.reset();
             self.dialer.metrics.count_limit(self.serving.direction, limit);
         }
         written.map_err(|_limit| Gone)
@@ -276,6 +292,7 @@ where
 
     async fn shut_down(&mut self) {
         if let Err(Some(limit)) = self.client.shut_down().await {
+            self.client.reset();
             self.dialer.metrics.count_limit(self.serving.direction, limit);
         }
     }

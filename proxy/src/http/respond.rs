@@ -210,6 +210,11 @@ impl ProxyError {
         self.telling().reason
     }
 
+    /// Whether the request, or a part of it, has come to its backend.
+    pub fn is_after_sending(&self) -> bool {
+        matches!(self, Self::BackendLost { .. } | Self::BadResponse { .. })
+    }
+
     /// Whether the client should connect again: its connection leads nowhere any more.
     fn ends_connection(&self) -> bool {
         match self {

@@ -17,8 +17,26 @@ pub struct ChunkReader {
     passed: u64,
     /// Where, in what was written last, the last chunk is, and what follows it.
     end: Option<std::ops::Range<usize>>,
-    /// Servers are known to fill up the line of a size with spaces; of clients, nobody does.
+    limits: Limits,
+}
+
+/// What may be written in a body beside its data.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// The line of a size may be filled up: with spaces behind it, and zeros before it.
     may_be_padded: bool,
+    extensions: usize,
+    trailers: usize,
+}
+
+impl Limits {
+    const REQUEST: Self = Self {
+        may_be_padded: false,
+        extensions: EXTENSIONS_LIMIT_BYTES,
+        trailers: TRAILERS_LIMIT_BYTES,
+    };
+    /// Servers are known to do so. As much as hyper takes.
+    const RESPONSE: Self = Self { may_be_padded: true, extensions: 16 * 1024, trailers: 16 * 1024 };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +44,10 @@ enum State {
     Size {
         size: u64,
         digits: usize,
+    },
+    /// Spaces after the size.
+    Padding {
+        size: u64,
     },
     /// After the size, up to the end of its line.
     Extension {
@@ -56,12 +78,12 @@ impl ChunkReader {
     /// At the beginning of a body.
     pub fn new() -> Self {
         let state = State::Size { size: 0, digits: 0 };
-        Self { state, extension_bytes: 0, passed: 0, end: None, may_be_padded: false }
+        Self { state, extension_bytes: 0, passed: 0, end: None, limits: Limits::REQUEST }
     }
 
     /// The same of a response.
     pub fn of_response() -> Self {
-        Self { may_be_padded: true, ..Self::new() }
+        Self { limits: Limits::RESPONSE, ..Self::new() }
     }
 
     /// The fields after the body, as they were written by the call that ended it.
@@ -74,6 +96,11 @@ impl ChunkReader {
         })
     }
 
+    /// Where the last chunk is in what was written by the call that ended the body.
+    pub fn last_chunk(&self) -> Option<usize> {
+        self.end.as_ref().map(|end| end.start)
+    }
+
     /// How much data has passed so far.
     pub fn passed(&self) -> u64 {
         self.passed
@@ -84,6 +111,7 @@ impl ChunkReader {
         match self.state {
             State::Data { left } => left,
             State::Size { .. }
+            | State::Padding { .. }
             | State::Extension { .. }
             | State::SizeEnd { .. }
             | State::DataEnd
@@ -116,11 +144,11 @@ impl ChunkReader {
             match self.state {
                 State::Done => return Ok((used, Chunked::Done)),
                 State::Trailers => match trailers.read(rest)? {
-                    None if rest.len() > TRAILERS_LIMIT_BYTES => {
+                    None if rest.len() > self.limits.trailers => {
                         return Err(Refusal::FieldsTooLarge);
                     }
                     None => return Ok((used, Chunked::Short)),
-                    Some(length) if length > TRAILERS_LIMIT_BYTES => {
+                    Some(length) if length > self.limits.trailers => {
                         return Err(Refusal::FieldsTooLarge);
                     }
                     Some(length) => {
@@ -141,6 +169,7 @@ impl ChunkReader {
                     self.pass(u64::try_from(length).unwrap_or(u64::MAX));
                 }
                 State::Size { .. }
+                | State::Padding { .. }
                 | State::Extension { .. }
                 | State::SizeEnd { .. }
                 | State::DataEnd
@@ -161,10 +190,16 @@ impl ChunkReader {
     ) -> Result<State, Refusal> {
         match (self.state, octet) {
             (State::Size { size, digits }, octet) => self.size(size, digits, octet),
-            (State::Extension { size }, b'\r') => Ok(State::SizeEnd { size }),
+            (state @ State::Padding { .. }, b' ' | b'\t') => Ok(state),
+            (State::Padding { size }, b';') => Ok(State::Extension { size }),
+            (State::Padding { size } | State::Extension { size }, b'\r') => {
+                Ok(State::SizeEnd { size })
+            }
+            (State::Padding { .. }, b'\n') => Err(Refusal::BareLineFeed),
+            (State::Padding { .. }, _) => Err(Refusal::ChunkSize),
             (State::Extension { size }, octet) if octets::is_value(octet) => {
                 self.extension_bytes += 1;
-                if self.extension_bytes > EXTENSIONS_LIMIT_BYTES {
+                if self.extension_bytes > self.limits.extensions {
                     return Err(Refusal::ChunkExtension);
                 }
                 Ok(State::Extension { size })
@@ -195,12 +230,14 @@ impl ChunkReader {
         match (char::from(octet).to_digit(16), octet) {
             (Some(_), _) if digits == SIZE_LIMIT_DIGITS => Err(Refusal::ChunkSize),
             (Some(digit), _) => {
-                Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
+                let is_zero_before = self.limits.may_be_padded && size == 0;
+                let digits = if is_zero_before { 1 } else { digits + 1 };
+                Ok(State::Size { size: size << 4 | u64::from(digit), digits })
             }
             (None, _) if digits == 0 => Err(Refusal::ChunkSize),
             (None, b'\r') => Ok(State::SizeEnd { size }),
             (None, b';') => Ok(State::Extension { size }),
-            (None, b' ' | b'\t') if self.may_be_padded => Ok(State::Extension { size }),
+            (None, b' ' | b'\t') if self.limits.may_be_padded => Ok(State::Padding { size }),
             (None, b'\n') => Err(Refusal::BareLineFeed),
             (None, _) => Err(Refusal::ChunkSize),
         }

@@ -56,12 +56,23 @@ struct Said<'a> {
     has_codings: bool,
     is_chunked: bool,
     closes: bool,
+    is_kept: bool,
     /// By the field `connection`: to be left out.
     named: Vec<&'a str>,
     content_type: Option<&'a [u8]>,
     grpc_status: Option<&'a [u8]>,
     error: Option<&'a [u8]>,
     has_date: bool,
+}
+
+/// Whether a head may be all there now; `looked` is how much was there when it was not. Whoever sends one octet by
+/// octet is not read from the first one each time.
+pub(super) fn may_be_whole(octets: &[u8], looked: usize) -> bool {
+    let new = octets.get(looked.saturating_sub(2)..).unwrap_or_default();
+    looked == 0
+        || octets.len() > HEADERS_LIMIT_BYTES
+        || new.windows(2).any(|two| two == b"\n\n")
+        || new.windows(3).any(|three| three == b"\n\r\n")
 }
 
 /// Reads the head at the beginning of `octets`, and writes it to `reply` but for its end; `None` while it is not all
@@ -88,6 +99,9 @@ pub(super) fn read(
         Status::Partial => return Ok(None),
     };
     let status = response.code.unwrap_or_default();
+    if status < 100 {
+        return Err(NoHead::Unreadable("a status that is none".into()));
+    }
     let is_old = response.version != Some(1);
     let said = Said::of(response.headers, is_old)?;
     if status == SWITCHING_PROTOCOLS {
@@ -102,7 +116,8 @@ pub(super) fn read(
         (false, false, Some(length)) => Framing::Length(length),
         (false, false, None) => Framing::UntilClose,
     };
-    let is_reusable = !is_old && !said.closes && !matches!(framing, Framing::UntilClose);
+    let is_kept = !said.closes && (!is_old || said.is_kept);
+    let is_reusable = is_kept && !matches!(framing, Framing::UntilClose);
     Ok(Some(AnswerHead {
         length,
         status,
@@ -164,7 +179,10 @@ impl<'a> Said<'a> {
         for option in options.filter_map(|option| std::str::from_utf8(option).ok()) {
             if option.eq_ignore_ascii_case("close") {
                 self.closes = true;
-            } else if !option.is_empty() && !option.eq_ignore_ascii_case("keep-alive") {
+            } else if option.eq_ignore_ascii_case("keep-alive") {
+                self.is_kept = true;
+            } else if !option.is_empty() && !option.eq_ignore_ascii_case("content-length") {
+                // Where a body ends is for the whole way.
                 self.named.push(option);
             }
         }
@@ -340,11 +358,27 @@ mod tests {
             ),
             (
                 "an old one",
-                "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n",
+                "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
                 false,
                 "Length(0)",
                 false,
                 "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            ),
+            (
+                "an old one that stays",
+                "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n",
+                false,
+                "Length(0)",
+                true,
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            ),
+            (
+                "a length that is named",
+                "HTTP/1.1 200 OK\r\nconnection: content-length\r\ncontent-length: 4\r\n\r\nfour",
+                false,
+                "Length(4)",
+                true,
+                "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n",
             ),
             (
                 "to HEAD",
@@ -431,6 +465,7 @@ mod tests {
         }
         for (case, text) in [
             ("no HTTP", "SSH-2.0-OpenSSH\r\n\r\n"),
+            ("no status", "HTTP/1.1 099 OK\r\ncontent-length: 0\r\n\r\n"),
             ("a sign", "HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\n"),
             ("too long", "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n"),
             ("two", "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n"),

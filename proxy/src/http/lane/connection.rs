@@ -1,13 +1,14 @@
 //! A connection to an endpoint that the lane uses: one request at a time, without a task of its own. Which of them are
 //! kept is in pool.rs.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
@@ -55,8 +56,12 @@ impl Connection {
     /// Between two answers there is nothing to be read: an end is one, and all else belongs to no request.
     fn is_silent(&mut self) -> bool {
         let mut octet = [0];
-        let context = &mut Context::from_waker(Waker::noop());
-        Pin::new(&mut self.transport).poll_read(context, &mut ReadBuf::new(&mut octet)).is_pending()
+        let mut buffer = ReadBuf::new(&mut octet);
+        let reading =
+            poll_fn(|context| Pin::new(&mut self.transport).poll_read(context, &mut buffer));
+        // Whether the task has done much already makes no difference to that.
+        let mut reading = pin!(unconstrained(reading));
+        reading.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// An answer has ended.
@@ -64,34 +69,81 @@ impl Connection {
         self.is_idle = true;
     }
 
-    /// Sends a request.
-    pub(super) async fn write(&mut self, octets: &[u8]) -> Result<(), WriteError> {
+    /// Sends the `rest` of a request of this length; whether the other side has taken all of it. If it says something
+    /// before, that is in `answer`.
+    pub(super) async fn write(
+        &mut self,
+        length: usize,
+        rest: &mut &[u8],
+        answer: &mut BytesMut,
+    ) -> Result<bool, WriteError> {
         self.is_idle = false;
-        let mut rest = octets;
         poll_fn(|context| {
-            while !rest.is_empty() {
-                match ready!(Pin::new(&mut self.transport).poll_write(context, rest)) {
-                    Ok(0) => return Poll::Ready(Err(WriteError::Sent)),
-                    Ok(length) => rest = rest.get(length..).unwrap_or_default(),
-                    Err(error) if rest.len() == octets.len() => {
-                        return Poll::Ready(Err(WriteError::Unsent(error)));
-                    }
-                    Err(_error) => return Poll::Ready(Err(WriteError::Sent)),
-                }
+            match self.poll_write(context, length, rest) {
+                Poll::Ready(written) => Poll::Ready(written.map(|()| true)),
+                // Whoever answers a request may not read the rest of it.
+                Poll::Pending => match self.poll_read(context, answer) {
+                    Poll::Ready(Ok(1..)) => Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(WriteError::Sent)),
+                    Poll::Pending => Poll::Pending,
+                },
             }
-            let flushed = Pin::new(&mut self.transport).poll_flush(context);
-            flushed.map_err(|_error| WriteError::Sent)
         })
         .await
     }
 
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        length: usize,
+        rest: &mut &[u8],
+    ) -> Poll<Result<(), WriteError>> {
+        while !rest.is_empty() {
+            match ready!(Pin::new(&mut self.transport).poll_write(context, rest)) {
+                Ok(0) => return Poll::Ready(Err(WriteError::Sent)),
+                Ok(written) => *rest = rest.get(written..).unwrap_or_default(),
+                // Of one record of TLS nobody reads a part.
+                Err(error) if rest.len() == length && length <= RECORD_BYTES => {
+                    return Poll::Ready(Err(WriteError::Unsent(error)));
+                }
+                Err(_error) => return Poll::Ready(Err(WriteError::Sent)),
+            }
+        }
+        let flushed = Pin::new(&mut self.transport).poll_flush(context);
+        flushed.map_err(|_error| WriteError::Sent)
+    }
+
     /// Reads what comes; zero: it has ended.
     pub(super) async fn read(&mut self, answer: &mut BytesMut) -> io::Result<usize> {
+        poll_fn(|context| self.poll_read(context, answer)).await
+    }
+
+    /// The same, while what is `unsent` of a request goes on being sent: so many octets at its end.
+    pub(super) async fn read_on(
+        &mut self,
+        (octets, unsent): (&[u8], &mut Option<usize>),
+        answer: &mut BytesMut,
+    ) -> io::Result<usize> {
         poll_fn(|context| {
-            answer.reserve(READ_BYTES);
-            poll_read_buf(Pin::new(&mut self.transport), context, answer)
+            if let Some(length) = unsent {
+                let from = octets.len().saturating_sub(*length);
+                let mut rest = octets.get(from..).unwrap_or_default();
+                let written = self.poll_write(context, usize::MAX, &mut rest);
+                // That it is refused is no failure: it is answered already.
+                *unsent = if written.is_pending() { Some(rest.len()) } else { None };
+            }
+            self.poll_read(context, answer)
         })
         .await
+    }
+
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        answer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        answer.reserve(READ_BYTES);
+        poll_read_buf(Pin::new(&mut self.transport), context, answer)
     }
 }
 
@@ -104,3 +156,6 @@ impl Drop for Connection {
         }
     }
 }
+
+/// RFC 8446, section 5.1: as much as a record of TLS holds.
+const RECORD_BYTES: usize = 1 << 14;

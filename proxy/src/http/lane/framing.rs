@@ -69,6 +69,11 @@ impl Framing {
                     .trailers(output)
                     .find(|(name, _)| name.eq_ignore_ascii_case(GRPC_STATUS.as_bytes()))
                     .map(|(_, status)| of_grpc_status(status));
+                if let Some(last_chunk) = chunks.last_chunk() {
+                    // RFC 9110, section 6.5.1: whoever takes trailers says so in `TE`, and is not here.
+                    output.truncate(last_chunk);
+                    output.extend_from_slice(LAST_CHUNK);
+                }
                 (data, read == Chunked::Done)
             }
             Self::UntilClose => {
@@ -89,12 +94,14 @@ impl Framing {
     pub(super) fn end(&mut self, output: &mut Vec<u8>) -> bool {
         let is_its_end = matches!(self, Self::UntilClose);
         if is_its_end {
-            output.extend_from_slice(b"0\r\n\r\n");
+            output.extend_from_slice(LAST_CHUNK);
             *self = Self::Ended;
         }
         is_its_end
     }
 }
+
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -116,10 +123,10 @@ mod tests {
             (
                 "chunks",
                 Framing::chunked(),
-                "4 \r\nfour\r\n1;a=b\r\nx\r\n0\r\nX-A: 1\r\nContent-Length: 3\r\n\r\nmore",
+                "04 \t\r\nfour\r\n1 ;a=b\r\nx\r\n0\r\nX-A: 1\r\nContent-Length: 3\r\n\r\nmore",
                 5,
                 true,
-                "4\r\nfour\r\n1\r\nx\r\n0\r\nX-A: 1\r\n\r\n",
+                "4\r\nfour\r\n1\r\nx\r\n0\r\n\r\n",
                 "more",
             ),
             ("half a chunk", Framing::chunked(), "5\r\nfour", 4, false, "5\r\nfour", ""),
@@ -144,6 +151,16 @@ mod tests {
     }
 
     #[test]
+    fn a_body_may_be_padded_for_as_long_as_it_is() {
+        let mut framing = Framing::chunked();
+        for _chunk in 0..10_000 {
+            let (passed, written, _rest) = pass(&mut framing, "0000000000000001    \r\nx\r\n");
+            assert_eq!(passed, Ok(Passed { data: 1, has_ended: false, sign: None }));
+            assert_eq!(written, "1\r\nx\r\n");
+        }
+    }
+
+    #[test]
     fn what_follows_a_body_may_tell_of_the_endpoint() {
         for (trailers, expected) in [
             ("", None),
@@ -161,6 +178,7 @@ mod tests {
     #[test]
     fn chunks_that_are_none_are_refused() {
         assert!(pass(&mut Framing::chunked(), "x\r\n").0.is_err());
+        assert!(pass(&mut Framing::chunked(), "4 4\r\nfour\r\n").0.is_err());
         assert!(pass(&mut Framing::chunked(), "1\r\nfour\r\n").0.is_err());
     }
 }

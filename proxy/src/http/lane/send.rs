@@ -16,7 +16,6 @@ use crate::connect::{ConnectError, Dialer};
 use crate::http::attempt::{Connecting, Lost, Unanswered, idle_limit, is_idempotent};
 use crate::http::call_record::Notes;
 use crate::http::client;
-use crate::http::gate::fields::CLIENT_CERTIFICATE;
 use crate::http::headers::{Caller, caller_line};
 use crate::http::lane::answer::{self, AnswerHead, NoHead};
 use crate::http::lane::connection::{Connection, WriteError};
@@ -47,6 +46,17 @@ pub(super) struct Answered {
     pub(super) framing: Framing,
     pub(super) is_reusable: bool,
     pub(super) has_date: bool,
+    /// The other side has refused a part of the request: the end of the connection is none.
+    pub(super) is_deaf: bool,
+    /// How much of the request is still to be sent, at its end; `None`: nothing.
+    pub(super) unsent: Option<usize>,
+}
+
+/// An answer's head, and how far the request had come.
+struct Heard {
+    head: AnswerHead,
+    is_deaf: bool,
+    unsent: Option<usize>,
 }
 
 /// The request is in the lane, so that nothing stands for it.
@@ -79,13 +89,14 @@ pub(super) async fn send(
         }
         let endpoint = Arc::clone(in_flight.endpoint());
         match attempt(&sending, &history, &endpoint, (answer, reply)).await {
-            Ok((connection, head)) => {
+            Ok((connection, Heard { head, is_deaf, unsent })) => {
                 if head.is_of_dead_application {
                     endpoint.connection_failed(&dialer.metrics);
                 } else if let Some(sign) = head.sign {
                     endpoint.observe(sign, &dialer.metrics);
                 }
                 let AnswerHead { status, framing, is_reusable, has_date, .. } = head;
+                let is_reusable = is_reusable && !is_deaf && unsent.is_none();
                 return Ok(Answered {
                     connection,
                     in_flight,
@@ -93,6 +104,8 @@ pub(super) async fn send(
                     framing,
                     is_reusable,
                     has_date,
+                    is_deaf,
+                    unsent,
                 });
             }
             Err(unanswered) => {
@@ -109,7 +122,7 @@ async fn attempt(
     history: &History,
     endpoint: &Arc<BalancedEndpoint>,
     (answer, reply): (&mut BytesMut, &mut Vec<u8>),
-) -> Outcome<(Connection, AnswerHead)> {
+) -> Outcome<(Connection, Heard)> {
     let Sending { dialer, backend, method, octets, .. } = *sending;
     answer.clear();
     reply.clear();
@@ -138,12 +151,12 @@ async fn attempt(
     };
     let answered = exchange(&mut connection, asked, answer, reply).await;
     match answered {
-        Ok(head) => {
+        Ok(heard) => {
             if let Some(notes) = sending.notes {
                 notes.answered_in(sent_at.elapsed());
             }
             endpoint.observe_latency(sent_at);
-            Ok((connection, head))
+            Ok((connection, heard))
         }
         Err(NoAnswer::Unsent(error)) => Err(Unanswered::NotSent { request: (), error }.into()),
         Err(NoAnswer::Lost(error)) => {
@@ -174,9 +187,6 @@ fn for_own_application(
     let caller = Caller::Mutual { caller: identity.clone(), own: identity.clone() };
     let (head, body) = octets.split_at_checked(octets.len().checked_sub(body_length)?)?;
     let head = head.strip_suffix(b"\r\n")?;
-    debug_assert!(
-        !head.windows(CLIENT_CERTIFICATE.len()).any(|part| part == CLIENT_CERTIFICATE.as_bytes())
-    );
     Some([head, caller_line(&caller).as_bytes(), b"\r\n", body].concat())
 }
 
@@ -221,32 +231,56 @@ async fn exchange(
     asked: Asked<'_>,
     answer: &mut BytesMut,
     reply: &mut Vec<u8>,
-) -> Result<AnswerHead, NoAnswer> {
-    let is_heard = match connection.write(asked.octets).await {
-        Ok(()) => true,
-        Err(WriteError::Unsent(error)) => return Err(NoAnswer::Unsent(error.into())),
-        // It may have answered before it has heard all.
-        Err(WriteError::Sent) => false,
+) -> Result<Heard, NoAnswer> {
+    let mut rest = asked.octets;
+    let mut looked = 0;
+    let is_deaf = loop {
+        match connection.write(asked.octets.len(), &mut rest, answer).await {
+            Ok(true) => break false,
+            Ok(false) => {
+                if let Some(head) = final_head(&asked, (answer, &mut looked), reply)? {
+                    return Ok(Heard { head, is_deaf: false, unsent: Some(rest.len()) });
+                }
+            }
+            Err(WriteError::Unsent(error)) => return Err(NoAnswer::Unsent(error.into())),
+            // It may have answered before it has heard all.
+            Err(WriteError::Sent) => break true,
+        }
     };
     loop {
+        if let Some(head) = final_head(&asked, (answer, &mut looked), reply)? {
+            return Ok(Heard { head, is_deaf, unsent: None });
+        }
         match connection.read(answer).await {
             Ok(0) => return Err(NoAnswer::Lost("the connection ended".into())),
             Ok(_length) => {}
             Err(error) => return Err(NoAnswer::Lost(error.into())),
         }
-        loop {
-            let head = match answer::read(answer, asked.is_head, asked.mesh, reply) {
-                Ok(Some(head)) => head,
-                Ok(None) => break,
-                Err(NoHead::Unreadable(error)) => return Err(NoAnswer::Lost(error)),
-                Err(NoHead::Ambiguous(fault)) => return Err(NoAnswer::Ambiguous(fault)),
-            };
-            answer.advance(head.length);
-            if head.status >= 200 {
-                let is_reusable = head.is_reusable && is_heard;
-                return Ok(AnswerHead { is_reusable, ..head });
+    }
+}
+
+/// The head of the answer, if it is there. What is said on the way to it was not asked for.
+fn final_head(
+    asked: &Asked<'_>,
+    (answer, looked): (&mut BytesMut, &mut usize),
+    reply: &mut Vec<u8>,
+) -> Result<Option<AnswerHead>, NoAnswer> {
+    while !answer.is_empty() && answer::may_be_whole(answer, *looked) {
+        match answer::read(answer, asked.is_head, asked.mesh, reply) {
+            Ok(Some(head)) => {
+                answer.advance(head.length);
+                *looked = 0;
+                if head.status >= 200 {
+                    return Ok(Some(head));
+                }
             }
-            // What is said on the way was not asked for.
+            Ok(None) => {
+                *looked = answer.len();
+                break;
+            }
+            Err(NoHead::Unreadable(error)) => return Err(NoAnswer::Lost(error)),
+            Err(NoHead::Ambiguous(fault)) => return Err(NoAnswer::Ambiguous(fault)),
         }
     }
+    Ok(None)
 }

@@ -9,7 +9,7 @@ use crate::balance::balancer::Balancer;
 use crate::balance::callers::CallerPlace;
 use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::weighted;
-use crate::discovery::resolved::Resolved;
+use crate::discovery::resolved::{Resolved, ResolvedBackend};
 use crate::http::account::Account;
 use crate::http::body::Body;
 use crate::http::grpc::GrpcStatus;
@@ -64,23 +64,29 @@ impl Express {
         let chosen = match &self.side {
             Side::Outbound(call) => match &*call.destination.borrow() {
                 Resolved::PassThrough | Resolved::Refused { .. } => return None,
+                Resolved::Endpoint(endpoint) if endpoint.balancer.is_by_head() => return None,
                 Resolved::Endpoint(endpoint) => {
                     Chosen { backend: Arc::clone(&endpoint.balancer), route: None }
                 }
                 Resolved::Service(service) => {
                     let rule = service.rules.first().filter(|rule| rule.is_plain)?;
+                    // Before one is picked: the general path would pick anew.
+                    let is_by_head =
+                        |one: &ResolvedBackend| one.weight > 0 && one.balancer.is_by_head();
+                    if rule.backends.iter().any(is_by_head) {
+                        return None;
+                    }
                     let weights = rule.backends.iter().map(|backend| backend.weight);
                     let picked = weighted::pick_of(weights, rule.missing_weight, &mut rand::rng())?;
                     let backend = Arc::clone(&rule.backends.get(picked)?.balancer);
                     Chosen { backend, route: rule.route.clone() }
                 }
             },
-            Side::Inbound(call) if call.probes.is_some() => return None,
+            Side::Inbound(call) if call.probes.is_some() || call.application.is_by_head() => {
+                return None;
+            }
             Side::Inbound(call) => Chosen { backend: Arc::clone(&call.application), route: None },
         };
-        if chosen.backend.is_by_head() {
-            return None;
-        }
         if let Side::Outbound(_) = self.side {
             chosen.backend.count_request(Instant::now());
         }

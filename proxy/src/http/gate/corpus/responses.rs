@@ -34,7 +34,7 @@ enum Expect {
 use End::{Closes, Resets, Waits};
 use Expect::{Breaks, Told, Whole};
 
-const CASES: [(&str, &[u8], End, Expect); 27] = [
+const CASES: [(&str, &[u8], End, Expect); 30] = [
     ("a length", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", Waits, Whole("ok")),
     (
         "chunks",
@@ -42,6 +42,19 @@ const CASES: [(&str, &[u8], End, Expect); 27] = [
         Waits,
         Whole("ok"),
     ),
+    (
+        "a length that is named",
+        b"HTTP/1.1 200 OK\r\nconnection: content-length\r\ncontent-length: 2\r\n\r\nok",
+        Waits,
+        Whole("ok"),
+    ),
+    (
+        "padded chunks",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0002  \r\nok\r\n0\r\n\r\n",
+        Waits,
+        Whole("ok"),
+    ),
+    ("no status", b"HTTP/1.1 099 OK\r\ncontent-length: 2\r\n\r\nok", Waits, Told("backend_lost")),
     ("up to the end", b"HTTP/1.1 200 OK\r\n\r\nok", Closes, Whole("ok")),
     ("an old server", b"HTTP/1.0 200 OK\r\n\r\nok", Closes, Whole("ok")),
     ("a lone LF", b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok", Waits, Whole("ok")),

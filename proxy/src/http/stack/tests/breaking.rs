@@ -10,6 +10,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
 use crate::balance::endpoint::Standing;
+use crate::connect::{Opened, Transport};
+use crate::http::lane::connection::Connection;
 use crate::http::pool::lane::put_back;
 use crate::metrics::ReasonLabels;
 use crate::testing::{Mesh, dialer_with, pod_uid};
@@ -377,4 +379,98 @@ async fn an_application_hears_that_it_calls_itself() {
     let own = identity("client");
     let seen = answer.headers["seen-x-forwarded-client-cert"].to_str().unwrap();
     assert_eq!(seen, format!("By={own};URI={own}"));
+}
+
+/// Reads no more than the head's beginning, and answers all the same.
+async fn impatient_server() -> SocketAddr {
+    listen(loopback(), |mut stream, _count| async move {
+        let mut beginning = [0; 16];
+        stream.read_exact(&mut beginning).await.unwrap();
+        let answer = b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno";
+        stream.write_all(answer).await.unwrap();
+        // Nothing is read on, and nothing is closed: who wants to write all before it reads waits for ever.
+        std::future::pending::<()>().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_arrives_before_its_request_was_all_taken() {
+    let (balancer, _endpoint) = only(impatient_server().await);
+    let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
+    let mut client = proxy.connection(HttpVersion::Http1).await;
+    let mut request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 16000\r\n".to_vec();
+    for number in 0..14 {
+        request.extend_from_slice(format!("x-{number}: {}\r\n", "a".repeat(4000)).as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
+    request.resize(request.len() + 16_000, b'a');
+    let (mut reading, mut writing) = client.split();
+    // A client that is told before it has said all need not be heard to the end.
+    let write = async { writing.write_all(&request).await.is_ok() };
+    let read = async {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"no") {
+            assert!(reading.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    let both = async { tokio::join!(write, read).1 };
+    let answer = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    assert!(answer.contains("413 Too Large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_is_sent_to_its_end_although_its_answer_has_begun() {
+    const SIZE: usize = 70_000;
+    let server = listen(loopback(), |mut stream, _count| async move {
+        let mut beginning = [0; 16];
+        stream.read_exact(&mut beginning).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+        let mut rest = vec![0; SIZE - beginning.len()];
+        stream.read_exact(&mut rest).await.unwrap();
+        stream.write_all(b"done").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (balancer, _endpoint) = only(server.await);
+    let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
+    let mut client = proxy.connection(HttpVersion::Http1).await;
+    let mut request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 16000\r\n".to_vec();
+    for number in 10..24 {
+        request.extend_from_slice(format!("x-{number}: {}\r\n", "a".repeat(3_980)).as_bytes());
+    }
+    request.extend_from_slice(b"\r\n");
+    request.resize(request.len() + 16_000, b'a');
+    assert!(request.len() >= SIZE, "{}", request.len());
+    client.write_all(&request).await.unwrap();
+    let mut answer = Vec::new();
+    let read = async {
+        while !answer.ends_with(b"done") {
+            assert!(client.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_were_closed_while_they_were_idle_are_not_used_however_many_they_are() {
+    // More than a task may do in one turn of the runtime.
+    const MANY: usize = 200;
+    let address = listen(loopback(), |mut stream, number| async move {
+        if number >= MANY {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none").await;
+        }
+    })
+    .await;
+    let (balancer, endpoint) = only(address);
+    for _connection in 0..MANY {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.readable().await.unwrap();
+        let opened = Opened { transport: Transport::Plain(stream), retire_at: None };
+        put_back(&endpoint, Connection::new(opened, slot()), Instant::now());
+    }
+    let proxy = Proxy::new(resolved(vec![(balancer, 1)], Timeouts::default()));
+    let answer = proxy.client().await.post("/").await.unwrap();
+    assert_eq!((answer.status, answer.text.as_str()), (200, "one"));
 }
