@@ -278,7 +278,7 @@ pub fn service_label(service: Option<&ServicePort>) -> Arc<str> {
 #[cfg(test)]
 mod tests;
 
-// The same past the lane.
 #[cfg(test)]
+#[expect(clippy::duplicate_mod, reason = "the same past the lane")]
 #[path = "stack/tests.rs"]
 mod general_tests;

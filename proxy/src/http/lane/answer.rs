@@ -329,82 +329,88 @@ mod tests {
         (head, String::from_utf8(reply).unwrap())
     }
 
+    /// Its name, the answer, whether it is one to HEAD, its framing, whether its connection can be used again, and what the
+    /// client gets.
+    type Case = (&'static str, &'static str, bool, &'static str, bool, &'static str);
+
+    const CASES: [Case; 9] = [
+        (
+            "a length",
+            "HTTP/1.1 200 Fine\r\nX-A:  b\r\nContent-Length: 4\r\nKeep-Alive: 5\r\n\r\nfour",
+            false,
+            "Length(4)",
+            true,
+            "HTTP/1.1 200 Fine\r\nX-A: b\r\nContent-Length: 4\r\n\r\n",
+        ),
+        (
+            "chunks",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n",
+            false,
+            "Chunked",
+            true,
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        ),
+        (
+            "until it closes",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            false,
+            "UntilClose",
+            false,
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
+        ),
+        (
+            "an old one",
+            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+            false,
+            "Length(0)",
+            false,
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        ),
+        (
+            "an old one that stays",
+            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n",
+            false,
+            "Length(0)",
+            true,
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        ),
+        (
+            "a length that is named",
+            "HTTP/1.1 200 OK\r\nconnection: content-length\r\ncontent-length: 4\r\n\r\nfour",
+            false,
+            "Length(4)",
+            true,
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n",
+        ),
+        (
+            "to HEAD",
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",
+            true,
+            "Nothing",
+            true,
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",
+        ),
+        (
+            "no content",
+            "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
+            false,
+            "Nothing",
+            true,
+            "HTTP/1.1 204 No Content\r\n\r\n",
+        ),
+        (
+            "named fields",
+            "HTTP/1.1 304 Not Modified\r\nconnection: X-A, close\r\nx-a: 1\r\nx-b: 2\r\n\r\n",
+            false,
+            "Nothing",
+            false,
+            "HTTP/1.1 304 Not Modified\r\nx-b: 2\r\nconnection: close\r\n\r\n",
+        ),
+    ];
+
     #[test]
     fn what_may_be_forwarded_is_without_what_is_for_one_hop() {
-        for (case, text, is_head, framing, is_reusable, expected) in [
-            (
-                "a length",
-                "HTTP/1.1 200 Fine\r\nX-A:  b\r\nContent-Length: 4\r\nKeep-Alive: 5\r\n\r\nfour",
-                false,
-                "Length(4)",
-                true,
-                "HTTP/1.1 200 Fine\r\nX-A: b\r\nContent-Length: 4\r\n\r\n",
-            ),
-            (
-                "chunks",
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n",
-                false,
-                "Chunked",
-                true,
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
-            ),
-            (
-                "until it closes",
-                "HTTP/1.1 200 OK\r\n\r\n",
-                false,
-                "UntilClose",
-                false,
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n",
-            ),
-            (
-                "an old one",
-                "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n",
-                false,
-                "Length(0)",
-                false,
-                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            ),
-            (
-                "an old one that stays",
-                "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n",
-                false,
-                "Length(0)",
-                true,
-                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
-            ),
-            (
-                "a length that is named",
-                "HTTP/1.1 200 OK\r\nconnection: content-length\r\ncontent-length: 4\r\n\r\nfour",
-                false,
-                "Length(4)",
-                true,
-                "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n",
-            ),
-            (
-                "to HEAD",
-                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",
-                true,
-                "Nothing",
-                true,
-                "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n",
-            ),
-            (
-                "no content",
-                "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
-                false,
-                "Nothing",
-                true,
-                "HTTP/1.1 204 No Content\r\n\r\n",
-            ),
-            (
-                "named fields",
-                "HTTP/1.1 304 Not Modified\r\nconnection: X-A, close\r\nx-a: 1\r\nx-b: 2\r\n\r\n",
-                false,
-                "Nothing",
-                false,
-                "HTTP/1.1 304 Not Modified\r\nx-b: 2\r\nconnection: close\r\n\r\n",
-            ),
-        ] {
+        for (case, text, is_head, framing, is_reusable, expected) in CASES {
             let (head, written) = reply(text, is_head, None);
             assert!(format!("{:?}", head.framing).starts_with(framing), "case: {case}: {head:?}");
             assert_eq!(
