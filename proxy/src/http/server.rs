@@ -73,8 +73,11 @@ where
 {
     let Answering { general, express } = answering.into();
     match (serving.version, express) {
-        (HttpVersion::Http2, _) => Ok(http2::serve(io, general, serving, dialer).await?),
-        (HttpVersion::Http1, None) => Ok(serve_http1(io, general, serving, dialer).await?),
+        // Each in a box, so that none takes the room of the largest.
+        (HttpVersion::Http2, _) => Ok(Box::pin(http2::serve(io, general, serving, dialer)).await?),
+        (HttpVersion::Http1, None) => {
+            Ok(Box::pin(serve_http1(io, general, serving, dialer)).await?)
+        }
         (HttpVersion::Http1, Some(express)) => {
             match Box::pin(lane::serve(io, &express, &serving, dialer)).await? {
                 Left::Ended => Ok(()),
