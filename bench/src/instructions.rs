@@ -27,6 +27,8 @@ pub enum Kind {
     Grpc,
     /// Sixty-four bytes there and back.
     Tcp,
+    /// A new TCP connection for a few bytes there and back.
+    TcpConnect,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
             Self::Http1 => "http1",
             Self::Grpc => "grpc",
             Self::Tcp => "tcp",
+            Self::TcpConnect => "tcp_connect",
         }
     }
 
@@ -44,6 +47,7 @@ impl Kind {
             Self::Http1 => ("HTTP/1.1", Shape::Http1 { connections: 4 }),
             Self::Grpc => ("gRPC", Shape::Grpc { connections: 1, streams: 4 }),
             Self::Tcp => ("TCP, 64 bytes there and back", Shape::TcpPingPong),
+            Self::TcpConnect => ("a new TCP connection", Shape::TcpConnect { at_once: 1 }),
         }
     }
 }

@@ -10,6 +10,7 @@ mod gate;
 mod hello;
 mod route;
 mod trace;
+mod warm;
 mod wire;
 
 /// A check of one parser.
@@ -22,13 +23,14 @@ pub struct Check {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 7] = [
+pub const CHECKS: [Check; 8] = [
     Check { name: "detect", run: detect::check },
     Check { name: "export", run: export::check },
     Check { name: "gate", run: gate::check },
     Check { name: "hello", run: hello::check },
     Check { name: "route", run: route::check },
     Check { name: "trace", run: trace::check },
+    Check { name: "warm", run: warm::check },
     Check { name: "wire", run: wire::check },
 ];
 

@@ -49,6 +49,7 @@ use crate::tap::{Taps, client as tap_client};
 use crate::telemetry::metrics::ExportMetrics;
 use crate::telemetry::resource::{OwnWorkload, Resource};
 use crate::telemetry::{self, ExportSettings};
+use crate::warm::pool::{Pool, PoolLimits};
 
 /// Why the proxy cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -243,20 +244,19 @@ fn data_path(
     background.spawn("metrics.sweep", sweep(metrics.calls.clone(), background.drain().clone()));
     let own_time: Arc<dyn Witness> = Arc::new(metrics.own_time.clone());
     let memory_limit_bytes = config.limits.memory_limit_bytes;
+    let connection_limit = descriptors::connection_limit(config.limits.connection_limit);
+    let kept = PoolLimits::new(config.limits.warm_connections, connection_limit);
     Arc::new(DataPath {
         store,
         credentials,
         own: config.pod_uid.clone(),
         pressure: pressure::watch(memory_limit_bytes, Arc::clone(&metrics), background),
+        warm: Arc::new(Pool::new(kept, metrics.warm.idle.clone())),
         metrics,
         witnesses: witnesses.with(own_time),
         access_log,
         tasks: tasks.clone(),
-        settings: DataPathSettings {
-            mark: config.mark,
-            connection_limit: descriptors::connection_limit(config.limits.connection_limit),
-            ..config.limits
-        },
+        settings: DataPathSettings { mark: config.mark, connection_limit, ..config.limits },
     })
 }
 

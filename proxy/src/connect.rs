@@ -17,9 +17,9 @@ use heddle_runtime::logging::Chain;
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::alpn::InnerProtocol;
-use heddle_tls::connect::PeerTarget;
+use heddle_tls::connect::{Connected, PeerTarget};
 use heddle_tls::credentials::Credentials;
-use heddle_tls::stream::{TlsStream, peer_not_after};
+use heddle_tls::stream::peer_not_after;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -31,6 +31,8 @@ use crate::http::witness::Witnesses;
 use crate::listen::DataPathSettings;
 use crate::metrics::{Metrics, Protection, Side};
 use crate::pressure::Pressure;
+use crate::warm::dial::{PeerStream, Turn};
+use crate::warm::pool::Pool;
 
 /// What it takes to open connections.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Dialer {
     pub pressure: Pressure,
     /// Limits, and the socket mark.
     pub settings: DataPathSettings,
+    /// Connections to other proxies, between two of the application's.
+    pub warm: Arc<Pool<PeerStream>>,
     /// Of peers that could not be authenticated.
     pub warnings: Throttle,
     /// Of what this machine or process has run out of.
@@ -92,6 +96,8 @@ impl Dialer {
                 if !is_local(&source) {
                     return ConnectError::Tcp { address, source };
                 }
+                // If it has run out of descriptors, these are of use to nobody yet.
+                self.warm.clear();
                 if self.local_warnings.is_due() {
                     warn!(error = %source, dst = %address, "this machine lets no connection be opened");
                 }
@@ -116,26 +122,44 @@ impl Dialer {
         keep_alive: &KeepAlive,
     ) -> Result<Opened, ConnectError> {
         let address = endpoint.address;
-        let Some((identity, pod_uid)) = self.target(endpoint) else {
+        let Some(target) = self.peer_target(endpoint)? else {
             let transport = Transport::Plain(self.tcp(address, keep_alive).await?);
             return Ok(Opened { transport, retire_at: None });
         };
+        // Boxed: a request's future would hold all of it, also where there is a connection already.
+        let protocols = [protocol];
+        let connecting = Box::pin(self.mutual(address, &target, &protocols, keep_alive));
+        let (connected, ends) = connecting.await?;
+        let transport = Transport::Mutual(Box::new(connected.stream));
+        Ok(Opened { transport, retire_at: ends.map(retire_at) })
+    }
+
+    /// A new connection to another proxy, for one of `protocols`, and when the first of the two
+    /// certificates ends.
+    pub(crate) async fn mutual(
+        &self,
+        address: SocketAddr,
+        target: &PeerTarget,
+        protocols: &[InnerProtocol],
+        keep_alive: &KeepAlive,
+    ) -> Result<(Connected<TcpStream>, Option<SystemTime>), ConnectError> {
         // Before the handshake, so that a certificate that is swapped during it does not lengthen
         // this.
         let own_not_after = self.good_until()?;
         let stream = self.tcp(address, keep_alive).await?;
-        let port = Port::new(address.port()).ok_or(ConnectError::PortZero { address })?;
-        let target = PeerTarget { identity: identity.clone(), pod_uid: pod_uid.clone(), port };
-        match heddle_tls::connect::connect(stream, &self.credentials, &target, protocol).await {
-            Ok(stream) => {
+        let connecting =
+            heddle_tls::connect::connect_for(stream, &self.credentials, target, protocols);
+        match connecting.await {
+            Ok(connected) => {
                 self.metrics.count_handshake(Side::Client, "ok");
-                let ends = [own_not_after, peer_not_after(&stream)].into_iter().flatten().min();
-                let transport = Transport::Mutual(Box::new(stream));
-                Ok(Opened { transport, retire_at: ends.map(retire_at) })
+                let peer_not_after = peer_not_after(&connected.stream);
+                let ends = [own_not_after, peer_not_after].into_iter().flatten().min();
+                Ok((connected, ends))
             }
             Err(source) => {
                 self.metrics.count_handshake(Side::Client, source.label());
                 if self.warnings.is_due() {
+                    let identity = &target.identity;
                     warn!(error = %Chain(&source), dst = %address, %identity, "peer not authenticated");
                 }
                 Err(ConnectError::Tls { address, source })
@@ -145,7 +169,7 @@ impl Dialer {
 
     /// When our own certificate expires, if there is one; an error if it has. In TLS 1.3 the client
     /// would take its handshake to be done, and the server's refusal for a connection that broke.
-    fn good_until(&self) -> Result<Option<SystemTime>, ConnectError> {
+    pub(crate) fn good_until(&self) -> Result<Option<SystemTime>, ConnectError> {
         let not_after = self.credentials.leaf_not_after();
         if not_after.is_some_and(|end| end <= clock::now()) {
             if self.warnings.is_due() {
@@ -182,11 +206,22 @@ impl Dialer {
             ExpectedPeer::Mesh { .. } | ExpectedPeer::Plaintext => None,
         }
     }
+
+    /// The same with the port that is asked for.
+    pub(crate) fn peer_target(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<Option<PeerTarget>, ConnectError> {
+        let address = endpoint.address;
+        let Some((identity, pod_uid)) = self.target(endpoint) else { return Ok(None) };
+        let port = Port::new(address.port()).ok_or(ConnectError::PortZero { address })?;
+        Ok(Some(PeerTarget { identity: identity.clone(), pod_uid: pod_uid.clone(), port }))
+    }
 }
 
 /// When a connection that is authenticated until `end` is to take no new requests: a request that
 /// begins just before the end shall not finish long after it.
-fn retire_at(end: SystemTime) -> Instant {
+pub(crate) fn retire_at(end: SystemTime) -> Instant {
     let left = end.duration_since(clock::now()).unwrap_or(Duration::ZERO);
     Instant::now() + left.mul_f64(RETIRE_AT_SHARE)
 }
@@ -225,7 +260,9 @@ pub enum Transport {
     /// Plain TCP.
     Plain(TcpStream),
     /// Mutual TLS with exactly the peer that was expected.
-    Mutual(Box<TlsStream<TcpStream>>),
+    Mutual(Box<PeerStream>),
+    /// The same, for one turn.
+    Warm(Box<Turn>),
 }
 
 impl Transport {
@@ -235,6 +272,7 @@ impl Transport {
             Self::Plain(stream) => reset_on_close(stream),
             // Without a close_notify the peer sees an error anyway.
             Self::Mutual(stream) => reset_on_close(stream.get_ref().0),
+            Self::Warm(turn) => reset_on_close(turn.carrier.stream().get_ref().0),
         }
     }
 }
@@ -249,6 +287,10 @@ macro_rules! either {
             }
             Self::Mutual($stream) => {
                 let $stream = Pin::new($stream.as_mut());
+                $call
+            }
+            Self::Warm(turn) => {
+                let $stream = Pin::new(&mut turn.carrier);
                 $call
             }
         }
@@ -286,6 +328,7 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Mutual(stream) => stream.is_write_vectored(),
+            Self::Warm(turn) => turn.carrier.is_write_vectored(),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod probes;
 mod protocol;
 mod refusal;
 mod transfer;
+mod warm;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,7 +23,6 @@ use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
 use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::application::ProbeAcceptor;
-use heddle_tls::stream::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -34,6 +34,7 @@ use crate::balance::balancer::Balancer;
 use crate::balance::callers::Callers;
 use crate::balance::rate_limit::RateLimits;
 use crate::connect::{Dialer, reset_on_close};
+use crate::discovery::store::Store;
 use crate::http::HttpVersion;
 use crate::http::breaker::Reset;
 use crate::http::frames::Budgets;
@@ -50,11 +51,13 @@ use crate::metrics::{Direction, Side};
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
 use crate::rewind::Rewind;
+use crate::warm::term::Term;
 
 /// Takes connections to the workload.
 #[derive(Debug)]
 pub struct Inbound {
     dialer: Arc<Dialer>,
+    store: Store,
     applications: Applications,
     limits: Arc<RateLimits>,
     callers: Callers,
@@ -99,16 +102,18 @@ enum Entered<'a> {
 }
 
 impl Inbound {
-    /// Opens connections by `dialer`; takes as many requests as `limits` allow.
-    pub fn new(dialer: Arc<Dialer>, limits: Arc<RateLimits>) -> Arc<Self> {
+    /// Opens connections by `dialer`; asks `store` what is known of the workload.
+    pub fn new(dialer: Arc<Dialer>, store: Store) -> Arc<Self> {
+        let limits = store.rate_limits();
         let (applications, callers) = (Applications::default(), Callers::default());
         let (gateways, probe_tls) = (gateway::gateways(), OnceCell::new());
-        Arc::new(Self { dialer, applications, limits, callers, gateways, probe_tls })
+        Arc::new(Self { dialer, store, applications, limits, callers, gateways, probe_tls })
     }
 
-    /// Serves one connection to its end. `workload` is what is known of the workload at its
-    /// beginning; nothing: it is refused.
-    pub async fn serve(self: Arc<Self>, client: TcpStream, workload: Option<Arc<Workload>>) {
+    /// Serves one connection to its end, by what is known of the workload at its beginning; nothing:
+    /// it is refused.
+    pub async fn serve(self: Arc<Self>, client: TcpStream) {
+        let workload = self.store.workload();
         match original_destination(&client) {
             Ok(original) => self.carry(client, original, workload).await,
             Err(OriginalDestinationError::Probe) => {}
@@ -250,7 +255,10 @@ impl Inbound {
         let metrics = &self.dialer.metrics;
         let Dialer { credentials, own, settings, .. } = &*self.dialer;
         let limit = settings.handshake_timeout;
-        let accepted = heddle_tls::accept::accept(client, credentials, own, limit).await;
+        let protocols = warm::protocols(settings);
+        // Before the handshake: one that was made under other credentials is not used again.
+        let generation = credentials.generation();
+        let accepted = heddle_tls::accept::accept(client, credentials, own, protocols, limit).await;
         let accepted = match accepted {
             Ok(accepted) => {
                 metrics.count_handshake(Side::Server, "ok");
@@ -277,25 +285,29 @@ impl Inbound {
         // Not before the caller is known: what is kept for a port is kept for good.
         let application = self.applications.of(original, workload);
         let caller = Caller::Mutual { caller: accepted.peer.identity, own: own.identity };
-        let until = Some(moment(accepted.peer_not_after));
+        let end = moment(accepted.peer_not_after);
+        let until = Some(end);
         let probes = None;
         let admitted = Admitted { passage, original, application, caller, until, probes };
         match accepted.protocol {
             InnerProtocol::Http1 => self.http(accepted.stream, HttpVersion::Http1, admitted).await,
             InnerProtocol::Http2 => self.http(accepted.stream, HttpVersion::Http2, admitted).await,
-            InnerProtocol::Tcp => self.brought(accepted.stream, declared, admitted).await,
+            InnerProtocol::Tcp => drop(self.brought(accepted.stream, declared, admitted).await),
+            InnerProtocol::Warm => {
+                let term = Term::new(generation, Instant::now(), Some(end));
+                self.turns(accepted.stream, (admitted, declared), term).await;
+            }
         }
     }
 
     /// What another proxy brings as bytes. Where nothing is declared they are looked at, too: what
     /// is HTTP is served as that, since it is the caller's side that says it is not, and what the
-    /// application believes of its callers is written here.
-    async fn brought(
-        &self,
-        mut client: TlsStream<Rewind<TcpStream>>,
-        declared: Protocol,
-        admitted: Admitted,
-    ) {
+    /// application believes of its callers is written here. Gives the connection back if both sides
+    /// have ended what they had to say.
+    async fn brought<I>(&self, mut client: I, declared: Protocol, admitted: Admitted) -> Option<I>
+    where
+        I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
+    {
         let original = admitted.original;
         let mut first_bytes = BytesMut::new();
         let found = async {
@@ -315,22 +327,26 @@ impl Inbound {
             Err(refusal) => {
                 // A client that is reset, and gets no close_notify, sees an error.
                 client.reset();
-                return self.tell(&admitted.passage, &refusal);
+                self.tell(&admitted.passage, &refusal);
+                return None;
             }
         };
         let mut client = Rewind::new(first_bytes.freeze(), client);
         match spoken {
-            Spoken::Nothing => {}
+            Spoken::Nothing => None,
             Spoken::Http(version) => {
                 drop(server);
                 self.http(client, version, admitted).await;
+                None
             }
-            Spoken::Opaque => {
-                if let Err(refusal) = self.opaque(&mut client, server, &admitted).await {
+            Spoken::Opaque => match self.opaque(&mut client, server, &admitted).await {
+                Ok(()) => client.into_stream(),
+                Err(refusal) => {
                     client.reset();
                     self.tell(&admitted.passage, &refusal);
+                    None
                 }
-            }
+            },
         }
     }
 

@@ -24,6 +24,7 @@ pub mod rewind;
 pub mod tap;
 pub mod tcp;
 pub mod telemetry;
+pub mod warm;
 
 #[cfg(test)]
 mod testing;

@@ -29,6 +29,8 @@ use crate::inbound::Inbound;
 use crate::metrics::{Direction, Metrics};
 use crate::outbound::Outbound;
 use crate::pressure::Pressure;
+use crate::warm::dial::PeerStream;
+use crate::warm::pool::{KEPT_FOR_PEER, Pool};
 
 /// All that the data path works with.
 pub struct DataPath {
@@ -50,6 +52,8 @@ pub struct DataPath {
     pub pressure: Pressure,
     /// Limits.
     pub settings: DataPathSettings,
+    /// Connections to other proxies, between two of the application's.
+    pub warm: Arc<Pool<PeerStream>>,
 }
 
 /// Limits on time and number; each default is the named constant beside it.
@@ -64,6 +68,9 @@ pub struct DataPathSettings {
     pub memory_limit_bytes: Option<u64>,
     /// Requests and connections that one endpoint may have at once; more are answered 503.
     pub requests_per_endpoint: usize,
+    /// Idle connections to one endpoint that are kept for later connections of the application; zero:
+    /// each has a handshake of its own, in both directions.
+    pub warm_connections: usize,
     /// How long an address may take to accept a connection.
     pub connect_timeout: Duration,
     /// How long a client may say nothing before the server is asked to speak first.
@@ -101,6 +108,7 @@ impl Default for DataPathSettings {
             connection_limit: CONNECTION_LIMIT,
             memory_limit_bytes: None,
             requests_per_endpoint: REQUESTS_PER_ENDPOINT,
+            warm_connections: KEPT_FOR_PEER,
             connect_timeout: CONNECT_TIMEOUT,
             silence: SILENCE,
             detection_timeout: DETECTION_TIMEOUT,
@@ -190,16 +198,13 @@ pub fn serve_outbound(listeners: Listeners, path: Arc<DataPath>) {
 /// Takes what is sent to the workload, in tasks. Draining ends it: connections that are open finish
 /// what is in flight.
 pub fn serve_inbound(listeners: Listeners, path: Arc<DataPath>) {
-    let inbound = Inbound::new(dialer(&path), path.store.rate_limits());
+    let inbound = Inbound::new(dialer(&path), path.store.clone());
     let accepting = Accepting::new(Direction::Inbound, &path);
     for listener in listeners.all {
-        let (accepting, inbound, path) = (accepting.clone(), inbound.clone(), Arc::clone(&path));
+        let (accepting, inbound) = (accepting.clone(), inbound.clone());
         let tasks = path.tasks.clone();
-        tasks.clone().spawn("inbound.accept", async move {
-            let serve = move |stream| {
-                let workload = path.store.workload();
-                Arc::clone(&inbound).serve(stream, workload)
-            };
+        path.tasks.spawn("inbound.accept", async move {
+            let serve = move |stream| Arc::clone(&inbound).serve(stream);
             accepting.run(listener, serve, tasks.drain().cancelled()).await;
         });
     }
@@ -215,6 +220,7 @@ fn dialer(path: &DataPath) -> Arc<Dialer> {
         tasks: path.tasks.clone(),
         pressure: path.pressure.clone(),
         settings: path.settings,
+        warm: Arc::clone(&path.warm),
         warnings: Throttle::default(),
         local_warnings: Throttle::default(),
     })
@@ -240,6 +246,8 @@ struct Accepting {
     access_log: AccessLog,
     tasks: Tasks,
     pressure: Pressure,
+    /// Closed where descriptors have run out.
+    warm: Arc<Pool<PeerStream>>,
     /// Shared by the listeners of a port.
     places: Arc<Semaphore>,
     warnings: Arc<Throttle>,
@@ -253,6 +261,7 @@ impl Accepting {
             access_log: path.access_log.clone(),
             tasks: path.tasks.clone(),
             pressure: path.pressure.clone(),
+            warm: Arc::clone(&path.warm),
             places: Arc::new(Semaphore::new(path.settings.connection_limit)),
             warnings: Arc::default(),
         }
@@ -278,6 +287,10 @@ impl Accepting {
                     self.metrics.count_refused(self.direction, "accept_failed");
                     if self.warnings.is_due() {
                         warn!(direction = self.direction.as_str(), %error, "cannot accept");
+                    }
+                    if is_local(&error) {
+                        // These are of use to nobody yet.
+                        self.warm.clear();
                     }
                     if is_local(&error) && spare.give_up() {
                         // Whoever waits in the queue is told now, and not when its patience is over.
@@ -312,7 +325,8 @@ impl Accepting {
         // A socket that cannot be tuned is gone; reading will tell.
         let _ = tune(&stream, &KeepAlive::default());
         let open = self.metrics.open.begin(self.direction);
-        let serving = serve(stream);
+        // Boxed: whoever spawns a task moves its future several times.
+        let serving = Box::pin(serve(stream));
         self.tasks.spawn_quiet(async move {
             serving.await;
             drop((place, open));

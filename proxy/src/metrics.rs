@@ -8,6 +8,7 @@ pub mod method;
 pub mod own_time;
 pub mod routes;
 pub mod timing;
+pub mod warm;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::metrics::leased::LeasedFamily;
 use crate::metrics::own_time::OwnTime;
 use crate::metrics::routes::RouteMetrics;
 use crate::metrics::timing::Timing;
+use crate::metrics::warm::WarmMetrics;
 use crate::tcp::{ByteCounters, FlowCounter};
 
 /// Everything the data path counts. Clones of the parts share their values.
@@ -61,6 +63,8 @@ pub struct Metrics {
     bytes: Family<FlowLabels, Counter>,
     /// `heddle_tls_handshakes_total`: handshakes with other proxies, by how they ended.
     pub handshakes: Family<HandshakeLabels, Counter>,
+    /// Warm connections to other proxies.
+    pub warm: WarmMetrics,
     /// `heddle_connections_refused_total`: connections reset, by reason.
     pub refused: Family<RefusedLabels, Counter>,
     /// `heddle_limits_reached_total`: connections and streams that were accepted and then ended, since
@@ -133,6 +137,7 @@ impl Metrics {
             open: OpenConnections::default(),
             bytes: Family::default(),
             handshakes: Family::default(),
+            warm: WarmMetrics::default(),
             refused: Family::default(),
             limits: Family::default(),
             memory_used: Gauge::default(),
@@ -172,6 +177,7 @@ impl Metrics {
             self.requests_refused.clone(),
         );
         self.routes.show(registry);
+        self.warm.show(registry);
         self.show_connections(registry);
         registry.register(
             "heddle_memory_used_bytes",

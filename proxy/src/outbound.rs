@@ -11,7 +11,6 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use heddle_model::names::Protocol;
 use heddle_runtime::logging::Chain;
-use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::hello::{Hello, peek};
 use http::HeaderMap;
 use tokio::net::TcpStream;
@@ -23,12 +22,11 @@ use crate::balance::balancer::{Balancer, NotAdmitted};
 use crate::balance::ejection::Sign;
 use crate::balance::endpoint::InFlight;
 use crate::balance::set::{PickContext, Purpose};
-use crate::connect::{Dialer, Opened, Transport, reset_on_close};
+use crate::connect::{Dialer, Transport, reset_on_close};
 use crate::detect::{Verdict, detect, overdue};
 use crate::discovery::resolved::Resolved;
 use crate::discovery::store::Store;
 use crate::http::HttpVersion;
-use crate::http::client::open;
 use crate::http::frames::Budgets;
 use crate::http::mirror::MirrorPlaces;
 use crate::http::server::{Serving, serve};
@@ -82,6 +80,11 @@ impl Outbound {
     #[cfg(test)]
     pub(crate) fn metrics(&self) -> &crate::metrics::Metrics {
         &self.dialer.metrics
+    }
+
+    #[cfg(test)]
+    pub(crate) fn warm_connections(&self) -> usize {
+        self.dialer.warm.len()
     }
 
     #[cfg(test)]
@@ -373,8 +376,9 @@ impl Outbound {
                 Err(refused) => return Err(Refusal::not_admitted(refused, label())),
             };
             let endpoint = Arc::clone(in_flight.endpoint());
-            match open(&self.dialer, &endpoint, InnerProtocol::Tcp).await {
-                Ok(Opened { transport, .. }) => {
+            let keep_alive = endpoint.backend().policy().keep_alive;
+            match self.dialer.carrying(&endpoint.endpoint, &keep_alive).await {
+                Ok(transport) => {
                     endpoint.observe(Sign::GoodConnection, &self.dialer.metrics);
                     let labels = ConnectionLabels {
                         direction: Direction::Outbound,

@@ -82,6 +82,13 @@ impl Pressure {
         Self { level: receiver, ceilings: Arc::default() }
     }
 
+    /// Memory is short.
+    #[cfg(test)]
+    pub(crate) fn exhausted() -> Self {
+        let (_level, receiver) = watch::channel(Level::Critical);
+        Self { level: receiver, ceilings: Arc::default() }
+    }
+
     /// Whether one more connection is taken while this many are open in its direction.
     ///
     /// Not by the level alone: memory that was given back to the allocator is not always given back

@@ -20,6 +20,11 @@ impl<S> Rewind<S> {
         Self { prefix, stream }
     }
 
+    /// The stream itself; `None` while some of what was read of it is still to be read again.
+    pub fn into_stream(self) -> Option<S> {
+        self.prefix.is_empty().then_some(self.stream)
+    }
+
     /// The stream itself, for its socket options.
     pub fn stream(&self) -> &S {
         &self.stream

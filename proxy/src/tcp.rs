@@ -14,6 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
+use crate::warm::frame::PAYLOAD_LIMIT_BYTES;
+
 /// Where the bytes of one connection are counted.
 #[derive(Clone, Debug)]
 pub struct ByteCounters {
@@ -278,8 +280,9 @@ impl Direction {
 
 /// One TLS record's worth.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Larger ones gain nothing over TLS, whose library holds at most this much unsent.
-const BUFFER_LIMIT_BYTES: usize = 64 * 1024;
+/// Larger ones gain nothing over TLS, whose library holds at most 64 KiB unsent; with the header of its
+/// frame such a buffer fills that.
+const BUFFER_LIMIT_BYTES: usize = PAYLOAD_LIMIT_BYTES;
 const TURNS_PER_POLL: usize = 16;
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use heddle_runtime::clock;
 use heddle_runtime::tasks::Tasks;
 use heddle_runtime::throttle::Throttle;
 use heddle_tls::authority::Authority;
+use heddle_tls::bundle::Bundle;
 use heddle_tls::certificate::CertificateRequest;
 use heddle_tls::credentials::{self, Credentials, CredentialsWriter};
 use http::{Request, Response};
@@ -25,6 +26,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -43,6 +45,8 @@ use crate::http::witness::Witnesses;
 use crate::listen::DataPathSettings;
 use crate::metrics::Metrics;
 use crate::pressure::Pressure;
+use crate::warm::dial::PeerStream;
+use crate::warm::pool::{KEPT_FOR_PEER, KEPT_LIMIT, Pool, PoolLimits};
 
 pub(crate) fn service(name: &str) -> ServicePort {
     ServicePort {
@@ -147,9 +151,14 @@ impl Mesh {
         lifetime: Duration,
     ) -> (CredentialsWriter, Credentials) {
         let (writer, credentials) = credentials::channel("cluster.local".parse().unwrap());
-        writer.set_bundle(self.authority.bundle().clone()).unwrap();
+        writer.set_bundle(self.bundle()).unwrap();
         self.renew(name, lifetime, &writer);
         (writer, credentials)
+    }
+
+    /// Whom this mesh trusts.
+    pub(crate) fn bundle(&self) -> Bundle {
+        self.authority.bundle().clone()
     }
 
     /// Gives a certificate that is good for `left`. The authority issues none that lives less than
@@ -188,6 +197,7 @@ pub(crate) fn dialer_with(name: &str, credentials: Credentials) -> Arc<Dialer> {
         tasks: Tasks::new(),
         pressure: Pressure::none(),
         settings: DataPathSettings::default(),
+        warm: warm_pool(KEPT_FOR_PEER),
         warnings: Throttle::default(),
         local_warnings: Throttle::default(),
     })
@@ -196,6 +206,11 @@ pub(crate) fn dialer_with(name: &str, credentials: Credentials) -> Arc<Dialer> {
 #[expect(clippy::disallowed_methods, reason = "a test's own task")]
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
+}
+
+/// Keeps so many connections to one peer.
+pub(crate) fn warm_pool(of_peer: usize) -> Arc<Pool<PeerStream>> {
+    Arc::new(Pool::new(PoolLimits { of_peer, in_all: KEPT_LIMIT }, Gauge::default()))
 }
 
 /// A listener that hands every connection to `serve`.

@@ -37,6 +37,11 @@ pub fn tcp_client(host: &str, port: u16) -> Vec<String> {
     python("tcp_client.py", &[host, &port.to_string()])
 }
 
+/// Opens so many connections to [`echo_tcp`], one after the other, and prints how many were answered right.
+pub fn many_tcp(host: &str, port: u16, number: u32) -> Vec<String> {
+    python("many_tcp.py", &[host, &port.to_string(), &number.to_string()])
+}
+
 /// An HTTP/1 server that does what servers may do, as the path says.
 pub fn odd_http(port: u16) -> Vec<String> {
     python("odd_http.py", &[&port.to_string()])

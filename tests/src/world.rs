@@ -1,6 +1,8 @@
 //! A mesh in a temporary directory, made from inline manifests. Prints the ends of its logs when a test
 //! ends without having finished it.
 
+mod wrapped;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +27,7 @@ pub struct Plan {
     control_plane: ControlPlane,
     proxy_arguments: Vec<String>,
     control_plane_arguments: Vec<String>,
+    has_later_proxies: bool,
 }
 
 impl Plan {
@@ -37,6 +40,7 @@ impl Plan {
             control_plane: ControlPlane::Run,
             proxy_arguments: Vec::new(),
             control_plane_arguments: Vec::new(),
+            has_later_proxies: false,
         }
     }
 
@@ -69,6 +73,13 @@ impl Plan {
         self
     }
 
+    /// Proxies of pods that come later can have arguments of their own: [`World::later_proxies`].
+    #[must_use]
+    pub fn later_proxies(mut self) -> Self {
+        self.has_later_proxies = true;
+        self
+    }
+
     /// The same applications without a mesh.
     #[must_use]
     pub fn without_mesh(mut self) -> Self {
@@ -89,6 +100,10 @@ impl Plan {
         for (name, text) in &self.files {
             std::fs::write(directory.join(name), text)?;
         }
+        let binaries = match self.has_later_proxies {
+            true => wrapped::wrap(&binaries, &temporary.path().join(WRAPPED))?,
+            false => binaries,
+        };
         let config = MeshConfig {
             state_directory: temporary.path().join("state"),
             binaries,
@@ -143,6 +158,11 @@ impl World {
     /// Removes a manifest.
     pub fn remove(&self, name: &str) -> Result<()> {
         Ok(std::fs::remove_file(self.path("manifests").join(name))?)
+    }
+
+    /// More arguments of every proxy that is started from now on.
+    pub fn later_proxies(&self, arguments: &[&str]) -> Result<()> {
+        wrapped::give(&self.path(WRAPPED), arguments)
     }
 
     /// A workload's IPv4 address.
@@ -283,5 +303,7 @@ fn logs_below(directory: &Path) -> Vec<PathBuf> {
 
 /// So many worlds at a time: more would share two cores, and say more about those than about Heddle.
 static PLACES: Semaphore = Semaphore::const_new(2);
+/// Where programs are, if they are not where they were built.
+const WRAPPED: &str = "programs";
 const LOG_TAIL_BYTES: usize = 6 * 1024;
 const RUN_LIMIT: Duration = Duration::from_secs(180);

@@ -40,5 +40,6 @@ mod e2e {
     mod tap;
     mod traces;
     mod upgrade;
+    mod warm;
     mod why;
 }

@@ -35,20 +35,24 @@ pub struct Accepted<IO> {
 /// Takes a connection from another proxy, with the credentials of this moment.
 ///
 /// The client must present a certificate of the mesh, ask for `<port>.<own>.pod.<trust-domain>`
-/// and name the protocol inside. TLS 1.3, always a full handshake, no early data; all of it within
-/// `limit`.
+/// and offer one of `protocols`; of several the one that comes first here is taken. TLS 1.3, always
+/// a full handshake, no early data; all of it within `limit`.
 ///
 /// Cancel safe: no; dropping it drops the connection.
 pub async fn accept<IO>(
     io: IO,
     credentials: &Credentials,
     own: &PodUid,
+    protocols: &[InnerProtocol],
     limit: Duration,
 ) -> Result<Accepted<IO>, AcceptError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let serving = credentials.serving(Audience::Peers).ok_or(AcceptError::NotReady)?;
+    let mut serving = credentials.serving(Audience::Peers).ok_or(AcceptError::NotReady)?;
+    if protocols != InnerProtocol::ALL {
+        Arc::make_mut(&mut serving).alpn_protocols = InnerProtocol::names(protocols);
+    }
     let own_name = |asked: &str| {
         PeerServerName::parse(asked, credentials.trust_domain()).filter(|name| name.pod_uid == *own)
     };

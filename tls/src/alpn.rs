@@ -11,11 +11,15 @@ pub enum InnerProtocol {
     Http2,
     /// Bytes that the mesh does not read.
     Tcp,
+    /// The same, of one connection of the application after another, in frames.
+    Warm,
 }
 
 impl InnerProtocol {
     /// All of them, in the order in which a server prefers them.
-    pub const ALL: [Self; 3] = [Self::Http2, Self::Http1, Self::Tcp];
+    pub const ALL: [Self; 4] = [Self::Http2, Self::Http1, Self::Warm, Self::Tcp];
+    /// What a proxy takes that makes a handshake for each connection of the application.
+    pub const WITHOUT_WARM: [Self; 3] = [Self::Http2, Self::Http1, Self::Tcp];
 
     /// The name in the handshake, such as `heddle/h2`.
     pub fn name(self) -> &'static str {
@@ -23,7 +27,13 @@ impl InnerProtocol {
             Self::Http1 => "heddle/h1",
             Self::Http2 => "heddle/h2",
             Self::Tcp => "heddle/tcp",
+            Self::Warm => "heddle/warm",
         }
+    }
+
+    /// As a handshake lists them.
+    pub(crate) fn names(protocols: &[Self]) -> Vec<Vec<u8>> {
+        protocols.iter().map(|protocol| protocol.name().into()).collect()
     }
 
     /// Reads a name of the handshake; `None` if it is not one of the mesh.

@@ -35,7 +35,7 @@ impl Audience {
 
     fn protocols(self) -> Vec<Vec<u8>> {
         match self {
-            Self::Peers => InnerProtocol::ALL.map(|protocol| protocol.name().into()).to_vec(),
+            Self::Peers => InnerProtocol::names(&InnerProtocol::ALL),
             Self::ControlPlaneClients => vec![alpn::CONTROL_PLANE.to_vec()],
         }
     }
@@ -109,11 +109,11 @@ impl ClientBase {
         self.control_plane.clone()
     }
 
-    pub(crate) fn for_peer(&self, expected: PeerIdentity, inner: InnerProtocol) -> ClientConfig {
+    pub(crate) fn for_peer(&self, expected: PeerIdentity, inner: &[InnerProtocol]) -> ClientConfig {
         let verifier = ServerVerifier { bundle: self.bundle.clone(), expected };
         let mut config = self.control_plane.clone();
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
-        config.alpn_protocols = vec![inner.name().into()];
+        config.alpn_protocols = InnerProtocol::names(inner);
         config
     }
 }

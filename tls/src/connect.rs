@@ -53,12 +53,40 @@ pub async fn connect<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let config =
-        credentials.peer_client(target.expected(), protocol).ok_or(ConnectError::NotReady)?;
-    handshake(io, config, target.server_name()).await
+    connect_for(io, credentials, target, &[protocol]).await.map(|connected| connected.stream)
 }
 
-/// The handshake of any client of the mesh, who offers one protocol and must be granted it.
+/// A connection to another proxy, and what that took of what was offered.
+#[derive(Debug)]
+pub struct Connected<IO> {
+    /// The connection. See [`TlsStream`] for how long its authentication holds.
+    pub stream: TlsStream<IO>,
+    /// What flows inside.
+    pub protocol: InnerProtocol,
+}
+
+/// The same as [`connect`] for whichever of `protocols` the server likes best. One that is older than
+/// some of them takes what it knows; the handshake authenticates its choice.
+///
+/// Cancel safe: no; dropping it drops the connection.
+pub async fn connect_for<IO>(
+    io: IO,
+    credentials: &Credentials,
+    target: &PeerTarget,
+    protocols: &[InnerProtocol],
+) -> Result<Connected<IO>, ConnectError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let config =
+        credentials.peer_client(target.expected(), protocols).ok_or(ConnectError::NotReady)?;
+    let stream = handshake(io, config, target.server_name()).await?;
+    let protocol = stream.get_ref().1.alpn_protocol().and_then(InnerProtocol::from_name);
+    let protocol = protocol.ok_or(HandshakeError::Alpn)?;
+    Ok(Connected { stream, protocol })
+}
+
+/// The handshake of any client of the mesh, who must be granted a protocol that it offers.
 pub(crate) async fn handshake<IO>(
     io: IO,
     config: ClientConfig,
@@ -77,7 +105,8 @@ where
             .await
             .map_err(HandshakeError::from_io)?;
         // rustls refuses a protocol that was not offered, but takes a server that names none.
-        if stream.get_ref().1.alpn_protocol() != config.alpn_protocols.first().map(Vec::as_slice) {
+        let granted = stream.get_ref().1.alpn_protocol();
+        if !config.alpn_protocols.iter().any(|offered| granted == Some(offered.as_slice())) {
             return Err(HandshakeError::Alpn.into());
         }
         Ok(TlsStream::Client(stream))

@@ -22,7 +22,7 @@ use crate::verify::{self, Presented};
 /// Makes the two ends: no handshake succeeds before the writer was given a bundle and a
 /// certificate of this trust domain.
 pub fn channel(trust_domain: TrustDomain) -> (CredentialsWriter, Credentials) {
-    let (sender, receiver) = watch::channel(Snapshot::Empty);
+    let (sender, receiver) = watch::channel(Current { generation: 0, snapshot: Snapshot::Empty });
     let writer = CredentialsWriter { trust_domain: trust_domain.clone(), sender };
     (writer, Credentials { trust_domain, receiver })
 }
@@ -31,7 +31,7 @@ pub fn channel(trust_domain: TrustDomain) -> (CredentialsWriter, Credentials) {
 #[derive(Debug)]
 pub struct CredentialsWriter {
     trust_domain: TrustDomain,
-    sender: watch::Sender<Snapshot>,
+    sender: watch::Sender<Current>,
 }
 
 impl CredentialsWriter {
@@ -81,9 +81,9 @@ impl CredentialsWriter {
         next: impl FnOnce(&Snapshot) -> Result<Option<Snapshot>, CredentialsError>,
     ) -> Result<(), CredentialsError> {
         let mut outcome = Ok(());
-        self.sender.send_if_modified(|snapshot| match next(snapshot) {
+        self.sender.send_if_modified(|current| match next(&current.snapshot) {
             Ok(Some(next)) => {
-                *snapshot = next;
+                *current = Current { generation: current.generation + 1, snapshot: next };
                 true
             }
             Ok(None) => false,
@@ -109,7 +109,7 @@ fn check_own(leaf: &CertifiedLeaf, bundle: &Bundle) -> Result<(), CredentialsErr
 #[derive(Clone, Debug)]
 pub struct Credentials {
     trust_domain: TrustDomain,
-    receiver: watch::Receiver<Snapshot>,
+    receiver: watch::Receiver<Current>,
 }
 
 impl Credentials {
@@ -120,23 +120,24 @@ impl Credentials {
 
     /// The trust bundle; `None` before the first.
     pub fn bundle(&self) -> Option<Bundle> {
-        self.receiver.borrow().bundle().cloned()
+        self.receiver.borrow().snapshot.bundle().cloned()
     }
 
     /// Whom our own certificate names; `None` before the first.
     pub fn identity(&self) -> Option<PeerIdentity> {
-        self.receiver.borrow().leaf().map(|leaf| leaf.peer().clone())
+        self.receiver.borrow().snapshot.leaf().map(|leaf| leaf.peer().clone())
     }
 
     /// When our own certificate expires; `None` before the first.
     pub fn leaf_not_after(&self) -> Option<SystemTime> {
-        self.receiver.borrow().leaf().map(CertifiedLeaf::not_after)
+        self.receiver.borrow().snapshot.leaf().map(CertifiedLeaf::not_after)
     }
 
     /// Whether our own trust bundle vouches for our own certificate, as peers that hold the same bundle
     /// judge; true before the first certificate.
     pub fn own_is_vouched_for(&self) -> bool {
-        let snapshot = self.receiver.borrow();
+        let current = self.receiver.borrow();
+        let snapshot = &current.snapshot;
         match (snapshot.bundle(), snapshot.leaf()) {
             (Some(bundle), Some(leaf)) => check_own(leaf, bundle).is_ok(),
             (Some(_) | None, _) => true,
@@ -145,11 +146,18 @@ impl Credentials {
 
     /// What this process goes by now, for whoever has to know; `None` before the first certificate.
     pub fn held(&self) -> Option<Held> {
-        let snapshot = self.receiver.borrow();
+        let current = self.receiver.borrow();
+        let snapshot = &current.snapshot;
         let leaf = snapshot.leaf()?;
         let bundle = snapshot.bundle()?.digest();
         let (issuer, not_after) = (leaf.issuer_digest(), leaf.not_after());
         Some(Held { bundle, issuer, not_after })
+    }
+
+    /// Another number after each swap of the bundle or the certificate: a connection that was
+    /// authenticated under the same one would be authenticated by the same means again.
+    pub fn generation(&self) -> u64 {
+        self.receiver.borrow().generation
     }
 
     /// Completes when the bundle or the certificate was swapped since the last call, or since this
@@ -163,7 +171,7 @@ impl Credentials {
     }
 
     pub(crate) fn serving(&self, audience: Audience) -> Option<Arc<ServerConfig>> {
-        self.receiver.borrow().own().map(|own| match audience {
+        self.receiver.borrow().snapshot.own().map(|own| match audience {
             Audience::Peers => Arc::clone(&own.for_peers),
             Audience::ControlPlaneClients => Arc::clone(&own.for_control_plane_clients),
         })
@@ -172,13 +180,14 @@ impl Credentials {
     pub(crate) fn peer_client(
         &self,
         expected: PeerIdentity,
-        protocol: InnerProtocol,
+        protocols: &[InnerProtocol],
     ) -> Option<ClientConfig> {
-        self.receiver.borrow().own().map(|own| own.client.for_peer(expected, protocol))
+        self.receiver.borrow().snapshot.own().map(|own| own.client.for_peer(expected, protocols))
     }
 
     pub(crate) fn control_plane_client(&self) -> Option<ClientConfig> {
-        let snapshot = self.receiver.borrow();
+        let current = self.receiver.borrow();
+        let snapshot = &current.snapshot;
         let fresh = snapshot.own().filter(|own| !has_expired(own.leaf.not_after()));
         match fresh {
             Some(own) => Some(own.client.for_control_plane()),
@@ -202,6 +211,13 @@ pub struct Held {
 fn has_expired(not_after: SystemTime) -> bool {
     let now = Duration::from_secs(UnixTime::now().as_secs());
     not_after.duration_since(SystemTime::UNIX_EPOCH).map_or(true, |end| end <= now)
+}
+
+#[derive(Debug)]
+struct Current {
+    /// How many swaps there were.
+    generation: u64,
+    snapshot: Snapshot,
 }
 
 /// All that handshakes need, made when it is swapped and not per connection.

@@ -16,7 +16,12 @@ pub(super) struct Timer {
 
 /// Every limit that can be set.
 pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
-    TIMERS.iter().map(|timer| &timer.setting).chain([&CONNECTION_LIMIT, &MEMORY_LIMIT, &WORKERS])
+    TIMERS.iter().map(|timer| &timer.setting).chain([
+        &CONNECTION_LIMIT,
+        &WARM_CONNECTIONS,
+        &MEMORY_LIMIT,
+        &WORKERS,
+    ])
 }
 
 /// The defaults, but for what is set.
@@ -32,6 +37,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> DataPathSettings {
     let parse = |text: &str| text.parse().ok().filter(|limit| *limit > 0);
     if let Some(limit) = reader.optional(&CONNECTION_LIMIT, "a number above zero", parse) {
         settings.connection_limit = limit;
+    }
+    let parse = |text: &str| text.parse().ok();
+    if let Some(number) = reader.optional(&WARM_CONNECTIONS, "a number", parse) {
+        settings.warm_connections = number;
     }
     let want = "bytes, such as \"67108864\" or \"64Mi\"";
     settings.memory_limit_bytes = reader.optional(&MEMORY_LIMIT, want, parse_bytes);
@@ -57,6 +66,9 @@ pub(super) fn show(settings: &DataPathSettings, f: &mut fmt::Formatter<'_>) -> f
     }
     if settings.connection_limit != defaults.connection_limit {
         write!(f, " {}={}", CONNECTION_LIMIT.flag, settings.connection_limit)?;
+    }
+    if settings.warm_connections != defaults.warm_connections {
+        write!(f, " {}={}", WARM_CONNECTIONS.flag, settings.warm_connections)?;
     }
     match settings.memory_limit_bytes {
         Some(limit_bytes) => write!(f, " {}={limit_bytes}", MEMORY_LIMIT.flag),
@@ -167,6 +179,14 @@ const CONNECTION_LIMIT: Setting = Setting {
     value_name: "NUMBER",
     default: None,
     help: "Connections open at once in one direction; 10000 if not set",
+};
+const WARM_CONNECTIONS: Setting = Setting {
+    flag: "warm-connections",
+    variable: "HEDDLE_WARM_CONNECTIONS",
+    value_name: "NUMBER",
+    default: None,
+    help: "Idle connections to one endpoint's proxy that are kept for later TCP connections of the \
+           application; 128 if not set. 0: a handshake for each, to and from other proxies",
 };
 const MEMORY_LIMIT: Setting = Setting {
     flag: "memory-limit",

@@ -2,6 +2,7 @@
 //! Nothing is decided here: see state.rs.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,12 @@ use crate::discovery::resolved::Resolved;
 pub struct Store {
     shared: Arc<Shared>,
     asks: mpsc::Sender<Ask>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
 }
 
 /// Why it is not known what an address means.

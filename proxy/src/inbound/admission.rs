@@ -106,8 +106,13 @@ impl Door<'_> {
 /// port of which nothing is declared are looked at before they are carried.
 pub(super) fn may_carry(inner: InnerProtocol, declared: Protocol) -> Result<(), NotAdmitted> {
     match (inner, declared) {
-        (InnerProtocol::Tcp, Protocol::Http1 | Protocol::Http2) => Err(NotAdmitted::OtherProtocol),
-        (InnerProtocol::Tcp, Protocol::Tls | Protocol::Opaque | Protocol::Detect)
+        (InnerProtocol::Tcp | InnerProtocol::Warm, Protocol::Http1 | Protocol::Http2) => {
+            Err(NotAdmitted::OtherProtocol)
+        }
+        (
+            InnerProtocol::Tcp | InnerProtocol::Warm,
+            Protocol::Tls | Protocol::Opaque | Protocol::Detect,
+        )
         | (InnerProtocol::Http1 | InnerProtocol::Http2, _) => Ok(()),
     }
 }
@@ -266,7 +271,9 @@ mod tests {
             (Protocol::Opaque, Ok(())),
             (Protocol::Detect, Ok(())),
         ] {
-            assert_eq!(may_carry(InnerProtocol::Tcp, declared), expected, "case: {declared:?}");
+            for bytes in [InnerProtocol::Tcp, InnerProtocol::Warm] {
+                assert_eq!(may_carry(bytes, declared), expected, "case: {bytes}, {declared:?}");
+            }
             assert_eq!(may_carry(InnerProtocol::Http1, declared), Ok(()), "case: {declared:?}");
         }
     }

@@ -3,6 +3,7 @@
 
 mod probes;
 mod settings_first;
+mod warm;
 
 use std::io;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::*;
-use crate::discovery::store;
+use crate::discovery::store::{self, StoreWriter};
 use crate::outbound::Outbound;
 use crate::testing::{
     Backend, Client, Mesh, balancer, dialer_with, identity, listen, pod_uid, resolved, tcp_pair,
@@ -38,6 +39,8 @@ struct Pair {
     mesh: Mesh,
     client_writer: CredentialsWriter,
     server_writer: CredentialsWriter,
+    /// What the server's proxy knows of its workload.
+    own_writer: StoreWriter,
 }
 
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -70,18 +73,36 @@ impl Pair {
         mode: InboundMode,
         expected: &str,
     ) -> Self {
+        Self::set(lifetime, application, (mode, expected), |_client, _server| {}).await
+    }
+
+    /// The same with settings of their own.
+    async fn set(
+        lifetime: Duration,
+        application: SocketAddr,
+        (mode, expected): (InboundMode, &str),
+        change: impl FnOnce(&mut Dialer, &mut Dialer),
+    ) -> Self {
         let mesh = Mesh::new();
         let (client_writer, client) = mesh.credentials("client", lifetime);
         let (server_writer, server) = mesh.credentials("server", lifetime);
-        let server = dialer_with("server", server);
-        let inbound = Inbound::new(server, Arc::default());
-        let workload = Arc::new(workload("server", mode, application.port(), Protocol::Detect));
+        let [mut client, mut server] = [("client", client), ("server", server)]
+            .map(|(name, credentials)| Arc::into_inner(dialer_with(name, credentials)).unwrap());
+        change(&mut client, &mut server);
+        let server = Arc::new(server);
+        let (own, own_writer, _asks) = store::channel();
+        let inbound = Inbound::new(server, own);
+        let workload = workload("server", mode, application.port(), Protocol::Detect);
+        own_writer.set_workload(workload);
         let taking = Arc::clone(&inbound);
         // The name in the handshake holds the port that the connection came to.
         let gate = SocketAddr::from(([127, 0, 0, 3], application.port()));
         let gate = listen(gate, move |stream, _number| {
-            let (taking, workload) = (Arc::clone(&taking), Arc::clone(&workload));
-            async move { taking.carry(stream, application, Some(workload)).await }
+            let taking = Arc::clone(&taking);
+            async move {
+                let workload = taking.store.workload();
+                taking.carry(stream, application, workload).await;
+            }
         })
         .await;
         let endpoint = Endpoint {
@@ -92,7 +113,7 @@ impl Pair {
             pod: "server".to_owned(),
         };
         let (store, _writer, _asks) = store::channel();
-        let outbound = Outbound::new(dialer_with("client", client), store);
+        let outbound = Outbound::new(Arc::new(client), store);
         let backends = vec![(balancer("api", vec![endpoint]), 1)];
         let destination = watch::Sender::new(resolved(backends, Timeouts::default()));
         Self {
@@ -104,6 +125,7 @@ impl Pair {
             mesh,
             client_writer,
             server_writer,
+            own_writer,
         }
     }
 
@@ -390,7 +412,7 @@ async fn connections_of_http_do_not_outlive_the_callers_certificate() {
             heddle_tls::connect::connect(stream, &credentials, &target, protocol).await.unwrap();
         let ended = async {
             match protocol {
-                InnerProtocol::Http1 | InnerProtocol::Tcp => {
+                InnerProtocol::Http1 | InnerProtocol::Tcp | InnerProtocol::Warm => {
                     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
                     stream.read_to_end(&mut Vec::new()).await.unwrap();
                 }
@@ -414,7 +436,7 @@ async fn hasty(application: SocketAddr, protocol: Protocol) -> TcpStream {
     let (_writer, credentials) = Mesh::new().credentials("server", LIFETIME);
     let mut dialer = Arc::into_inner(dialer_with("server", credentials)).unwrap();
     dialer.settings.inbound_idle = Duration::from_millis(200);
-    let inbound = Inbound::new(Arc::new(dialer), Arc::default());
+    let inbound = Inbound::new(Arc::new(dialer), store::channel().0);
     let workload = workload("server", InboundMode::Permissive, application.port(), protocol);
     let (near, far) = tcp_pair().await;
     crate::testing::spawn(async move {
@@ -486,7 +508,7 @@ async fn a_proxy_brings_no_bytes_to_a_port_of_http() {
     let mesh = Mesh::new();
     let (_server_writer, server) = mesh.credentials("server", LIFETIME);
     let (_client_writer, client) = mesh.credentials("client", LIFETIME);
-    let inbound = Inbound::new(dialer_with("server", server), Arc::default());
+    let inbound = Inbound::new(dialer_with("server", server), store::channel().0);
     let workload = workload("server", InboundMode::Strict, application.port(), Protocol::Http1);
     let (near, far) = tcp_pair().await;
     let target = PeerTarget {

@@ -43,7 +43,12 @@ impl Outbound {
         let transfer = self.dialer.access_log.carried(passage, target, &bytes);
         let idle = self.dialer.settings.opaque_idle;
         match tcp::copy(&mut client, &mut server, &bytes, idle).await {
-            Ok(()) => transfer.complete(),
+            Ok(()) => {
+                transfer.complete();
+                if let Some(transport) = server.into_stream() {
+                    self.dialer.give_back(transport);
+                }
+            }
             Err(error) => {
                 server.stream().reset_on_close();
                 let refusal = Refusal::from(error);

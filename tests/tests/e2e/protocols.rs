@@ -16,8 +16,29 @@ use heddle_tests::world::{Plan, World};
 
 #[tokio::test]
 async fn psql_talks_to_postgresql_through_the_mesh() -> Result<()> {
+    let Some(metrics) = psql(&["--warm-connections", "0"]).await? else { return Ok(()) };
+    let handshakes =
+        metrics.require("heddle_tls_handshakes_total", &[("side", "server"), ("outcome", "ok")])?;
+    ensure!(handshakes >= 5.0, "{}", metrics.show("heddle_tls_handshakes_total"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn psql_talks_to_postgresql_over_connections_that_are_kept() -> Result<()> {
+    let Some(metrics) = psql(&[]).await? else { return Ok(()) };
+    let carried = [("direction", "inbound"), ("tls", "mtls")];
+    let connections = metrics.require("heddle_tcp_connections_total", &carried)?;
+    ensure!(connections >= 5.0, "{}", metrics.show("heddle_tcp_connections_total"));
+    let handshakes = metrics.sum("heddle_tls_handshakes_total", &[("outcome", "ok")]);
+    ensure!(handshakes < connections, "{}", metrics.show("heddle_tls_handshakes_total"));
+    Ok(())
+}
+
+/// Five statements and more, each by a client of its own, between proxies with these arguments. Gives what
+/// the database's proxy has counted; nothing where there is no PostgreSQL.
+async fn psql(proxies: &[&str]) -> Result<Option<Metrics>> {
     if requirements::skip(&[Tool::Postgres])? {
-        return Ok(());
+        return Ok(None);
     }
     let data = tempfile::tempdir()?;
     let program =
@@ -37,6 +58,7 @@ async fn psql_talks_to_postgresql_through_the_mesh() -> Result<()> {
         chown(data.path(), Some(NOBODY), Some(NOBODY))?;
     }
     let world = Plan::new("postgres")
+        .proxies(proxies)
         .file("pods.yaml", documents(&[Pod::new("client"), pod]))
         .file("service.yaml", Service::new("database").port(5432, 5432).to_string())
         .start()
@@ -72,10 +94,8 @@ async fn psql_talks_to_postgresql_through_the_mesh() -> Result<()> {
     let refused = world.run("client", &psql("select * from nothing")).await?;
     ensure!(refused.code != 0 && refused.stderr_text().contains("does not exist"), "{refused:?}");
     let metrics = Metrics::of(&world, "database").await?;
-    let handshakes =
-        metrics.require("heddle_tls_handshakes_total", &[("side", "server"), ("outcome", "ok")])?;
-    ensure!(handshakes >= 5.0, "{}", metrics.show("heddle_tls_handshakes_total"));
-    world.finish().await
+    world.finish().await?;
+    Ok(Some(metrics))
 }
 
 #[tokio::test]

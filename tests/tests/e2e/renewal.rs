@@ -32,6 +32,8 @@ async fn certificates_of_thirty_seconds_lose_nothing_at_two_hundred_requests_a_s
     ];
     let world = Plan::new("renewal")
         .leaf_lifetime(Duration::from_secs(30))
+        // Each connection of TCP is to be a handshake.
+        .proxies(&["--warm-connections", "0"])
         .file("pods.yaml", documents(&[Pod::new("client"), server, lines]))
         .file("services.yaml", documents(&services))
         .start()

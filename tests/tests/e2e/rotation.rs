@@ -201,7 +201,8 @@ async fn all_proxies_go_by_what_counts(world: &World) -> Result<()> {
     .await
 }
 
-/// Opens connections that are each a handshake of their own, until all is rotated.
+/// Opens connections, of which those that follow each other share a handshake while its certificates count,
+/// until all is rotated.
 async fn new_connections(world: &World, rotated: &CancellationToken) -> Result<u32> {
     let began = Instant::now();
     let mut opened = 0;

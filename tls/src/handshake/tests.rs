@@ -30,7 +30,7 @@ async fn accepted(server: &Credentials, config: ClientConfig, name: &str) -> (Cl
     let own = server.identity().unwrap().pod_uid;
     tokio::join!(
         connect::handshake(near, config, name.to_owned()),
-        accept(far, server, &own, HANDSHAKE_TIMEOUT)
+        accept(far, server, &own, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT)
     )
 }
 
@@ -45,7 +45,7 @@ async fn connected(client: &Credentials, config: ServerConfig, to: &PeerIdentity
 }
 
 fn client_config(mesh: &TestMesh, key: Option<&Arc<CertifiedKey>>) -> ClientConfig {
-    ClientBase::new(&mesh.bundle, key).unwrap().for_peer(workload("api"), InnerProtocol::Http2)
+    ClientBase::new(&mesh.bundle, key).unwrap().for_peer(workload("api"), &[InnerProtocol::Http2])
 }
 
 fn server_config(mesh: &TestMesh, key: &Arc<CertifiedKey>) -> ServerConfig {
@@ -66,7 +66,7 @@ async fn two_proxies_know_each_other_after_a_handshake() {
         let target = target(&api);
         let (client, server) = tokio::join!(
             connect(near, &client, &target, protocol),
-            accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
+            accept(far, &server, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT)
         );
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
         assert_eq!(server.peer, frontend);
@@ -236,7 +236,7 @@ async fn a_server_answers_to_its_own_name_only() {
         ("a host name", "api.shop"),
         ("an address, which is no name", "10.42.0.7"),
     ] {
-        let config = client.peer_client(workload("api"), InnerProtocol::Http2).unwrap();
+        let config = client.peer_client(workload("api"), &[InnerProtocol::Http2]).unwrap();
         let (client, server) = accepted(&server, config, name).await;
         assert_eq!(accept_label(&server), "wrong_server_name", "case: {case}");
         assert_eq!(connect_label(&client), "refused_by_peer", "case: {case}");
@@ -252,7 +252,7 @@ async fn a_connection_without_a_protocol_of_the_mesh_is_refused() {
         ("the application's own", vec![b"h2".to_vec(), b"http/1.1".to_vec()], "alpn"),
         ("none", vec![], "refused_by_peer"),
     ] {
-        let mut config = client.peer_client(workload("api"), InnerProtocol::Http2).unwrap();
+        let mut config = client.peer_client(workload("api"), &[InnerProtocol::Http2]).unwrap();
         config.alpn_protocols = protocols;
         let (client, server) = accepted(&server, config, API_NAME).await;
         assert_eq!(accept_label(&server), "alpn", "case: {case}");
@@ -284,7 +284,7 @@ async fn nothing_is_resumed_even_if_the_client_would() {
         let name = ServerName::try_from(API_NAME).unwrap();
         let (client, server) = tokio::join!(
             connector.connect(name, near),
-            accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
+            accept(far, &server, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT)
         );
         let (mut client, mut server) = (client.unwrap(), server.unwrap());
         // Tickets, were there any, would come with the first bytes.
@@ -343,7 +343,7 @@ async fn a_swap_leaves_connections_up_and_new_ones_see_the_new_certificate() {
         let (near, far) = duplex(PIPE_BYTES);
         let (client, server) = tokio::join!(
             connect(near, &client, &target, InnerProtocol::Tcp),
-            accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
+            accept(far, &server, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT)
         );
         (client.unwrap(), server.unwrap().stream)
     };
@@ -363,7 +363,7 @@ async fn a_swap_leaves_connections_up_and_new_ones_see_the_new_certificate() {
     let (near, far) = duplex(PIPE_BYTES);
     let (_, refused) = tokio::join!(
         connect(near, &client, &target, InnerProtocol::Tcp),
-        accept(far, &server, &api.pod_uid, HANDSHAKE_TIMEOUT)
+        accept(far, &server, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT)
     );
     assert_eq!(accept_label(&refused), "unknown_authority");
 }
@@ -376,7 +376,9 @@ async fn a_silent_peer_is_given_up_on() {
     let (_silent, far) = duplex(PIPE_BYTES);
     let began = tokio::time::Instant::now();
     assert_eq!(
-        accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await),
+        accept_label(
+            &accept(far, &credentials, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT).await
+        ),
         "timeout"
     );
     assert_eq!(began.elapsed(), HANDSHAKE_TIMEOUT);
@@ -394,14 +396,18 @@ async fn bytes_that_are_not_tls_are_refused() {
     let (mut near, far) = duplex(PIPE_BYTES);
     near.write_all(b"GET / HTTP/1.1\r\nhost: api\r\n\r\n").await.unwrap();
     assert_eq!(
-        accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await),
+        accept_label(
+            &accept(far, &credentials, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT).await
+        ),
         "protocol"
     );
 
     let (near, far) = duplex(PIPE_BYTES);
     drop(near);
     assert_eq!(
-        accept_label(&accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await),
+        accept_label(
+            &accept(far, &credentials, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT).await
+        ),
         "io"
     );
 }
@@ -413,7 +419,8 @@ async fn without_a_certificate_there_is_no_handshake() {
     let (writer, credentials) = credentials::channel(trust_domain());
     for step in ["nothing", "a bundle alone"] {
         let (near, far) = duplex(PIPE_BYTES);
-        let server = accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT).await;
+        let server =
+            accept(far, &credentials, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT).await;
         assert_eq!(accept_label(&server), "not_ready", "case: {step}");
         let client = connect(near, &credentials, &target(&api), InnerProtocol::Tcp).await;
         assert_eq!(connect_label(&client), "not_ready", "case: {step}");
@@ -500,7 +507,7 @@ async fn a_peers_protocol_does_not_reach_the_control_plane() {
     let own = PeerIdentity::control_plane(&trust_domain()).unwrap();
     let (_server_writer, server) = mesh.credentials(&own);
     let (_writer, client) = mesh.credentials(&workload("frontend"));
-    let config = client.peer_client(own.clone(), InnerProtocol::Http2).unwrap();
+    let config = client.peer_client(own.clone(), &[InnerProtocol::Http2]).unwrap();
     let (near, far) = duplex(PIPE_BYTES);
     let (client, server) = tokio::join!(
         connect::handshake(near, config, own.dns_name()),
@@ -519,7 +526,7 @@ fn the_futures_of_handshakes_stay_small() {
     let target = target(&api);
     let client = connect(near, &credentials, &target, InnerProtocol::Tcp);
     assert!(size_of_val(&client) <= FUTURE_LIMIT_BYTES, "{}", size_of_val(&client));
-    let server = accept(far, &credentials, &api.pod_uid, HANDSHAKE_TIMEOUT);
+    let server = accept(far, &credentials, &api.pod_uid, &InnerProtocol::ALL, HANDSHAKE_TIMEOUT);
     assert!(size_of_val(&server) <= FUTURE_LIMIT_BYTES, "{}", size_of_val(&server));
 }
 

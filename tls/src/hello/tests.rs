@@ -15,7 +15,7 @@ use crate::testing::{TestMesh, target, workload};
 /// What our own client sends first, in one record.
 fn real_hello(name: &str, protocols: &[&[u8]]) -> Vec<u8> {
     let base = ClientBase::new(&TestMesh::new().bundle, None).unwrap();
-    let mut config = base.for_peer(workload("api"), InnerProtocol::Tcp);
+    let mut config = base.for_peer(workload("api"), &[InnerProtocol::Tcp]);
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();

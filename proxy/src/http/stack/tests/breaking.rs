@@ -279,8 +279,10 @@ async fn hanging_once(credentials: heddle_tls::credentials::Credentials) -> Endp
             }
             let own = pod_uid("server");
             let limit = Duration::from_secs(10);
-            let accepted =
-                heddle_tls::accept::accept(stream, &credentials, &own, limit).await.unwrap();
+            let protocols = &heddle_tls::alpn::InnerProtocol::ALL;
+            let accepted = heddle_tls::accept::accept(stream, &credentials, &own, protocols, limit)
+                .await
+                .unwrap();
             let service = service_fn(|_request: Request<hyper::body::Incoming>| async {
                 Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
             });
