@@ -295,7 +295,7 @@ impl Inbound {
             InnerProtocol::Tcp => drop(self.brought(accepted.stream, declared, admitted).await),
             InnerProtocol::Warm => {
                 let term = Term::new(generation, Instant::now(), Some(end));
-                self.turns(accepted.stream, (admitted, declared), term).await;
+                self.turns(accepted.stream, admitted, term).await;
             }
         }
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use heddle_model::identity::SpiffeId;
 use heddle_model::names::Protocol;
@@ -12,7 +13,7 @@ use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::credentials::Credentials;
 use heddle_tls::stream::TlsStream;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use crate::access_log::connection::Passage;
@@ -46,13 +47,8 @@ struct Warm {
 }
 
 impl Inbound {
-    /// Serves one turn after another. The first was admitted with the connection.
-    pub(super) async fn turns(
-        &self,
-        stream: Stream,
-        (first, declared): (Admitted, Protocol),
-        term: Term,
-    ) {
+    /// Serves one turn after another. The connection was admitted for the first.
+    pub(super) async fn turns(&self, stream: Stream, first: Admitted, term: Term) {
         let mut warm = Warm {
             original: first.original,
             caller: first.caller.clone(),
@@ -62,14 +58,18 @@ impl Inbound {
             credentials: self.dialer.credentials.clone(),
         };
         let mut stream = stream;
-        let mut next = Some((first, declared));
+        let mut next = Some(first);
         loop {
             let mut carrier = Carrier::awaiting(stream);
             if !self.begins(&mut carrier, &mut warm, next.is_some()).await {
                 return;
             }
             let (admitted, declared) = match next.take() {
-                Some(first) => first,
+                // What is known of the workload may be another than when the connection was.
+                Some(admitted) => match self.admit_turn(&warm) {
+                    Ok((application, declared)) => (Admitted { application, ..admitted }, declared),
+                    Err(refused) => return self.tell(&admitted.passage, &refused.into()),
+                },
                 None => {
                     let passage = warm.passage(&carrier);
                     match self.admit_turn(&warm) {
@@ -108,11 +108,15 @@ impl Inbound {
             return false;
         }
         let (drain, pressure) = (self.dialer.tasks.drain(), &self.dialer.pressure);
-        let idle = Instant::now() + self.dialer.settings.inbound_idle;
+        let settings = &self.dialer.settings;
+        // Whoever opens a connection has a turn to begin.
+        let patience = if is_first { settings.handshake_timeout } else { settings.inbound_idle };
+        let idle = Instant::now() + patience;
         let may_begin = |warm: &Warm| {
             let generation = warm.credentials.generation();
-            // A connection was taken for its first.
-            is_first || warm.term.holds(Instant::now(), generation) && !drain.is_cancelled()
+            // A connection was taken for its first, also while the process drains.
+            let is_served = is_first || !drain.is_cancelled();
+            is_served && warm.term.holds(Instant::now(), generation)
         };
         loop {
             let begun = tokio::select! {
@@ -121,6 +125,9 @@ impl Inbound {
                 () = drain.cancelled(), if !is_first => return false,
                 () = sleep_until(idle.min(warm.term.until)) => return false,
                 () = pressure.critical(), if !is_first => return false,
+                () = sleep(CROWDED_INTERVAL), if !is_first => {
+                    if self.is_crowded() { return false } else { continue }
+                }
                 () = warm.credentials.changed() => {
                     if may_begin(warm) { continue } else { return false }
                 }
@@ -178,3 +185,5 @@ impl Warm {
 
 /// This part of the connection limit is for connections that wait for a turn, too.
 const CROWDED_SHARE: usize = 2;
+/// How often one that waits for a turn looks whether it is in the way.
+const CROWDED_INTERVAL: Duration = Duration::from_secs(10);

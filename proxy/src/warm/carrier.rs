@@ -22,6 +22,8 @@ pub struct Carrier<S> {
     /// So many bytes are promised by a header that was written.
     payload_left: usize,
     telling: Telling,
+    /// What was told is in the connection, and has not left it.
+    is_unsent: bool,
 }
 
 /// What was said of the own side's end.
@@ -57,7 +59,7 @@ impl<S> Carrier<S> {
 
     fn new(stream: S, hearing: Hearing) -> Self {
         let (outbox, telling) = (Outbox::default(), Telling::Open);
-        Self { stream, hearing, outbox, payload_left: 0, telling }
+        Self { stream, hearing, outbox, payload_left: 0, telling, is_unsent: false }
     }
 
     /// The connection, for its socket.
@@ -132,9 +134,9 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> Carrier<S> {
 
     /// Writes what is in the outbox. Ready or not, reading goes on.
     fn poll_tell(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if !self.outbox.is_empty() && self.poll_outbox(context)?.is_ready() {
-            // What the connection could not send now, whoever writes next sends with it.
-            let _is_sent = Pin::new(&mut self.stream).poll_flush(context)?;
+        let has_something = self.is_unsent || !self.outbox.is_empty();
+        if has_something && self.poll_outbox(context)?.is_ready() {
+            self.is_unsent = Pin::new(&mut self.stream).poll_flush(context)?.is_pending();
         }
         Ok(())
     }
