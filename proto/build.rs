@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "heddle/tap/v1/tap.proto",
     ];
     tonic_prost_build::configure()
+        .codec_path(CODEC)
         // What a proxy was sent is shown by meshctl as it is on the wire.
         .type_attribute(".heddle.discovery.v1", SERIALIZE)
         .field_attribute(".heddle.discovery.v1.SocketAddress.ip", IP)
@@ -21,11 +22,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let place = Path::new(&std::env::var("OUT_DIR")?).join("admin");
     std::fs::create_dir_all(&place)?;
     tonic_prost_build::configure()
+        .codec_path(CODEC)
         .extern_path(".heddle.discovery.v1", "crate::discovery")
         .out_dir(place)
         .compile_fds(protox::compile(["heddle/admin/v1/admin.proto"], ["."])?)?;
     Ok(())
 }
 
+const CODEC: &str = "crate::codec::SmallBuffers";
 const SERIALIZE: &str = "#[derive(serde::Serialize)] #[serde(rename_all = \"camelCase\")]";
 const IP: &str = "#[serde(serialize_with = \"crate::show::ip\")]";

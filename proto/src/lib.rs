@@ -1,6 +1,7 @@
 //! The wire contract of the mesh: generated messages and services, and the only conversion between
 //! them and the model.
 
+pub mod codec;
 pub mod convert;
 mod show;
 
