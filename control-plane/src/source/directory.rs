@@ -58,7 +58,7 @@ impl Directory {
         let mut synced = false;
         let mut noticed = false;
         loop {
-            let (scan, result) = run_scan(self.scan).await;
+            let (scan, result) = run_scan(self.scan, events.clone()).await;
             self.scan = scan;
             let rescan_after = match result {
                 Ok(scanned) => {
@@ -102,10 +102,20 @@ impl Directory {
     }
 }
 
-async fn run_scan(mut scan: Scan) -> (Scan, std::io::Result<Scanned>) {
+async fn run_scan(
+    mut scan: Scan,
+    events: mpsc::Sender<Vec<Event>>,
+) -> (Scan, std::io::Result<Scanned>) {
     // Reading files blocks; a scan that panics would be a bug, and is passed on as one.
     let task = tokio::task::spawn_blocking(move || {
-        let result = scan.run(clock::now());
+        let mut early = |batch: Vec<Event>| {
+            warn_of(&batch);
+            if !batch.is_empty() {
+                // Nobody listens any more: that is seen when all is told.
+                let _ = events.blocking_send(batch);
+            }
+        };
+        let result = scan.run(clock::now(), &mut early);
         (scan, result)
     });
     match task.await {
@@ -114,15 +124,20 @@ async fn run_scan(mut scan: Scan) -> (Scan, std::io::Result<Scanned>) {
     }
 }
 
-/// What was found at one look is told at once, so that what was written together counts together.
-async fn tell(events: &mpsc::Sender<Vec<Event>>, mut batch: Vec<Event>, synced: &mut bool) -> bool {
-    for event in &batch {
+fn warn_of(batch: &[Event]) {
+    for event in batch {
         if let Event::Failed { failures, .. } = event {
             for failure in failures {
                 warn!(error = %failure, "configuration cannot be read; the last good state stays");
             }
         }
     }
+}
+
+/// What was found at one look is told at once, so that what was written together counts together. The first one was told in
+/// pieces, and counts with this.
+async fn tell(events: &mpsc::Sender<Vec<Event>>, mut batch: Vec<Event>, synced: &mut bool) -> bool {
+    warn_of(&batch);
     if !*synced {
         *synced = true;
         info!("directory read");

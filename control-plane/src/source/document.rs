@@ -1,6 +1,8 @@
 //! The text of one file → typed objects, and what could not be read, with file, line, object and field.
 //! What an object means is in `translate/`; which of several files counts is in `files.rs`.
 
+use std::sync::Arc;
+
 use heddle_model::names::ObjectReference;
 
 use crate::source::node::{Node, Value};
@@ -14,11 +16,13 @@ pub struct FileContent {
     pub objects: Vec<Object>,
     /// In the order of the file.
     pub failures: Vec<Failure>,
+    /// What it was read from.
+    pub text: Arc<str>,
 }
 
 /// Reads every document of a file; one that cannot be read does not keep the others from it.
 pub fn read_file(file: &str, text: &str) -> FileContent {
-    let mut content = FileContent::default();
+    let mut content = FileContent { text: text.into(), ..FileContent::default() };
     for chunk in chunks(text) {
         match Node::parse(&chunk.text) {
             Ok(node) => {

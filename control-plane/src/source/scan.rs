@@ -75,38 +75,61 @@ impl Scan {
         }
     }
 
-    /// Reads what changed. Fails, and changes nothing, if the directory itself cannot be listed.
-    pub fn run(&mut self, now: SystemTime) -> io::Result<Scanned> {
-        Ok(self.take_in(Listing::of(&self.root)?, now))
+    /// Reads what changed. Fails, and changes nothing, if the directory itself cannot be listed. `early` is told in pieces
+    /// what it comes to at first, while nothing goes: all objects at once would take more memory than all that follows of
+    /// them, and the allocator would keep it.
+    pub fn run(
+        &mut self,
+        now: SystemTime,
+        early: &mut dyn FnMut(Vec<Event>),
+    ) -> io::Result<Scanned> {
+        Ok(self.take_in(Listing::of(&self.root)?, now, early))
     }
 
-    fn take_in(&mut self, listing: Listing, now: SystemTime) -> Scanned {
-        let mut events = Vec::new();
+    fn take_in(
+        &mut self,
+        listing: Listing,
+        now: SystemTime,
+        early: &mut dyn FnMut(Vec<Event>),
+    ) -> Scanned {
+        // With nothing to compare it with, what is read of one file takes nothing back that is known of another.
+        let mut only_more = false;
         if !self.recalled {
             self.recalled = true;
-            self.recall(&listing);
+            only_more = !self.recall(&listing, early);
             // Told before what the files say now: what the index refuses of that leaves these in use.
-            events = self.files.events();
+            early(self.files.events());
         }
         self.let_go(&listing);
         self.complain(&listing);
         let mut again = false;
+        let mut pieces = Pieces::default();
         for file in self.chosen(listing.files) {
             again |= self.read(file, now);
+            if only_more && pieces.is_one() {
+                early(self.files.events());
+            }
         }
-        events.extend(self.files.events());
-        Scanned { events, again }
+        Scanned { events: self.files.events(), again }
     }
 
-    fn recall(&mut self, listing: &Listing) {
-        for file in self.last_good.files() {
+    /// Whether there was anything.
+    fn recall(&mut self, listing: &Listing, early: &mut dyn FnMut(Vec<Event>)) -> bool {
+        let mut pieces = Pieces::default();
+        let files = self.last_good.files();
+        let is_any = !files.is_empty();
+        for file in files {
+            if pieces.is_one() {
+                early(self.files.events());
+            }
             if !listing.may_hold(&file) {
                 self.last_good.remove(&file);
             } else if let Some(text) = self.last_good.read(&file) {
-                self.files.recall(&file, document::read_file(&file, &text).objects);
+                self.files.recall(&file, document::read_file(&file, &text));
                 self.stamps.insert(file, Stamp::Unread);
             }
         }
+        is_any
     }
 
     /// Forgets files that are gone, but for those that only have another name.
@@ -217,6 +240,10 @@ impl Scan {
     }
 
     fn take(&mut self, file: &str, text: &str) {
+        // It was good then, and was read already.
+        if self.files.confirm(file, text) {
+            return;
+        }
         let content = document::read_file(file, text);
         let all_good = self.last_good.all_good(&content.objects);
         // The copy stays as it is until everything is good again.
@@ -230,6 +257,25 @@ impl Scan {
         self.files.fail(failure(&file, message));
         self.stamps.insert(file, Stamp::Unread);
         false
+    }
+}
+
+/// Files that are told of together: ever more, since to find out what is new costs as much as there are.
+#[derive(Debug, Default)]
+struct Pieces {
+    files: usize,
+    told: usize,
+}
+
+impl Pieces {
+    /// Counts a file; whether it is the last one of a piece.
+    fn is_one(&mut self) -> bool {
+        self.files += 1;
+        let is_one = self.files - self.told >= PIECE_FILES.max(self.told / 4);
+        if is_one {
+            self.told = self.files;
+        }
+        is_one
     }
 }
 
@@ -274,6 +320,8 @@ const ROOT: &str = ".";
 const FILE_LIMIT_BYTES: u64 = 4 << 20;
 /// What a directory may hold; more are left out.
 const FILES_LIMIT: usize = 20_000;
+/// What is told at once at first, at the least.
+const PIECE_FILES: usize = 100;
 /// How long a file rests before its times tell its changes apart: the clock of file systems ticks every
 /// 4 to 10 ms.
 const FRESH: Duration = Duration::from_millis(100);

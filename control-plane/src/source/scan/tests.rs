@@ -53,6 +53,38 @@ fn now() -> SystemTime {
     heddle_runtime::clock::now()
 }
 
+/// All that it tells, whether early or not.
+fn run(scan: &mut Scan, at: SystemTime) -> io::Result<Scanned> {
+    let mut events = Vec::new();
+    let scanned = scan.run(at, &mut |piece| events.extend(piece))?;
+    events.extend(scanned.events);
+    Ok(Scanned { events, again: scanned.again })
+}
+
+#[test]
+fn what_there_is_at_first_is_told_in_pieces_and_once() {
+    let root = manifests();
+    let count = PIECE_FILES * 3 + 1;
+    let twice = count - 2;
+    for index in 0..count {
+        let name = if index == twice { 0 } else { index };
+        root.write(&format!("{index:04}.yaml"), &SERVICE.replace("a}", &format!("a{name}}}")));
+    }
+    for (case, news) in [("the first life", count - 1), ("another life", count - 1)] {
+        let mut pieces = Vec::new();
+        let mut scan = scan(&root);
+        let scanned = scan.run(now(), &mut |piece| pieces.push(piece)).unwrap();
+        let least =
+            pieces.iter().filter(|piece| !piece.is_empty()).map(Vec::len).collect::<Vec<_>>();
+        assert!(least.len() >= 3 && least.iter().all(|of| *of <= PIECE_FILES + 1), "case: {case}");
+        let all = pieces.iter().flatten().chain(&scanned.events);
+        let is_applied = |event: &&Event| matches!(event, Event::Applied(_));
+        let failed = all.clone().filter(|event| matches!(event, Event::Failed { .. })).count();
+        assert_eq!(all.filter(is_applied).count(), news, "case: {case}");
+        assert_eq!(failed, 1, "case: {case}: two files define one object");
+    }
+}
+
 #[test]
 fn only_the_files_that_count_are_read() {
     let root = manifests();
@@ -66,7 +98,7 @@ fn only_the_files_that_count_are_read() {
         fs::write(path, SERVICE.replace("a}", &format!("a{index}}}"))).unwrap();
     }
     let mut scan = scan(&root);
-    let scanned = scan.run(now()).unwrap();
+    let scanned = run(&mut scan, now()).unwrap();
     assert_eq!(
         applied(&scanned),
         ["applied a.yaml", "applied d/e.yml", "applied .generated/f.json"]
@@ -79,14 +111,14 @@ fn a_file_that_is_being_rewritten_does_not_lose_its_objects() {
     let path = root.path().join("a.yaml");
     fs::write(&path, SERVICE).unwrap();
     let mut scan = scan(&root);
-    assert!(scan.run(now()).unwrap().again);
+    assert!(run(&mut scan, now()).unwrap().again);
     fs::write(&path, "").unwrap();
-    let scanned = scan.run(now()).unwrap();
+    let scanned = run(&mut scan, now()).unwrap();
     assert!(scanned.again && scanned.events.is_empty());
-    assert!(scan.run(now() + FRESH * 2).unwrap().events.is_empty());
+    assert!(run(&mut scan, now() + FRESH * 2).unwrap().events.is_empty());
     let later = now() + EMPTY_PATIENCE * 2;
-    assert_eq!(applied(&scan.run(later).unwrap()), ["deleted a"]);
-    assert!(!scan.run(later).unwrap().again);
+    assert_eq!(applied(&run(&mut scan, later).unwrap()), ["deleted a"]);
+    assert!(!run(&mut scan, later).unwrap().again);
 }
 
 #[test]
@@ -96,11 +128,11 @@ fn a_directory_that_vanished_changes_nothing() {
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("a.yaml"), SERVICE).unwrap();
     let mut scan = scan_of(directory.clone(), &root);
-    scan.run(now()).unwrap();
+    run(&mut scan, now()).unwrap();
     fs::rename(&directory, root.path().join("e")).unwrap();
-    assert!(scan.run(now()).is_err());
+    assert!(run(&mut scan, now()).is_err());
     fs::rename(root.path().join("e"), &directory).unwrap();
-    assert!(scan.run(now()).unwrap().events.is_empty());
+    assert!(run(&mut scan, now()).unwrap().events.is_empty());
 }
 
 const SPLIT: &str = "apiVersion: split.smi-spec.io/v1alpha2
@@ -114,11 +146,11 @@ fn after_restart(good: &str, text: &str) -> Vec<String> {
     let root = manifests();
     fs::create_dir(root.path().join("d")).unwrap();
     root.write("d/a.yaml", good);
-    scan(&root).run(now()).unwrap();
+    run(&mut scan(&root), now()).unwrap();
     root.write("d/a.yaml", text);
     // The present life does not matter: it may end at any moment.
-    scan(&root).run(now()).unwrap();
-    applied(&scan(&root).run(now()).unwrap())
+    run(&mut scan(&root), now()).unwrap();
+    applied(&run(&mut scan(&root), now()).unwrap())
 }
 
 #[test]
@@ -147,18 +179,18 @@ fn copies_are_their_owners_alone_and_end_with_their_files() {
     fs::create_dir(root.path().join("d")).unwrap();
     root.write("d/a.yaml", SERVICE);
     let mut first = scan(&root);
-    first.run(now()).unwrap();
+    run(&mut first, now()).unwrap();
     let copy = root.copies().join("d/a.yaml");
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&root.copies()), mode(&copy)), (0o700, 0o600));
     fs::remove_file(root.path().join("d/a.yaml")).unwrap();
-    assert_eq!(applied(&first.run(now()).unwrap()), ["deleted a"]);
+    assert_eq!(applied(&run(&mut first, now()).unwrap()), ["deleted a"]);
     assert!(!copy.exists() && !root.copies().join("d").exists());
 
     root.write("b.yaml", SERVICE);
-    scan(&root).run(now()).unwrap();
+    run(&mut scan(&root), now()).unwrap();
     fs::remove_file(root.path().join("b.yaml")).unwrap();
-    assert!(scan(&root).run(now()).unwrap().events.is_empty());
+    assert!(run(&mut scan(&root), now()).unwrap().events.is_empty());
     assert!(!root.copies().join("b.yaml").exists());
 }
 
@@ -167,12 +199,15 @@ fn a_broken_file_keeps_its_objects_when_it_gets_another_name() {
     let root = manifests();
     root.write("a.yaml", SERVICE);
     let mut first = scan(&root);
-    first.run(now()).unwrap();
+    run(&mut first, now()).unwrap();
     root.write("a.yaml", "{");
-    first.run(now()).unwrap();
+    run(&mut first, now()).unwrap();
     fs::rename(root.path().join("a.yaml"), root.path().join("b.yaml")).unwrap();
-    assert_eq!(applied(&first.run(now()).unwrap()), ["failed a.yaml 0", "failed b.yaml 1"]);
-    assert_eq!(applied(&scan(&root).run(now()).unwrap()), ["applied b.yaml", "failed b.yaml 1"]);
+    assert_eq!(applied(&run(&mut first, now()).unwrap()), ["failed a.yaml 0", "failed b.yaml 1"]);
+    assert_eq!(
+        applied(&run(&mut scan(&root), now()).unwrap()),
+        ["applied b.yaml", "failed b.yaml 1"]
+    );
 }
 
 #[test]
@@ -181,13 +216,13 @@ fn a_directory_that_cannot_be_listed_keeps_its_files_and_holds_up_no_others() {
     fs::create_dir(root.path().join("d")).unwrap();
     root.write("d/a.yaml", SERVICE);
     let mut scan = scan(&root);
-    scan.run(now()).unwrap();
+    run(&mut scan, now()).unwrap();
     root.write("b.yaml", &SERVICE.replace("a}", "b}"));
     let mut listing = Listing { files: vec!["b.yaml".into()], ..Listing::default() };
     listing.unreadable.insert("d/".into(), io::ErrorKind::PermissionDenied.into());
-    let scanned = scan.take_in(listing, now());
+    let scanned = scan.take_in(listing, now(), &mut |_| {});
     assert_eq!(applied(&scanned), ["applied b.yaml", "failed d/ 1"]);
-    assert_eq!(applied(&scan.run(now()).unwrap()), ["failed d/ 0"]);
+    assert_eq!(applied(&run(&mut scan, now()).unwrap()), ["failed d/ 0"]);
 }
 
 #[test]
@@ -196,11 +231,14 @@ fn files_beyond_the_limit_are_told_of_and_known_ones_stay() {
     root.write("m.yaml", SERVICE);
     let mut scan = scan(&root);
     scan.files_limit = 1;
-    scan.run(now()).unwrap();
+    run(&mut scan, now()).unwrap();
     root.write("b.yaml", &SERVICE.replace("a}", "b}"));
-    assert_eq!(applied(&scan.run(now()).unwrap()), ["failed . 1"]);
+    assert_eq!(applied(&run(&mut scan, now()).unwrap()), ["failed . 1"]);
     fs::remove_file(root.path().join("m.yaml")).unwrap();
-    assert_eq!(applied(&scan.run(now()).unwrap()), ["deleted a", "applied b.yaml", "failed . 0"]);
+    assert_eq!(
+        applied(&run(&mut scan, now()).unwrap()),
+        ["deleted a", "applied b.yaml", "failed . 0"]
+    );
 }
 
 #[test]
@@ -208,8 +246,8 @@ fn a_symbolic_link_to_nothing_is_told_of_until_it_is_gone() {
     let root = manifests();
     std::os::unix::fs::symlink("nowhere", root.path().join("a.yaml")).unwrap();
     let mut scan = scan(&root);
-    let scanned = scan.run(now()).unwrap();
+    let scanned = run(&mut scan, now()).unwrap();
     assert_eq!((applied(&scanned), scanned.again), (vec!["failed a.yaml 1".to_owned()], false));
     fs::remove_file(root.path().join("a.yaml")).unwrap();
-    assert_eq!(applied(&scan.run(now()).unwrap()), ["failed a.yaml 0"]);
+    assert_eq!(applied(&run(&mut scan, now()).unwrap()), ["failed a.yaml 0"]);
 }
