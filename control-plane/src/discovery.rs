@@ -17,7 +17,7 @@ use crate::server::Caller;
 /// The service.
 #[derive(Debug)]
 pub struct DiscoveryService {
-    surroundings: Surroundings,
+    surroundings: Arc<Surroundings>,
     tasks: Tasks,
     slots: Arc<Semaphore>,
 }
@@ -26,7 +26,7 @@ impl DiscoveryService {
     /// The service, ready to be served.
     pub fn server(surroundings: Surroundings, tasks: Tasks) -> DiscoveryServer<Self> {
         let slots = Arc::new(Semaphore::new(SESSIONS_LIMIT));
-        DiscoveryServer::new(Self { surroundings, tasks, slots })
+        DiscoveryServer::new(Self { surroundings: Arc::new(surroundings), tasks, slots })
             .max_decoding_message_size(MESSAGE_LIMIT_BYTES)
     }
 }
@@ -51,9 +51,9 @@ impl Discovery for DiscoveryService {
         let session = Session {
             own: peer.pod_uid,
             not_after,
-            inbound: request.into_inner(),
+            inbound: Box::new(request.into_inner()),
             outbound,
-            surroundings: self.surroundings.clone(),
+            surroundings: Arc::clone(&self.surroundings),
         };
         self.tasks.spawn("push.session", async move {
             session.run().await;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use heddle_model::identity::TrustDomain;
 use heddle_model::names::ObjectReference;
+use heddle_model::resource::ResourceKey;
 
 use crate::index::refresh::{Changed, Kept};
 use crate::index::splits::UsedSplit;
@@ -63,6 +64,8 @@ pub struct Index {
     changed: Changed,
     /// What they were put together from.
     kept: Option<Kept>,
+    /// In what they differed from those before.
+    differs: Option<Vec<ResourceKey>>,
 }
 
 type Table<T> = BTreeMap<ObjectReference, Entry<T>>;
@@ -114,13 +117,17 @@ impl Index {
             synced: false,
             changed: Changed::default(),
             kept: None,
+            differs: None,
         }
     }
 
     /// Takes an event in.
     pub fn apply(&mut self, event: Event) {
         match &event {
-            Event::Applied(object) if matches!(&object.content, Content::EndpointSlice(_)) => {}
+            // Of these it depends on what they say.
+            Event::Applied(object)
+                if matches!(&object.content, Content::EndpointSlice(_) | Content::Pod(_))
+                    && !self.has_failure(&object.reference) => {}
             Event::Synced => {}
             Event::Applied(_) | Event::Deleted(_) | Event::Failed { .. } => {
                 self.changed = Changed::Anything;
@@ -145,16 +152,36 @@ impl Index {
         self.synced
     }
 
+    /// Whether anything is to be told that was not when the contents were last put together.
+    pub fn has_news(&self) -> bool {
+        self.kept.is_none() || !self.changed.is_nothing()
+    }
+
     /// Everything that can be asked for now. What equals `previous` is shared with it.
     pub fn contents(&mut self, previous: &Contents) -> Contents {
-        assemble::assemble(self, previous)
+        let (contents, differs) = assemble::assemble(self, previous);
+        self.differs = differs;
+        contents
+    }
+
+    /// In what the contents that were last put together differ from those before; `None`: in anything.
+    pub fn what_changed(&mut self) -> Option<Vec<ResourceKey>> {
+        self.differs.take()
+    }
+
+    fn has_failure(&self, reference: &ObjectReference) -> bool {
+        let mut failures = self.failures.values().flatten();
+        failures.any(|failure| failure.object.as_ref() == Some(reference))
     }
 
     fn apply_object(&mut self, object: &Object) {
         let (name, place) = (object.reference.clone(), object.place.clone());
         match &object.content {
             Content::Pod(pod) => {
-                put(&mut self.pods, pod::translate(pod, &name, &self.trust_domain), name, place);
+                let before = self.pods.get(&name).cloned();
+                let translated = pod::translate(pod, &name, &self.trust_domain);
+                put(&mut self.pods, translated, name.clone(), place);
+                self.changed.pod(&name, before.as_ref(), self.pods.get(&name));
             }
             Content::Service(service) => {
                 put(&mut self.services, service::translate(service, &name), name, place);

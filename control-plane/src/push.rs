@@ -1,11 +1,12 @@
 //! Configuration on its way to proxies: snapshots (`publisher.rs`), one stream per proxy
-//! (`session.rs`), what that proxy holds and lacks (`ledger.rs`, one resource of it: `held.rs`), how far
-//! objects have come (`programmed.rs`), and which services live on their last resort (`last_resort.rs`).
+//! (`session.rs`), what that proxy holds and lacks (`ledger.rs`, one resource of it: `held.rs`), what is new in
+//! a snapshot (`news.rs`), how far objects have come (`programmed.rs`), and which services live on their last resort (`last_resort.rs`).
 
 pub mod delta;
 pub mod held;
 pub mod last_resort;
 pub mod ledger;
+pub mod news;
 pub mod programmed;
 pub mod proxies;
 pub mod publisher;

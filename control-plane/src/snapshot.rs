@@ -15,6 +15,7 @@ use heddle_model::workload::Workload;
 use heddle_proto::convert;
 use heddle_proto::discovery as wire;
 
+use crate::push::news::News;
 use crate::source::Failure;
 use crate::status::ObjectStatus;
 use crate::translate::connection_route::ConnectionRoute;
@@ -30,6 +31,26 @@ pub struct Snapshot {
     pub version: Version,
     /// What can be asked for.
     pub contents: Arc<Contents>,
+    /// What of it is new.
+    pub news: News,
+}
+
+impl Snapshot {
+    /// One of which nothing is known but what is in it.
+    pub fn first(version: Version, contents: Arc<Contents>) -> Self {
+        Self { version, contents, news: News::of(version) }
+    }
+
+    /// One that follows this one; `changed` is what is different, or `None` for anything.
+    #[must_use]
+    pub fn next(
+        &self,
+        version: Version,
+        contents: Arc<Contents>,
+        changed: Option<Vec<ResourceKey>>,
+    ) -> Self {
+        Self { version, contents, news: self.news.and(version, changed) }
+    }
 }
 
 /// One resource. Equal ones are shared by the snapshots that have them.
@@ -127,7 +148,7 @@ pub struct Contents {
     /// Meshed pods, for their own proxies.
     pub workloads: Arc<HashMap<PodUid, Arc<Resource>>>,
     /// Every object that was read, or whose name could be, in order.
-    pub objects: Arc<Vec<ObjectStatus>>,
+    pub objects: Arc<Vec<Arc<ObjectStatus>>>,
     /// What could not be read, and could not be told which object it was.
     pub source_errors: Vec<Failure>,
 }

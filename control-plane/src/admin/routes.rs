@@ -38,7 +38,7 @@ pub(super) fn routes(
     condition: &dyn Fn(&ObjectStatus) -> Vec<wire::Condition>,
 ) -> wire::Routes {
     let contents = &*snapshot.contents;
-    let objects = contents.objects.iter().map(|status| (&status.reference, status)).collect();
+    let objects = contents.objects.iter().map(|status| (&status.reference, &**status)).collect();
     let shadows = shadows::find(contents);
     let lookup = Lookup { contents, progress, objects, shadows, condition };
     let of_requests = contents.routes.requests.iter().map(|route| of_requests(route, &lookup));

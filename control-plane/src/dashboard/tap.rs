@@ -113,7 +113,7 @@ mod tests {
     fn service(rights: Rights) -> TapService {
         let mut index = Index::new("cluster.local".parse().unwrap());
         let contents = Arc::new(index.contents(&Contents::default()));
-        let snapshot = Snapshot { version: Default::default(), contents };
+        let snapshot = Snapshot::first(Default::default(), contents);
         let (_, snapshots) = watch::channel(Some(snapshot));
         let taps = Taps::new(Metrics::default());
         let surroundings = Surroundings { taps, snapshots, tasks: Tasks::new() };

@@ -181,7 +181,7 @@ status: {phase: Running, podIP: 10.0.0.1}
                 index.apply(Event::Applied(object.into()));
             }
             let contents = std::sync::Arc::new(index.contents(&Contents::default()));
-            Some(Snapshot { version: heddle_model::resource::Version(1), contents })
+            Some(Snapshot::first(heddle_model::resource::Version(1), contents))
         };
         let young = POD.replace(", podIP: 10.0.0.1", "");
         let (sender, snapshots) = tokio::sync::watch::channel(contents(&young));

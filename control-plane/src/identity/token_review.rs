@@ -259,7 +259,7 @@ status: {phase: Running, podIP: 10.0.0.1}
         }
         let contents = Arc::new(index.contents(&Contents::default()));
         let version = heddle_model::resource::Version(1);
-        let (_, snapshots) = tokio::sync::watch::channel(Some(Snapshot { version, contents }));
+        let (_, snapshots) = tokio::sync::watch::channel(Some(Snapshot::first(version, contents)));
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
         let client = test_client::answering(move |_| {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use heddle_model::destination::{Destination, ServiceDestination};
 use heddle_model::endpoint::EndpointSet;
+use heddle_model::identity::PodUid;
 use heddle_model::names::{ObjectReference, Protocol, ServiceName, ServicePort};
+use heddle_model::resource::ResourceKey;
 
 use super::attach::{self, Attachments, Protocols};
 use super::backends::Resolver;
@@ -20,12 +22,16 @@ use super::routes::{self, Rules, Sources};
 use super::splits::{self, Referents, Services, Splits};
 use super::{Index, good, shared_good, workloads};
 use crate::snapshot::{Content, Contents, Resource, Routes, service_reference};
-use crate::translate::endpoint_slice::EndpointSlice;
+use crate::translate::endpoint_slice::{EndpointSlice, Target};
 use crate::translate::pod::Pod;
 use crate::translate::service::{self, Service};
 
-/// Makes the contents; resources that equal `previous` ones are shared with it.
-pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
+/// Makes the contents, and says in what they differ from `previous`, where that is little; resources that equal those of
+/// `previous` are shared with it.
+pub(super) fn assemble(
+    index: &mut Index,
+    previous: &Contents,
+) -> (Contents, Option<Vec<ResourceKey>>) {
     let (changed, kept) = (mem::take(&mut index.changed), index.kept.take());
     let Index { services, splits, groups, resolved_splits, .. } = index;
     let by_name: Services<'_> = good(services).map(|service| (&service.name, service)).collect();
@@ -45,17 +51,22 @@ pub(super) fn assemble(index: &mut Index, previous: &Contents) -> Contents {
         protocols: Protocols::new(),
     };
     let kept = kept.filter(|kept| kept.is_of(previous));
-    let (contents, kept) = match (changed, kept) {
-        (Changed::Slices(slices), Some(mut kept)) => {
-            match kept.refresh(&slices, previous, (&given, &decided)) {
-                Some(contents) => (contents, kept),
-                None => all(index_now, previous, (&given, decided)),
-            }
+    let refreshed = match (changed, kept) {
+        (Changed::Little(little), Some(mut kept)) => {
+            let refreshed = kept.refresh(&little, previous, (&given, &decided));
+            refreshed.map(|(contents, differs)| (contents, kept, differs))
         }
-        (Changed::Slices(_) | Changed::Anything, _) => all(index_now, previous, (&given, decided)),
+        (Changed::Little(_) | Changed::Anything, _) => None,
+    };
+    let (contents, kept, differs) = match refreshed {
+        Some((contents, kept, differs)) => (contents, kept, Some(differs)),
+        None => {
+            let (contents, kept) = all(index_now, previous, (&given, decided));
+            (contents, kept, None)
+        }
     };
     index.kept = Some(kept);
-    contents
+    (contents, differs)
 }
 
 /// Services, and what stands behind them.
@@ -69,6 +80,21 @@ impl<'a> Given<'a> {
     /// The slices of one service.
     pub(super) fn slices_of(&self, service: &ServiceName) -> &[&'a EndpointSlice] {
         self.slices.get(service).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The services that some of these pods stand behind, in name.
+    pub(super) fn services_of(
+        &self,
+        is_one: impl Fn(&PodUid) -> bool,
+    ) -> impl Iterator<Item = &'a ServiceName> {
+        let lists = move |slice: &&EndpointSlice| {
+            slice.endpoints.iter().any(|endpoint| match &endpoint.target {
+                Target::Pod(uid) => is_one(uid),
+                Target::ByAddress => false,
+            })
+        };
+        let services = self.slices.iter().filter(move |(_, slices)| slices.iter().any(&lists));
+        services.map(|(name, _)| *name)
     }
 
     /// What policies say of the pods behind services.
@@ -128,7 +154,7 @@ fn all(
     let (services_by_address, conflicts) = service_addresses(given.services);
     contents.services_by_address = services_by_address;
     let (objects, source_errors) = conditions::statuses(index, &decided, &conflicts);
-    contents.objects = Arc::new(objects);
+    contents.objects = Arc::new(objects.into_iter().map(Arc::new).collect());
     contents.source_errors = source_errors;
     let services = shared_good(&index.services).into_iter();
     contents.services = services.map(|service| (service.name.clone(), service)).collect();

@@ -19,6 +19,8 @@ use crate::translate::service::Service;
 pub(super) struct Pods {
     pub(super) by_uid: Arc<HashMap<PodUid, Arc<Pod>>>,
     pub(super) by_address: Arc<HashMap<IpAddr, Arc<Pod>>>,
+    /// Others whose objects still claim an address that belongs to a younger one, mostly none.
+    elder: HashMap<IpAddr, Vec<PodUid>>,
 }
 
 impl Pods {
@@ -28,6 +30,7 @@ impl Pods {
     ) -> Self {
         let mut by_uid: HashMap<PodUid, Arc<Pod>> = HashMap::new();
         let mut by_address: HashMap<IpAddr, Arc<Pod>> = HashMap::new();
+        let mut elder: HashMap<IpAddr, Vec<PodUid>> = HashMap::new();
         let nodes: HashMap<&str, &Node> = nodes.map(|node| (node.name.as_str(), node)).collect();
         let pods: Vec<&Pod> = pods.collect();
         // What belongs to a pod is not the node's, whichever address of a network nodes have by custom.
@@ -45,14 +48,29 @@ impl Pods {
             for address in &pod.addresses {
                 // An address that was used again belongs to the younger pod, whatever the elder's
                 // object still says.
-                let elder = by_address.get(address);
-                if elder.is_none_or(|elder| elder.seniority < pod.seniority) {
+                let known = by_address.get(address);
+                let gives_way = match known {
+                    Some(known) if known.seniority < pod.seniority => Some(known.uid.clone()),
+                    Some(_) => Some(pod.uid.clone()),
+                    None => None,
+                };
+                if gives_way.as_ref() != Some(&pod.uid) {
                     by_address.insert(*address, Arc::clone(&pod));
+                }
+                if let Some(gives_way) = gives_way {
+                    elder.entry(*address).or_default().push(gives_way);
                 }
             }
             by_uid.insert(pod.uid.clone(), pod);
         }
-        Self { by_uid: Arc::new(by_uid), by_address: Arc::new(by_address) }
+        Self { by_uid: Arc::new(by_uid), by_address: Arc::new(by_address), elder }
+    }
+
+    /// All that claim an address, whomever it belongs to.
+    pub(super) fn at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Pod>> {
+        let elder = self.elder.get(&address).into_iter().flatten();
+        let elder = elder.filter_map(|uid| self.by_uid.get(uid));
+        self.by_address.get(&address).into_iter().chain(elder)
     }
 
     /// Who answers at an endpoint; `None` if that is not known yet. Then it must wait: to guess would

@@ -1,7 +1,6 @@
 //! What changed between two sets of endpoints, so that one pod that comes or goes does not cost the
 //! transfer of a thousand.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use heddle_model::endpoint::Endpoint;
@@ -15,23 +14,28 @@ pub struct Delta<'a> {
     pub removed: Vec<SocketAddr>,
 }
 
-/// Finds what changed.
+/// Finds what changed. Both are in the order of their addresses, as sets of endpoints are made.
 pub fn between<'a>(old: &[Endpoint], new: &'a [Endpoint]) -> Delta<'a> {
-    let known: BTreeMap<SocketAddr, &Endpoint> =
-        old.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
-    let kept: BTreeMap<SocketAddr, &Endpoint> =
-        new.iter().map(|endpoint| (endpoint.address, endpoint)).collect();
-    Delta {
-        upserted: new
-            .iter()
-            .filter(|endpoint| known.get(&endpoint.address) != Some(endpoint))
-            .collect(),
-        removed: known.into_keys().filter(|address| !kept.contains_key(address)).collect(),
+    debug_assert!([old, new].iter().all(|set| set.is_sorted_by_key(|one| one.address)));
+    let mut delta = Delta { upserted: Vec::new(), removed: Vec::new() };
+    let mut old = old.iter().peekable();
+    for endpoint in new {
+        while let Some(gone) = old.next_if(|known| known.address < endpoint.address) {
+            delta.removed.push(gone.address);
+        }
+        let known = old.next_if(|known| known.address == endpoint.address);
+        if known != Some(endpoint) {
+            delta.upserted.push(endpoint);
+        }
     }
+    delta.removed.extend(old.map(|gone| gone.address));
+    delta
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use heddle_model::endpoint::ExpectedPeer;
     use proptest::prelude::*;
 

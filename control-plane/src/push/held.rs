@@ -67,8 +67,8 @@ pub enum Answer {
     Pending,
     /// It acts on it.
     Acknowledged,
-    /// It goes on with what it had.
-    Refused(Refusal),
+    /// It goes on with what it had. In a place of its own, since it is seldom so, and there are many answers.
+    Refused(Box<Refusal>),
 }
 
 /// Why a proxy refused an update.
@@ -177,7 +177,7 @@ impl Held {
             self.earlier.clear();
             return true;
         }
-        self.answer = Answer::Refused(refusal);
+        self.answer = Answer::Refused(Box::new(refusal));
         self.whole_next = self.was_delta;
         self.whole_next
     }

@@ -25,8 +25,10 @@ pub struct Ledger {
     /// Endpoints that subscribed destinations refer to.
     needed: BTreeSet<ServicePort>,
     plan: VecDeque<ResourceKey>,
+    /// The snapshot that the plan follows from; `None` where something else has happened since that it has to follow.
+    planned: Option<Version>,
     counts: Counts,
-    /// The highest version that the proxy says it has of anything.
+    /// The highest version that the proxy says it has, or had, of anything.
     known: Version,
     /// A version above this cannot have been sent by any control plane.
     ceiling: Version,
@@ -81,6 +83,7 @@ impl Ledger {
             brought: BTreeSet::new(),
             needed: BTreeSet::new(),
             plan: VecDeque::new(),
+            planned: None,
             counts: Counts::default(),
             known: Version::default(),
             ceiling: Version(now.0.saturating_add(CLOCK_ERROR_LIMIT_MICROS)),
@@ -90,7 +93,7 @@ impl Ledger {
     /// Takes note of the highest version that the proxy holds, of whatever resource.
     pub fn resume(&mut self, known: Version) -> Result<(), NotSubscribed> {
         self.check(known)?;
-        self.known = known;
+        self.known = self.known.max(known);
         Ok(())
     }
 
@@ -101,7 +104,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes note of what the proxy wants, and has. [`Ledger::plan`] then finds what follows.
+    /// Takes note of what the proxy wants, and has. [`Ledger::follow`] then finds what follows.
     pub fn subscribe(&mut self, key: ResourceKey, known: Known) -> Result<(), NotSubscribed> {
         self.check(known.version)?;
         let room = match &key {
@@ -129,6 +132,8 @@ impl Ledger {
                 }
             }
         }
+        self.planned = None;
+        self.known = self.known.max(known.version);
         // What it says counts for more than what was sent: it asks anew when the two differ.
         let before = self.held.remove(&key);
         if known.version > Version::default() {
@@ -151,15 +156,37 @@ impl Ledger {
 
     /// Takes note of what the proxy does not want any more.
     pub fn unsubscribe(&mut self, key: &ResourceKey) {
+        self.planned = None;
         self.subscriptions.remove(key);
         if !matches!(key, ResourceKey::Endpoints(_)) {
             self.held.remove(key);
         }
     }
 
+    /// Finds out what to look at since there is a newer snapshot, or something else has happened. Where nothing has but that
+    /// some resources are different ones, only those are looked at that the proxy is told of; which endpoints it needs is
+    /// said by others. A thousand proxies are asked this whenever an endpoint changes somewhere.
+    pub fn follow(&mut self, snapshot: &Snapshot) {
+        let Some(changed) = self.planned.and_then(|planned| snapshot.news.since(planned)) else {
+            return self.plan(snapshot);
+        };
+        for key in changed {
+            if self.is_needed(key) && !self.plan.contains(key) {
+                // Nothing that is to be sent yet may need it newer than it is.
+                self.plan.push_front(key.clone());
+            }
+        }
+        self.planned = Some(snapshot.version);
+    }
+
+    /// Whether there may be something to send.
+    pub fn is_behind(&self) -> bool {
+        !self.plan.is_empty()
+    }
+
     /// Finds out in which order to look for what the proxy lacks: endpoints before the destinations
     /// that need them, and what nothing needs any more at the end.
-    pub fn plan(&mut self, snapshot: &Snapshot) {
+    fn plan(&mut self, snapshot: &Snapshot) {
         let mut plan = VecDeque::new();
         let mut needed: BTreeSet<ServicePort> = BTreeSet::new();
         let mut all_is_known = true;
@@ -200,6 +227,7 @@ impl Ledger {
         }
         self.plan = plan;
         self.needed = needed;
+        self.planned = Some(snapshot.version);
     }
 
     /// The next update of the plan, as if it were sent; `None`: the proxy lacks nothing.
@@ -229,6 +257,10 @@ impl Ledger {
         let held = self.held.get(&key);
         if held.is_some_and(|held| held.digest == resource.digest && !held.whole_next) {
             return self.update_in_place(&key, snapshot.version);
+        }
+        if held.is_some_and(|held| held.chosen().is_some()) {
+            // What would have stood in does not any more, and may not be needed.
+            self.planned = None;
         }
         let base = held.and_then(|held| held.delta_base());
         let update = update(&key, &resource, snapshot.version, base);
@@ -261,9 +293,8 @@ impl Ledger {
     /// Whether a version must be raised before anything can be sent: the proxy would ignore an update
     /// that is not newer than what it has.
     pub fn version_to_exceed(&self, snapshot: &Snapshot) -> Option<Version> {
-        let held = self.held.values().map(|held| held.version);
-        let known = held.chain(std::iter::once(self.known));
-        known.max().filter(|version| *version > snapshot.version)
+        // Whatever was sent is of this snapshot, or an older one.
+        Some(self.known).filter(|version| *version > snapshot.version)
     }
 
     /// The proxy took an update. True if something may not be needed any more.
@@ -274,13 +305,19 @@ impl Ledger {
             return false;
         };
         self.counts.acknowledged_version = self.counts.acknowledged_version.max(version);
-        held.acknowledge(version)
+        // Destinations alone need anything.
+        let is_news = held.acknowledge(version) && matches!(key, ResourceKey::Destination(_));
+        if is_news {
+            self.planned = None;
+        }
+        is_news
     }
 
     /// The proxy refused an update. True if it must be sent again, whole: a delta does not tell
     /// whether its content was at fault, or the proxy held another base.
     pub fn refuse(&mut self, key: &ResourceKey, version: Version, refusal: Refusal) -> bool {
         self.counts.refused += 1;
+        self.planned = None;
         self.held.get_mut(key).is_some_and(|held| held.refuse(version, refusal))
     }
 
@@ -295,8 +332,9 @@ impl Ledger {
         self.held.get(key)?.taken()
     }
 
-    /// Has this sent in place of what was refused, with [`Ledger::plan`].
+    /// Has this sent in place of what was refused, with [`Ledger::follow`].
     pub fn stand_in(&mut self, key: &ResourceKey, resource: Arc<Resource>) {
+        self.planned = None;
         if let Some(held) = self.held.get_mut(key).filter(|held| held.lacks_all()) {
             held.stand_in = Some(StandIn::Chosen(resource));
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use heddle_model::resource::Version;
+use heddle_model::resource::{ResourceKey, Version};
 use heddle_runtime::clock;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -58,9 +58,10 @@ impl Publisher {
                     let Some(batch) = batch else { return };
                     self.apply(batch);
                     self.apply_more(&mut events).await;
-                    if self.index.is_synced() {
+                    if self.index.is_synced() && self.index.has_news() {
                         self.contents = Arc::new(self.index.contents(&self.contents));
-                        self.publish();
+                        let changed = self.index.what_changed();
+                        self.publish(changed);
                     }
                 }
                 Some(known) = self.raise.recv() => self.plan_to_exceed(known),
@@ -118,13 +119,18 @@ impl Publisher {
             "a proxy has a newer version than this control plane; going on above it"
         );
         self.last = known;
-        self.publish();
+        self.publish(Some(Vec::new()));
     }
 
-    fn publish(&mut self) {
+    /// `changed` is what is different from what was published last; `None`: anything.
+    fn publish(&mut self, changed: Option<Vec<ResourceKey>>) {
         let first = self.last == Version::default();
         self.last = next_version(self.last, clock::now());
-        let snapshot = Snapshot { version: self.last, contents: Arc::clone(&self.contents) };
+        let contents = Arc::clone(&self.contents);
+        let snapshot = match &*self.snapshots.borrow() {
+            Some(former) => former.next(self.last, contents, changed),
+            None => Snapshot::first(self.last, contents),
+        };
         if first {
             info!(config_version = self.last.0, "first configuration published");
         } else {

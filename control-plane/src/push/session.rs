@@ -1,6 +1,7 @@
 //! One proxy's discovery stream: reads what it wants and what it answers, sends what it lacks. A proxy
 //! that reads slowly is sent the newest state when it is ready for it, not all that was in between.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
@@ -49,12 +50,12 @@ pub struct Session {
     pub own: PodUid,
     /// When that certificate expires.
     pub not_after: Option<SystemTime>,
-    /// What it says.
-    pub inbound: Streaming<wire::ProxyMessage>,
+    /// What it says. In a place of its own, since all that the session consists of would have room for it otherwise.
+    pub inbound: Box<Streaming<wire::ProxyMessage>>,
     /// What it is told; a few messages wide.
     pub outbound: mpsc::Sender<Outgoing>,
     /// What everybody shares.
-    pub surroundings: Surroundings,
+    pub surroundings: Arc<Surroundings>,
 }
 
 /// A message, or why there will be no more. In a place of its own, since a channel has many places and most of them are
@@ -106,25 +107,22 @@ impl Session {
 
     async fn serve(self, hello: wire::Hello) -> Result<(), Status> {
         let Self { own, not_after: _, inbound, outbound, surroundings } = self;
-        let Surroundings { snapshots, raise, proxies, metrics, drain } = surroundings;
         let ledger = SharedLedger::new(own.clone(), version_at(clock::now()));
         let known = Version(hello.highest_known_version);
         ledger.lock().resume(known).map_err(not_subscribed)?;
         let version = printable(&hello.proxy_version, VERSION_TEXT_LIMIT);
         info!(src = %own, proxy_version = version, "proxy connected");
-        let _connected = proxies.connect(&own, version, ledger.clone());
-        let _open = metrics.open_session();
+        let _connected = surroundings.proxies.connect(&own, version, ledger.clone());
+        let _open = surroundings.metrics.open_session();
         let stream = Stream {
             own,
             ledger,
-            raise,
-            proxies,
-            metrics,
+            surroundings,
             snapshot: None,
             digests_withheld: 0,
             warnings: Throttle::default(),
         };
-        let ended = stream.run(inbound, outbound, snapshots, drain).await;
+        let ended = stream.run(inbound, outbound).await;
         info!("proxy disconnected");
         ended
     }
@@ -134,9 +132,7 @@ impl Session {
 struct Stream {
     own: PodUid,
     ledger: SharedLedger,
-    raise: RaiseVersion,
-    proxies: Proxies,
-    metrics: Metrics,
+    surroundings: Arc<Surroundings>,
     snapshot: Option<Snapshot>,
     /// In a row, because answers were outstanding.
     digests_withheld: u32,
@@ -147,11 +143,11 @@ struct Stream {
 impl Stream {
     async fn run(
         mut self,
-        mut inbound: Streaming<wire::ProxyMessage>,
+        mut inbound: Box<Streaming<wire::ProxyMessage>>,
         outbound: mpsc::Sender<Outgoing>,
-        mut snapshots: Snapshots,
-        drain: CancellationToken,
     ) -> Result<(), Status> {
+        let mut snapshots = self.surroundings.snapshots.clone();
+        let drain = self.surroundings.drain.clone();
         self.snapshot.clone_from(&snapshots.borrow_and_update());
         let mut digests = interval_at(Instant::now() + DIGEST_INTERVAL, DIGEST_INTERVAL);
         digests.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -166,7 +162,7 @@ impl Stream {
                         return Err(draining());
                     }
                     self.snapshot.clone_from(&snapshots.borrow_and_update());
-                    behind = self.plan();
+                    behind = self.follow();
                 }
                 message = inbound.message() => {
                     let Some(message) = message? else { return Ok(()) };
@@ -177,7 +173,7 @@ impl Stream {
                         plan |= self.take(more)?;
                     }
                     if plan {
-                        behind = self.plan();
+                        behind = self.follow();
                     }
                 }
                 _ = digests.tick() => digest_due = true,
@@ -192,16 +188,16 @@ impl Stream {
     }
 
     /// Finds out what may have to be sent; false: nothing, for now.
-    fn plan(&mut self) -> bool {
+    fn follow(&mut self) -> bool {
         let Some(snapshot) = &self.snapshot else { return false };
         let mut ledger = self.ledger.lock();
         if let Some(version) = ledger.version_to_exceed(snapshot) {
             // A full queue means that others ask already. The next snapshot tells.
-            let _ = self.raise.try_send(version);
+            let _ = self.surroundings.raise.try_send(version);
             return false;
         }
-        ledger.plan(snapshot);
-        true
+        ledger.follow(snapshot);
+        ledger.is_behind()
     }
 
     fn next_message(&mut self, behind: &mut bool, digest_due: &mut bool) -> Option<ToProxy> {
@@ -209,7 +205,7 @@ impl Stream {
         if *behind {
             let snapshot = self.snapshot.as_ref()?;
             if let Some(update) = ledger.next_update(snapshot) {
-                self.metrics.updates_sent.inc();
+                self.surroundings.metrics.updates_sent.inc();
                 return Some(ToProxy::Update(update));
             }
             *behind = false;
@@ -244,7 +240,7 @@ impl Stream {
                 Ok(true)
             }
             Some(FromProxy::Ack(ack)) => {
-                self.metrics.updates_acknowledged.inc();
+                self.surroundings.metrics.updates_acknowledged.inc();
                 Ok(ledger.acknowledge(&key(ack.key)?, Version(ack.version)))
             }
             Some(FromProxy::Nack(nack)) => {
@@ -274,7 +270,7 @@ async fn expiry(not_after: Option<SystemTime>) {
 
 impl Stream {
     fn take_refusal(&self, nack: wire::Nack) -> Result<bool, Status> {
-        self.metrics.updates_refused.inc();
+        self.surroundings.metrics.updates_refused.inc();
         let key = key(nack.key.clone())?;
         let refusal = refusal(nack);
         if self.warnings.is_due() {
@@ -295,7 +291,8 @@ impl Stream {
         let stand_in = lacks_all_but.and_then(|refused| {
             let contents = &self.snapshot.as_ref()?.contents;
             let namespace = contents.namespace(&self.own);
-            self.proxies.taken(&key, refused, |other| contents.namespace(other) == namespace)
+            let is_alike = |other: &PodUid| contents.namespace(other) == namespace;
+            self.surroundings.proxies.taken(&key, refused, is_alike)
         });
         let Some(stand_in) = stand_in else { return Ok(send_again) };
         info!(src = %self.own, resource = %key, "it had nothing, and gets what another proxy acts on");

@@ -247,8 +247,9 @@ mod tests {
             parents: Vec::new(),
             pushed: false,
         };
-        let contents = Contents { objects: Arc::new(vec![status]), ..Contents::default() };
-        Snapshot { version: Version(1), contents: Arc::new(contents) }
+        let contents =
+            Contents { objects: Arc::new(vec![Arc::new(status)]), ..Contents::default() };
+        Snapshot::first(Version(1), Arc::new(contents))
     }
 
     #[tokio::test(start_paused = true)]

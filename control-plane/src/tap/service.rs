@@ -181,7 +181,8 @@ impl TapProxy for ProxyService {
             .map_err(|_| Status::resource_exhausted("too many proxies are attached"))?;
         let Surroundings { taps, snapshots, tasks } = self.surroundings.clone();
         let (orders, told) = mpsc::channel(ORDERS_QUEUED);
-        let session = Session { peer, inbound: request.into_inner(), orders, taps, snapshots };
+        let session =
+            Session { peer, inbound: Box::new(request.into_inner()), orders, taps, snapshots };
         let drain = tasks.drain().clone();
         tasks.spawn("tap.session", async move {
             session.run(drain).await;

@@ -25,8 +25,8 @@ pub type Outgoing = Box<Result<wire::Order, Status>>;
 pub struct Session {
     /// Whose proxy, by its certificate.
     pub peer: PeerIdentity,
-    /// What it tells.
-    pub inbound: Streaming<wire::Told>,
+    /// What it tells, in a place of its own: mostly the session is only waiting.
+    pub inbound: Box<Streaming<wire::Told>>,
     /// What it is told.
     pub orders: mpsc::Sender<Outgoing>,
     /// What runs.

@@ -97,7 +97,7 @@ fn snapshot_of(text: &str) -> Snapshot {
         index.apply(Event::Applied(object.into()));
     }
     let contents = Arc::new(index.contents(&Contents::default()));
-    Snapshot { version: Version(9), contents }
+    Snapshot::first(Version(9), contents)
 }
 
 fn asked(host: &str, port: u32) -> wire::ExplainRequest {

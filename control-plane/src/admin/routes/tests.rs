@@ -73,7 +73,7 @@ fn told(objects: &str, namespace: &str) -> Vec<wire::Route> {
         index.apply(Event::Applied(object.into()));
     }
     let contents = Arc::new(index.contents(&Contents::default()));
-    let snapshot = Snapshot { version: Version(9), contents };
+    let snapshot = Snapshot::first(Version(9), contents);
     routes(&snapshot, &Progress::default(), namespace, &|_| Vec::new()).routes
 }
 

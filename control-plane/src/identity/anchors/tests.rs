@@ -24,7 +24,7 @@ async fn distributor(
 ) -> (Distributor, watch::Receiver<Published>) {
     let place = tempfile::tempdir().unwrap();
     let contents = Arc::new(Contents::default());
-    let snapshot = Snapshot { version: heddle_model::resource::Version(1), contents };
+    let snapshot = Snapshot::first(heddle_model::resource::Version(1), contents);
     let snapshots = watch::channel(Some(snapshot)).1;
     let setup = Setup {
         store: Store::Directory(DirectoryStore::new(place.path().to_owned())),

@@ -1,5 +1,7 @@
 //! Where only what stands behind services has changed, less is made anew, and the same comes of it.
 
+mod random;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -7,17 +9,6 @@ use super::*;
 
 /// Two services that share pods, one of which limits rates; a pod with an opaque port.
 fn mesh() -> String {
-    let pod = |name: &str, last: u8, annotations: &str| {
-        format!(
-            "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, uid: {name}-uid, annotations: {{heddle.dev/injected: \"true\"{annotations}}}}}
-spec: {{nodeName: one, containers: [{{name: app, ports: [{{containerPort: 8080}}]}}]}}
-status: {{phase: Running, podIP: 10.42.0.{last}}}
----"
-        )
-    };
     let service = |name: &str, last: u8| {
         format!(
             "
@@ -28,9 +19,8 @@ spec: {{clusterIP: 10.43.0.{last}, ports: [{{name: http, port: 80}}]}}
 ---"
         )
     };
-    let opaque = ", heddle.dev/opaque-ports: \"8080\"";
     let pods = ["a", "b", "c"].iter().zip(1..).map(|(name, last)| pod(name, last, ""));
-    pods.chain([pod("d", 4, opaque), service("api", 1), service("web", 2)]).collect::<String>()
+    pods.chain([pod("d", 4, OPAQUE), service("api", 1), service("web", 2)]).collect::<String>()
         + "
 apiVersion: v1
 kind: Node
@@ -47,6 +37,25 @@ spec:
         + &slice("web", "web-1", &[A])
 }
 
+fn pod(name: &str, last: u8, annotations: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, uid: {name}-uid, annotations: {{heddle.dev/injected: \"true\"{annotations}}}}}
+spec: {{nodeName: one, containers: [{{name: app, ports: [{{containerPort: 8080}}]}}]}}
+status: {{phase: Running, podIP: 10.42.0.{last}}}
+---"
+    )
+}
+
+/// The same, of one that says that it is ready.
+fn ready(name: &str, last: u8) -> String {
+    let conditions = "conditions: [{type: ContainersReady, status: \"True\"}]";
+    pod(name, last, "").replace("phase: Running", &format!("phase: Running, {conditions}"))
+}
+
+const OPAQUE: &str = ", heddle.dev/opaque-ports: \"8080\"";
 const A: &str = "addresses: [10.42.0.1], targetRef: {kind: Pod, uid: a-uid}";
 const B: &str = "addresses: [10.42.0.2], targetRef: {kind: Pod, uid: b-uid}";
 const B_UNREADY: &str =
@@ -82,10 +91,13 @@ fn whole(contents: &Contents) -> String {
     let workloads: BTreeMap<_, _> =
         contents.workloads.iter().map(|(key, it)| (key.to_string(), shown(it))).collect();
     let pod_ports: BTreeMap<_, _> = contents.pod_ports.iter().collect();
+    let pods: BTreeMap<_, _> =
+        contents.pods.iter().map(|(uid, pod)| (uid.to_string(), pod)).collect();
+    let owners: BTreeMap<_, _> = contents.pods_by_address.iter().collect();
     let not_ready: BTreeMap<_, _> =
         contents.not_ready.iter().map(|(key, it)| (key.to_string(), it)).collect();
     format!(
-        "{endpoints:#?}{destinations:#?}{workloads:#?}{pod_ports:#?}{not_ready:#?}{:#?}{:#?}",
+        "{endpoints:#?}{destinations:#?}{workloads:#?}{pod_ports:#?}{not_ready:#?}{pods:#?}{owners:#?}{:#?}{:#?}",
         contents.last_resort, contents.objects
     )
 }
@@ -116,6 +128,16 @@ fn what_is_refreshed_is_what_would_be_made_anew() {
         ("a slice of another service", vec![slice("web", "api-1", &[C])], false),
         ("a new slice", vec![slice("api", "api-2", &[A, B])], false),
         ("and what it says then", vec![slice("api", "api-2", &[B])], true),
+        ("a slice says the same", vec![slice("api", "api-2", &[B])], true),
+        ("a pod says the same", vec![pod("b", 2, "") + "\n"], true),
+        ("a pod says that it is ready", vec![ready("b", 2) + "\n"], true),
+        (
+            "with what follows",
+            vec![ready("a", 1) + "\n", slice("api", "api-2", &[B_UNREADY])],
+            true,
+        ),
+        ("another address of a pod", vec![ready("a", 9) + "\n"], false),
+        ("an opaque port of a pod", vec![pod("a", 1, OPAQUE) + "\n"], false),
     ] {
         for change in &changes {
             for event in events(change) {
@@ -133,7 +155,7 @@ fn what_is_refreshed_is_what_would_be_made_anew() {
                 + change;
         }
         let next = index.contents(&contents);
-        assert_eq!(Arc::ptr_eq(&contents.pods, &next.pods), refreshed, "case: {case}");
+        assert_eq!(index.what_changed().is_some(), refreshed, "case: {case}");
         let mut anew = new_index();
         for event in events(&text) {
             anew.apply(event);
@@ -175,8 +197,9 @@ fn contents_that_are_not_the_last_ones_are_not_gone_on_from() {
     apply(&mut index, &[A]);
     let second = index.contents(&first);
     apply(&mut index, &[A, C]);
+    assert!(index.what_changed().is_some() && Arc::ptr_eq(&first.pods, &second.pods));
     let third = index.contents(&first);
-    assert!(Arc::ptr_eq(&first.pods, &second.pods) && !Arc::ptr_eq(&first.pods, &third.pods));
+    assert_eq!(index.what_changed(), None);
     let api = third.endpoints.iter().find(|(key, _)| key.service.name == "api").unwrap().1;
     let crate::snapshot::Content::Endpoints(set) = &api.content else { panic!("endpoints") };
     assert_eq!(set.endpoints.len(), 2);

@@ -40,6 +40,10 @@ fn uid() -> PodUid {
 
 impl World {
     fn snapshot(&self, version: u64) -> Snapshot {
+        Snapshot::first(Version(version), self.contents())
+    }
+
+    fn contents(&self) -> Arc<Contents> {
         let mut contents = Contents::default();
         for (service, (backends, endpoints)) in
             (0_u8..).zip(self.backends.iter().zip(&self.endpoints))
@@ -75,7 +79,7 @@ impl World {
             Arc::make_mut(&mut contents.endpoints)
                 .insert(port(service), resource(Content::Endpoints(set)));
         }
-        Snapshot { version: Version(version), contents: Arc::new(contents) }
+        Arc::new(contents)
     }
 }
 
@@ -90,6 +94,8 @@ fn worlds() -> impl Strategy<Value = World> {
 #[derive(Clone, Debug)]
 enum Step {
     Change(World),
+    /// Endpoints of one service, and no more.
+    Move(u8, Vec<u8>),
     Subscribe(u8),
     Unsubscribe(u8),
     /// The proxy reads and answers some updates; the bits say which it refuses.
@@ -101,6 +107,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => worlds().prop_map(Step::Change),
+        4 => (0_u8..4, proptest::collection::btree_set(0_u8..6, 0..3))
+            .prop_map(|(service, set)| Step::Move(service, set.into_iter().collect())),
         3 => (0_u8..4).prop_map(Step::Subscribe),
         1 => (0_u8..4).prop_map(Step::Unsubscribe),
         4 => (0_u8..6, any::<u8>()).prop_map(|(count, refused)| Step::Read(count, refused)),
@@ -178,14 +186,20 @@ impl Proxy {
 struct Run {
     ledger: Ledger,
     proxy: Proxy,
+    world: World,
     snapshot: Snapshot,
     known_to_others: Snapshot,
     wanted: BTreeSet<u8>,
 }
 
 impl Run {
+    fn change(&mut self, version: u64, changed: Option<Vec<ResourceKey>>) {
+        let contents = self.world.contents();
+        self.snapshot = self.snapshot.next(Version(version), contents, changed);
+    }
+
     fn read(&mut self, count: usize, refused: u8) {
-        self.ledger.plan(&self.snapshot);
+        self.ledger.follow(&self.snapshot);
         for index in 0..count {
             let Some(update) = self.ledger.next_update(&self.snapshot) else { return };
             self.answer(&update, refused >> (index % 8) & 1 == 1);
@@ -204,7 +218,7 @@ impl Run {
         if taken {
             self.proxy.refused.remove(&key);
             if self.ledger.acknowledge(&key, Version(update.version)) {
-                self.ledger.plan(&self.snapshot);
+                self.ledger.follow(&self.snapshot);
             }
         } else {
             self.proxy.refused.insert(key.clone());
@@ -224,7 +238,7 @@ impl Run {
                 self.ledger.stand_in(&key, Arc::clone(stand_in));
             }
             if again || stand_in.is_some() {
-                self.ledger.plan(&self.snapshot);
+                self.ledger.follow(&self.snapshot);
             }
         }
     }
@@ -268,13 +282,21 @@ proptest! {
         let mut run = Run {
             ledger: Ledger::new(uid(), Version(0)),
             proxy: Proxy::default(),
+            world: first,
             known_to_others: snapshot.clone(),
             snapshot,
             wanted: BTreeSet::new(),
         };
         for (version, step) in (2..).zip(steps) {
             match step {
-                Step::Change(world) => run.snapshot = world.snapshot(version),
+                Step::Change(world) => {
+                    run.world = world;
+                    run.change(version, None);
+                }
+                Step::Move(service, endpoints) => {
+                    run.world.endpoints[usize::from(service)] = endpoints;
+                    run.change(version, Some(vec![ResourceKey::Endpoints(port(service))]));
+                }
                 Step::Subscribe(service) => {
                     if run.wanted.insert(service) {
                         run.ledger.subscribe(key(service), Known::default()).unwrap();
@@ -293,6 +315,12 @@ proptest! {
         }
         run.read(1000, 0b1010_1010);
         run.check_what_is_acted_on();
+        // Where no more was looked at than what had changed, there was no more.
+        while run.ledger.planned.is_none() {
+            run.read(1000, 0);
+        }
+        run.ledger.plan(&run.snapshot);
+        prop_assert_eq!(run.ledger.next_update(&run.snapshot), None);
         // What was refused is not sent again until it changes, or the proxy comes back.
         run.reconnect();
         run.read(1000, 0);
