@@ -16,6 +16,8 @@ use crate::control_plane::process::{Program, Running};
 use crate::control_plane::sightings::{Sighting, Sightings, What};
 use crate::control_plane::tally::Tally;
 use crate::control_plane::{megabytes, micros, milliseconds};
+use crate::processes::CpuTime;
+use crate::statistics::median;
 
 /// What all steps need.
 pub struct Steps<'a> {
@@ -69,7 +71,14 @@ impl Steps<'_> {
                 short.remove(rank);
             }
             let change = Change { rank: *rank, is_ready };
+            let both = (control_plane.cpu()?, CpuTime::of(std::process::id())?);
             self.one(fleet, change, &mut seen).await.with_context(|| format!("change {index}"))?;
+            if *rank == 0 {
+                let used = control_plane.cpu()?.since(&both.0);
+                let proxies = CpuTime::of(std::process::id())?.since(&both.1);
+                seen.widest_cpu.push(milliseconds(used));
+                seen.widest_proxies_cpu.push(milliseconds(proxies));
+            }
             fleet.check(self.plan, |rank| short.contains(&rank))?;
         }
         let cpu = control_plane.cpu()?.since(&cpu);
@@ -225,6 +234,8 @@ struct Seen {
     widest: Vec<u32>,
     from_published: Vec<u32>,
     until_published: Vec<u32>,
+    widest_cpu: Vec<f64>,
+    widest_proxies_cpu: Vec<f64>,
     added: Vec<u64>,
     removed: Vec<u64>,
     added_to_large: Vec<u64>,
@@ -290,6 +301,8 @@ impl Seen {
             widest: Spread::of(self.widest),
             delay_from_published: Spread::of(self.from_published),
             until_published: Spread::of(self.until_published),
+            widest_cpu_ms: median(&self.widest_cpu).unwrap_or_default(),
+            widest_proxies_cpu_ms: median(&self.widest_proxies_cpu).unwrap_or_default(),
             bytes_added: median_bytes(&self.added),
             bytes_removed: median_bytes(&self.removed),
             bytes_added_to_large: median_bytes(&self.added_to_large),
