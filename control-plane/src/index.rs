@@ -127,7 +127,9 @@ impl Index {
             // Of these it depends on what they say.
             Event::Applied(object)
                 if matches!(&object.content, Content::EndpointSlice(_) | Content::Pod(_))
-                    && !self.has_failure(&object.reference) => {}
+                    // Not looked for where it makes no difference.
+                    && (matches!(self.changed, Changed::Anything)
+                        || !self.has_failure(&object.reference)) => {}
             Event::Synced => {}
             Event::Applied(_) | Event::Deleted(_) | Event::Failed { .. } => {
                 self.changed = Changed::Anything;

@@ -49,12 +49,14 @@ impl Pods {
                 // An address that was used again belongs to the younger pod, whatever the elder's
                 // object still says.
                 let known = by_address.get(address);
-                let gives_way = match known {
-                    Some(known) if known.seniority < pod.seniority => Some(known.uid.clone()),
-                    Some(_) => Some(pod.uid.clone()),
-                    None => None,
+                let (wins, gives_way) = match known {
+                    Some(known) if known.seniority < pod.seniority => {
+                        (true, Some(known.uid.clone()))
+                    }
+                    Some(_) => (false, Some(pod.uid.clone())),
+                    None => (true, None),
                 };
-                if gives_way.as_ref() != Some(&pod.uid) {
+                if wins {
                     by_address.insert(*address, Arc::clone(&pod));
                 }
                 if let Some(gives_way) = gives_way {

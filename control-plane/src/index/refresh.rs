@@ -251,7 +251,12 @@ impl Kept {
             let known = self.pods.by_uid.get(uid).filter(|known| known.reference == *reference)?;
             let pod = Arc::new(Pod { says_ready: *says_ready, ..Pod::clone(known) });
             for address in &pod.addresses {
-                if self.pods.by_address.get(address).is_some_and(|owner| owner.uid == *uid) {
+                if self
+                    .pods
+                    .by_address
+                    .get(address)
+                    .is_some_and(|owner| owner.reference == *reference)
+                {
                     let by_address = Arc::make_mut(&mut self.pods.by_address);
                     by_address.insert(*address, Arc::clone(&pod));
                 }

@@ -73,15 +73,38 @@ impl Known {
         Self { state, text: Arc::clone(text), object: Some(Arc::new(object)) }
     }
 
-    fn tell(&mut self, reference: &ObjectReference) -> Option<Arc<Object>> {
+    fn tell(
+        &mut self,
+        reference: &ObjectReference,
+        texts: &mut TextsReadAgain,
+    ) -> Option<Arc<Object>> {
         self.object.take().or_else(|| {
-            let read = document::read_file(self.state.place.file(), &self.text).objects;
-            let found = read.into_iter().find(|object| object.reference == *reference);
+            let found = texts.object(self, reference);
             if found.is_none() {
                 error!(object = %reference, place = %self.state.place, "an object is not in its text");
             }
-            found.map(Arc::new)
+            found
         })
+    }
+}
+
+/// Texts of one file whose objects are told without its being read: each is parsed once, however many objects it has.
+#[derive(Default)]
+struct TextsReadAgain(Vec<(Arc<str>, BTreeMap<ObjectReference, Arc<Object>>)>);
+
+impl TextsReadAgain {
+    fn object(&mut self, known: &Known, reference: &ObjectReference) -> Option<Arc<Object>> {
+        let text = &known.text;
+        if !self.0.iter().any(|(read, _)| Arc::ptr_eq(read, text)) {
+            let mut objects = BTreeMap::new();
+            for object in document::read_file(known.state.place.file(), text).objects {
+                // The first definition is the one that counts.
+                objects.entry(object.reference.clone()).or_insert_with(|| Arc::new(object));
+            }
+            self.0.push((Arc::clone(text), objects));
+        }
+        let (_text, objects) = self.0.iter().find(|(read, _)| Arc::ptr_eq(read, text))?;
+        objects.get(reference).map(Arc::clone)
     }
 }
 
@@ -225,10 +248,11 @@ impl Files {
         let mut events = Vec::new();
         for name in names {
             let Some(file) = self.files.get_mut(name) else { continue };
+            let mut texts = TextsReadAgain::default();
             for (reference, known) in &mut file.objects {
                 if let Some(told) = self.told.get_mut(reference)
                     && *told != known.state
-                    && let Some(object) = known.tell(reference)
+                    && let Some(object) = known.tell(reference, &mut texts)
                 {
                     told.clone_from(&known.state);
                     events.push(Event::Applied(object));
@@ -244,12 +268,18 @@ impl Files {
         let mut told: BTreeMap<ObjectReference, State> = BTreeMap::new();
         let mut applied: BTreeMap<ObjectReference, Arc<Object>> = BTreeMap::new();
         for (name, file) in &mut self.files {
+            let mut texts = TextsReadAgain::default();
             for (reference, known) in file.known() {
                 if self.owners.get(reference).is_some_and(|owner| owner == name) {
                     let is_news = self.told.get(reference) != Some(&known.state);
-                    let object = is_news.then(|| known.tell(reference)).flatten();
+                    let object = is_news.then(|| known.tell(reference, &mut texts)).flatten();
+                    // What cannot be told stays what it was.
+                    let state = match (is_news, &object) {
+                        (true, None) => self.told.get(reference),
+                        (true, Some(_)) | (false, _) => Some(&known.state),
+                    };
+                    told.extend(state.map(|state| (reference.clone(), state.clone())));
                     applied.extend(object.map(|object| (reference.clone(), object)));
-                    told.insert(reference.clone(), known.state.clone());
                 }
                 known.object = None;
             }
@@ -368,6 +398,23 @@ mod tests {
         );
         files.remove("x.yaml");
         assert_eq!(shown(files.events()), ["deleted b"]);
+    }
+
+    #[test]
+    fn a_text_is_read_again_once_however_many_of_its_objects_are_told() {
+        let text = service("a", 80) + &service("b", 80) + &service("a", 81);
+        let content = read_file("x.yaml", &text);
+        let (text, mut texts) = (Arc::clone(&content.text), TextsReadAgain::default());
+        let references: Vec<ObjectReference> =
+            content.objects.iter().map(|object| object.reference.clone()).collect();
+        for (object, reference) in content.objects.into_iter().zip(references).take(2) {
+            let mut known = Known::new(object, &text);
+            known.object = None;
+            let told = known.tell(&reference, &mut texts).unwrap();
+            assert_eq!(told.reference, reference);
+            assert_eq!(told.place, known.state.place, "the first of two");
+        }
+        assert_eq!(texts.0.len(), 1);
     }
 
     #[test]
