@@ -90,13 +90,15 @@ impl Known {
 
 /// Texts of one file whose objects are told without its being read: each is parsed once, however many objects it has.
 #[derive(Default)]
-struct TextsReadAgain(Vec<(Arc<str>, BTreeMap<ObjectReference, Arc<Object>>)>);
+struct TextsReadAgain(Vec<(Arc<str>, Objects)>);
+
+type Objects = BTreeMap<ObjectReference, Arc<Object>>;
 
 impl TextsReadAgain {
     fn object(&mut self, known: &Known, reference: &ObjectReference) -> Option<Arc<Object>> {
         let text = &known.text;
         if !self.0.iter().any(|(read, _)| Arc::ptr_eq(read, text)) {
-            let mut objects = BTreeMap::new();
+            let mut objects = Objects::new();
             for object in document::read_file(known.state.place.file(), text).objects {
                 // The first definition is the one that counts.
                 objects.entry(object.reference.clone()).or_insert_with(|| Arc::new(object));
