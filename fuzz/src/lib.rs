@@ -8,6 +8,7 @@ mod detect;
 mod export;
 mod gate;
 mod hello;
+mod hpack;
 mod route;
 mod trace;
 mod warm;
@@ -23,11 +24,12 @@ pub struct Check {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 8] = [
+pub const CHECKS: [Check; 9] = [
     Check { name: "detect", run: detect::check },
     Check { name: "export", run: export::check },
     Check { name: "gate", run: gate::check },
     Check { name: "hello", run: hello::check },
+    Check { name: "hpack", run: hpack::check },
     Check { name: "route", run: route::check },
     Check { name: "trace", run: trace::check },
     Check { name: "warm", run: warm::check },

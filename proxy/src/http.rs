@@ -14,6 +14,7 @@ pub mod gate;
 pub mod group;
 pub mod grpc;
 pub mod headers;
+pub mod hpack;
 pub mod kept;
 pub mod lane;
 pub mod meter;
