@@ -19,6 +19,7 @@ pub mod kept;
 pub mod lane;
 pub mod meter;
 pub mod mirror;
+pub mod mux;
 pub mod outcome;
 pub mod peer_settings;
 pub mod pool;

@@ -216,6 +216,15 @@ impl Balancer {
         Box::pin(self.admit_later(slots, context, limit)).await
     }
 
+    /// The same if nothing has to be waited for.
+    pub fn try_admit(&self, context: &PickContext<'_>, limit: usize) -> Option<InFlight> {
+        if self.is_empty() {
+            return None;
+        }
+        let slot = self.slots(context.purpose).try_take()?;
+        self.begin(slot, context, limit).ok()
+    }
+
     async fn admit_later(
         &self,
         slots: &Arc<Slots>,
@@ -258,6 +267,12 @@ impl Balancer {
         let _wanted = self.want_connection();
         let _queued = self.begin_queued(metrics);
         Box::pin(self.wait(self.state.connections.take())).await
+    }
+
+    /// One more connection, if that leaves one for each endpoint.
+    pub fn spare_connection(&self) -> Option<Slot> {
+        let slots = &self.state.connections;
+        if slots.free() <= self.len() { None } else { slots.try_take() }
     }
 
     /// While this is held, connections are closed after use.

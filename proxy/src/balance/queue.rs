@@ -50,6 +50,11 @@ impl Slots {
         Some(Slot { permit: Some(permit), slots: Arc::clone(self) })
     }
 
+    /// How many are free.
+    pub fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+
     /// A slot, after those who came before got theirs. Cancel safe: the place in the queue is lost.
     pub async fn take(self: &Arc<Self>) -> Slot {
         // The semaphore is never closed.

@@ -9,18 +9,23 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::balance::balancer::Balancer;
 use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::queue::Slot;
 use crate::connect::{ConnectError, Dialer, Opened};
+use crate::http::attempt::Unanswered;
 use crate::http::breaker::{Breakable, Breaker};
 use crate::http::group::{Group, Spawner};
 use crate::http::lane::connection::Connection;
+use crate::http::mux::upstream::Upstream;
+use crate::http::mux::upstream::driver::drive;
 use crate::http::peer_settings::peer_settings;
 use crate::http::pool::{Http1Connection, Http2Connection, keep};
 use crate::listen::{
     HEADERS_LIMIT_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_SEND_BUFFER_BYTES,
     HTTP2_STREAM_WINDOW_BYTES,
 };
+use crate::metrics::Protection;
 
 /// A new HTTP/1 connection, which holds `slot`.
 pub async fn http1(
@@ -101,6 +106,68 @@ pub async fn open(
 ) -> Result<Opened, ConnectError> {
     let keep_alive = endpoint.backend().policy().keep_alive;
     dialer.endpoint(&endpoint.endpoint, protocol, &keep_alive).await
+}
+
+/// Opens a connection for the lane of HTTP/2, for streams that wait in the pool: they are told when it is open, or
+/// will not be.
+pub fn open_upstream(
+    dialer: &Arc<Dialer>,
+    backend: &Arc<Balancer>,
+    endpoint: &Arc<BalancedEndpoint>,
+) {
+    let Some(slot) = backend.spare_connection() else {
+        endpoint.pool.add_upstream(None);
+        return;
+    };
+    let (dialer, backend) = (Arc::clone(dialer), Arc::clone(backend));
+    let endpoint = Arc::clone(endpoint);
+    // Also if the task is ended before it begins.
+    let opening = Opening(Some(Arc::clone(&endpoint)));
+    let tasks = dialer.tasks.clone();
+    tasks.spawn_quiet(async move {
+        let opened = match open(&dialer, &endpoint, InnerProtocol::Http2).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                debug!(%error, backend = %endpoint.endpoint.address, "no connection for the lane");
+                // Requests that waited go elsewhere, or connect themselves, and tell of it.
+                if !error.is_local() {
+                    endpoint.mark_failing();
+                }
+                if backend.len() > 1 {
+                    let nothing_sent = Unanswered::NotConnected { request: (), error };
+                    nothing_sent.tell_of(&endpoint, &dialer.metrics);
+                }
+                return;
+            }
+        };
+        let is_mesh = dialer.protection(&endpoint.endpoint) == Protection::Mutual;
+        let pod = is_mesh.then(|| endpoint.endpoint.pod.as_str().into());
+        let upstream = Arc::new(Upstream::new(Arc::clone(&dialer.metrics), pod));
+        opening.end(Arc::clone(&upstream), opened.retire_at);
+        keep_pool(&dialer, &endpoint);
+        // The pool is its endpoint's, and must not keep it.
+        drop(endpoint);
+        drive(upstream, opened.transport, slot, dialer.settings).await;
+    });
+}
+
+/// A connection is being opened, until this is dropped.
+struct Opening(Option<Arc<BalancedEndpoint>>);
+
+impl Opening {
+    fn end(mut self, upstream: Arc<Upstream>, retire_at: Option<Instant>) {
+        if let Some(endpoint) = self.0.take() {
+            endpoint.pool.add_upstream(Some((upstream, retire_at)));
+        }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(endpoint) = &self.0 {
+            endpoint.pool.add_upstream(None);
+        }
+    }
 }
 
 fn keep_pool(dialer: &Dialer, endpoint: &Arc<BalancedEndpoint>) {

@@ -4,7 +4,11 @@
 //! What h2 bounds itself is not bounded again, but recognised, so that its end has a name: frames
 //! that continue a block of headers, and DATA frames without data.
 
+pub mod head;
+
 use std::time::Duration;
+
+use crate::http::frames::head::{HEAD_BYTES, Head, flag, kind};
 
 /// What there was too much of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,31 +99,6 @@ impl Budgets {
     /// Of a proxy of the mesh, which passes on what all clients of one workload cancel, and of the
     /// own workload.
     pub const TRUSTED: Self = Self { reset: RESET_TRUSTED, ..Self::PLAINTEXT };
-}
-
-/// A frame's head (RFC 9113, section 4.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Head {
-    length: u32,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Head {
-    fn parse([l0, l1, l2, kind, flags, s0, s1, s2, s3]: [u8; HEAD_BYTES]) -> Self {
-        Self {
-            length: u32::from_be_bytes([0, l0, l1, l2]),
-            kind,
-            flags,
-            // The highest bit is reserved.
-            stream: u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1),
-        }
-    }
-
-    fn has(self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
 }
 
 /// Finds the heads in a stream of bytes, however they are cut.
@@ -217,7 +196,7 @@ impl FrameCounter {
     pub fn send(&mut self, bytes: &[u8]) {
         let accounts = &mut self.accounts;
         self.sent.walk(bytes, |head| {
-            if head.kind == DATA {
+            if head.kind == kind::DATA {
                 accounts.ping.earn(|budget| budget.per_data);
                 accounts.window_update.earn(|budget| budget.per_data);
             }
@@ -238,23 +217,25 @@ impl FrameCounter {
 impl Accounts {
     fn receive(&mut self, head: Head, age: Duration) {
         let excess = match head.kind {
-            DATA => self.data(head),
-            HEADERS => {
+            kind::DATA => self.data(head),
+            kind::HEADERS => {
                 self.headers(head);
                 None
             }
-            PRIORITY_FRAME | PRIORITY_UPDATE => over(self.priority.take(age), Excess::Priority),
-            RST_STREAM => over(self.reset.take(age), Excess::Reset),
-            SETTINGS if head.has(ACK) => None,
-            SETTINGS => {
+            kind::PRIORITY | kind::PRIORITY_UPDATE => {
+                over(self.priority.take(age), Excess::Priority)
+            }
+            kind::RST_STREAM => over(self.reset.take(age), Excess::Reset),
+            kind::SETTINGS if head.has(flag::ACK) => None,
+            kind::SETTINGS => {
                 self.has_settings = true;
                 over(self.settings.take(age), Excess::Settings)
             }
-            PING_FRAME => over(self.ping.take(age), Excess::Ping),
-            WINDOW_UPDATE_FRAME => over(self.window_update.take(age), Excess::WindowUpdate),
-            CONTINUATION => {
+            kind::PING => over(self.ping.take(age), Excess::Ping),
+            kind::WINDOW_UPDATE => over(self.window_update.take(age), Excess::WindowUpdate),
+            kind::CONTINUATION => {
                 self.continuations = self.continuations.saturating_add(1);
-                let is_last = head.has(END_HEADERS);
+                let is_last = head.has(flag::END_HEADERS);
                 over(is_last || self.continuations <= CONTINUATION_LIMIT, Excess::Continuation)
             }
             _ => over(self.unknown.take(age), Excess::Unknown),
@@ -264,7 +245,7 @@ impl Accounts {
 
     fn data(&mut self, head: Head) -> Option<Excess> {
         // One that ends its stream is needed, and comes once.
-        if head.length == 0 && !head.has(END_STREAM) {
+        if head.length == 0 && !head.has(flag::END_STREAM) {
             self.empty_data = self.empty_data.saturating_add(1);
         }
         over(self.empty_data <= EMPTY_DATA_LIMIT, Excess::EmptyData)
@@ -354,20 +335,6 @@ const CONTINUATION_LIMIT: u32 = 5;
 
 /// `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n` (RFC 9113, section 3.4).
 const PREFACE_BYTES: u32 = 24;
-const HEAD_BYTES: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY_FRAME: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING_FRAME: u8 = 6;
-const WINDOW_UPDATE_FRAME: u8 = 8;
-const CONTINUATION: u8 = 9;
-/// RFC 9218, section 7.1.
-const PRIORITY_UPDATE: u8 = 16;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 #[cfg(test)]
 mod tests;

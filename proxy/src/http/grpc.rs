@@ -120,7 +120,7 @@ impl Code {
     }
 
     /// What clients make of a number: those that nobody knows are [`Code::Unknown`].
-    fn parse(text: &[u8]) -> Self {
+    pub fn parse(text: &[u8]) -> Self {
         ALL.into_iter().find(|code| code.as_str().as_bytes() == text).unwrap_or(Self::Unknown)
     }
 
@@ -180,9 +180,13 @@ impl EncodeLabelValue for GrpcStatus {
 /// Whether a message is one of gRPC. Source: gRPC over HTTP/2, "Content-Type"; gRPC-Web, whose
 /// trailers are in the body, is none.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+    headers.get(CONTENT_TYPE).is_some_and(|value| is_type_of_grpc(value.as_bytes()))
+}
+
+/// The same by what its `content-type` says.
+pub fn is_type_of_grpc(value: &[u8]) -> bool {
+    value
+        .strip_prefix(b"application/grpc")
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
@@ -195,6 +199,16 @@ pub fn status_in(headers: &HeaderMap) -> Option<Code> {
 /// will be said of it, or `None` if it is in the trailers.
 pub fn status_at_head(http_status: u16, headers: &HeaderMap) -> Option<Code> {
     status_in(headers).or_else(|| (!is_grpc(headers)).then(|| Code::of_http(http_status)))
+}
+
+/// The same by what the fields of a head say.
+pub fn status_of(
+    http_status: u16,
+    content_type: Option<&[u8]>,
+    grpc_status: Option<&[u8]>,
+) -> Option<Code> {
+    let is_grpc = content_type.is_some_and(is_type_of_grpc);
+    grpc_status.map(Code::parse).or_else(|| (!is_grpc).then(|| Code::of_http(http_status)))
 }
 
 /// Learns how a call ended from what passes, and tells once. Dropped before the end: the caller gave

@@ -128,9 +128,17 @@ pub fn set_caller(headers: &mut HeaderMap, caller: &Caller) {
 pub fn caller_line(caller: &Caller) -> String {
     match caller {
         Caller::Plaintext => String::new(),
-        Caller::Mutual { caller, own } => {
-            format!("{}: {}\r\n", fields::CLIENT_CERTIFICATE, said_of(caller, own))
+        Caller::Mutual { .. } => {
+            format!("{}: {}\r\n", fields::CLIENT_CERTIFICATE, caller_field(caller))
         }
+    }
+}
+
+/// The same without the field's name.
+pub fn caller_field(caller: &Caller) -> String {
+    match caller {
+        Caller::Plaintext => String::new(),
+        Caller::Mutual { caller, own } => said_of(caller, own),
     }
 }
 

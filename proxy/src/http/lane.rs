@@ -6,8 +6,8 @@
 //! path. What is not simple is handed over, with its connection: nothing of it was used up, and hyper reads it from
 //! its first octet. The reasons are in `docs/adr/0014-a-lane-for-simple-requests.md`.
 
-mod answer;
-mod buffers;
+pub(super) mod answer;
+pub(super) mod buffers;
 mod client;
 pub mod connection;
 mod framing;
@@ -31,6 +31,7 @@ use crate::http::body::Body;
 use crate::http::breaker::Reset;
 use crate::http::gate::framing::understand;
 use crate::http::gate::timers::Limits;
+use crate::http::grpc::GrpcStatus;
 use crate::http::lane::client::{Client, Gone, Next};
 use crate::http::lane::request::NotSimple;
 use crate::http::lane::send::{Answered, Sending, send};
@@ -155,6 +156,7 @@ where
         if self.express.has_to_be_seen() {
             seen = Some(request::seen(&head, &meaning, &method).ok_or(NotSimple::Other)?);
         }
+        self.express.count(&chosen);
         let account = self.express.begin(&method, seen.as_mut());
         (self.octets, self.reply) = (buffers::for_writing(), buffers::for_writing());
         self.answer = buffers::for_reading();
@@ -204,7 +206,8 @@ where
         };
         account.add_request_bytes(body_length);
         let endpoint = Arc::clone(answered.in_flight.endpoint());
-        observed.answered((&endpoint, &backend), route.as_ref(), answered.status);
+        let outcome = (answered.status, GrpcStatus::NotGrpc);
+        observed.answered((&endpoint, &backend), route.as_ref(), outcome);
         if account.wants_headers()
             && let Some(headers) = answer::headers(&self.reply)
         {

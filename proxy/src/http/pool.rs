@@ -1,10 +1,11 @@
 //! Connections to one endpoint that can be used again. Opening them is in client.rs.
 //!
 //! HTTP/1: a stack of idle connections, the warmest on top; those of the lane are in pool/lane.rs. HTTP/2: a few connections that requests
-//! share. A connection takes no new request after the certificate that authenticated it is near its
+//! share; those of its lane are in pool/upstreams.rs. A connection takes no new request after the certificate that authenticated it is near its
 //! end; requests in flight finish. While draining nothing is kept.
 
 pub mod lane;
+pub mod upstreams;
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -27,6 +28,7 @@ use crate::http::breaker::Breaker;
 use crate::http::outcome;
 use crate::http::peer_settings::PeerSettings;
 use crate::http::pool::lane::LaneConnections;
+use crate::http::pool::upstreams::Upstreams;
 use crate::metrics::Metrics;
 
 /// The connections to one endpoint.
@@ -43,8 +45,10 @@ struct State {
     /// Requests that may not open another, the first in front.
     waiting: VecDeque<oneshot::Sender<Http1Connection>>,
     shared: Vec<Http2Connection>,
-    /// Of the lane.
+    /// Of the lane of HTTP/1.
     lane: LaneConnections,
+    /// Of that of HTTP/2.
+    upstreams: Upstreams,
     life: Life,
 }
 
@@ -267,6 +271,7 @@ impl Pool {
                     || now.duration_since(connection.idle_since) < idle_timeout)
         });
         let is_lane_empty = state.lane.sweep(now, idle_timeout);
+        let is_lane_empty = state.upstreams.sweep(now, idle_timeout) && is_lane_empty;
         let is_over =
             state.idle.is_empty() && state.shared.is_empty() && is_lane_empty && load() == 0;
         if is_over {
@@ -283,7 +288,7 @@ impl Pool {
             drop(state.idle.remove(0));
             return true;
         }
-        if state.lane.close_oldest() {
+        if state.lane.close_oldest() || state.upstreams.close_idle() {
             return true;
         }
         let idle = state.shared.iter().position(|connection| connection.stream_count() == 0);
@@ -291,8 +296,11 @@ impl Pool {
     }
 
     fn close(&self) {
-        let mut state = self.state.lock();
-        *state = State { life: Life::Closed, ..State::default() };
+        let before = {
+            let mut state = self.state.lock();
+            std::mem::replace(&mut *state, State { life: Life::Closed, ..State::default() })
+        };
+        before.upstreams.tell_waiting();
     }
 }
 

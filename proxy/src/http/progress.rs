@@ -46,7 +46,8 @@ impl Limits {
         self.client.min(self.anybody)
     }
 
-    fn of(self, waiting: Waiting) -> Duration {
+    /// How long it may be while this is waited for.
+    pub fn of(self, waiting: Waiting) -> Duration {
         match waiting {
             Waiting::Anybody => self.anybody,
             Waiting::Sender | Waiting::Reader => self.client,

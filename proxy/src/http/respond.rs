@@ -258,6 +258,11 @@ impl Asked {
         Self { version: Version::HTTP_11, is_grpc: false }
     }
 
+    /// Of a request of HTTP/2.
+    pub fn of_http2(is_grpc: bool) -> Self {
+        Self { version: Version::HTTP_2, is_grpc }
+    }
+
     /// Whether it was a call of gRPC.
     pub fn is_grpc(&self) -> bool {
         self.is_grpc

@@ -1,6 +1,7 @@
 //! Serves HTTP on one connection, until it is idle for long, ends, or the process drains.
 
 mod http2;
+pub mod open;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -74,7 +75,10 @@ where
     let Answering { general, express } = answering.into();
     match (serving.version, express) {
         // Each in a box, so that none takes the room of the largest.
-        (HttpVersion::Http2, _) => Ok(Box::pin(http2::serve(io, general, serving, dialer)).await?),
+        (HttpVersion::Http2, express) => {
+            let answering = Answering { general, express };
+            Ok(Box::pin(http2::serve(io, answering, serving, dialer)).await?)
+        }
         (HttpVersion::Http1, None) => {
             Ok(Box::pin(serve_http1(io, general, serving, dialer)).await?)
         }

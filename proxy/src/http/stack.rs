@@ -89,7 +89,7 @@ pub struct InboundCall {
 pub struct Answering {
     /// All of them.
     pub general: HttpService,
-    /// Simple ones of HTTP/1; `None`: none is.
+    /// Simple ones, past the general path; `None`: none is.
     pub express: Option<Express>,
 }
 

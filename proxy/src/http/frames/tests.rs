@@ -16,7 +16,7 @@ fn begun(budgets: Budgets) -> FrameCounter {
     let mut counter = FrameCounter::new(budgets);
     counter.receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Duration::ZERO);
     assert!(!counter.is_begun());
-    counter.receive(&frame(SETTINGS, 0, 0, 18), Duration::ZERO);
+    counter.receive(&frame(kind::SETTINGS, 0, 0, 18), Duration::ZERO);
     assert!(counter.is_begun());
     counter
 }
@@ -35,29 +35,30 @@ fn taken(budgets: Budgets, bytes: &[u8]) -> (u32, Option<Excess>) {
 
 #[test]
 fn each_kind_has_its_budget() {
-    let open = [frame(HEADERS, END_HEADERS, 1, 5), frame(CONTINUATION, 0, 1, 5)].concat();
+    let open = [frame(kind::HEADERS, flag::END_HEADERS, 1, 5), frame(kind::CONTINUATION, 0, 1, 5)]
+        .concat();
     for (case, bytes, expected) in [
-        ("ping", frame(PING_FRAME, 0, 0, 8), (1000, Some(Excess::Ping))),
-        ("answers to no ping", frame(PING_FRAME, ACK, 0, 8), (1000, Some(Excess::Ping))),
+        ("ping", frame(kind::PING, 0, 0, 8), (1000, Some(Excess::Ping))),
+        ("answers to no ping", frame(kind::PING, flag::ACK, 0, 8), (1000, Some(Excess::Ping))),
         // The first was part of the preface.
-        ("settings", frame(SETTINGS, 0, 0, 0), (99, Some(Excess::Settings))),
-        ("settings acknowledged", frame(SETTINGS, ACK, 0, 0), (20_000, None)),
-        ("priority", frame(PRIORITY_FRAME, 0, 1, 5), (100, Some(Excess::Priority))),
-        ("priority update", frame(PRIORITY_UPDATE, 0, 0, 6), (100, Some(Excess::Priority))),
-        ("window", frame(WINDOW_UPDATE_FRAME, 0, 0, 4), (100, Some(Excess::WindowUpdate))),
-        ("reset", frame(RST_STREAM, 0, 1, 4), (250, Some(Excess::Reset))),
+        ("settings", frame(kind::SETTINGS, 0, 0, 0), (99, Some(Excess::Settings))),
+        ("settings acknowledged", frame(kind::SETTINGS, flag::ACK, 0, 0), (20_000, None)),
+        ("priority", frame(kind::PRIORITY, 0, 1, 5), (100, Some(Excess::Priority))),
+        ("priority update", frame(kind::PRIORITY_UPDATE, 0, 0, 6), (100, Some(Excess::Priority))),
+        ("window", frame(kind::WINDOW_UPDATE, 0, 0, 4), (100, Some(Excess::WindowUpdate))),
+        ("reset", frame(kind::RST_STREAM, 0, 1, 4), (250, Some(Excess::Reset))),
         ("unknown", frame(0xf7, 0, 0, 100), (100, Some(Excess::Unknown))),
         ("goaway", frame(7, 0, 0, 8), (100, Some(Excess::Unknown))),
-        ("empty data", frame(DATA, 0, 1, 0), (100, Some(Excess::EmptyData))),
-        ("empty data that ends", frame(DATA, END_STREAM, 1, 0), (20_000, None)),
-        ("data", frame(DATA, 0, 1, 1), (20_000, None)),
+        ("empty data", frame(kind::DATA, 0, 1, 0), (100, Some(Excess::EmptyData))),
+        ("empty data that ends", frame(kind::DATA, flag::END_STREAM, 1, 0), (20_000, None)),
+        ("data", frame(kind::DATA, 0, 1, 1), (20_000, None)),
         ("blocks continued once each", open, (20_000, None)),
-        ("continuation", frame(CONTINUATION, 0, 1, 0), (5, Some(Excess::Continuation))),
-        ("requests", frame(HEADERS, END_HEADERS, 1, 30), (20_000, None)),
+        ("continuation", frame(kind::CONTINUATION, 0, 1, 0), (5, Some(Excess::Continuation))),
+        ("requests", frame(kind::HEADERS, flag::END_HEADERS, 1, 30), (20_000, None)),
     ] {
         assert_eq!(taken(Budgets::PLAINTEXT, &bytes), expected, "case: {case}");
     }
-    let reset = frame(RST_STREAM, 0, 1, 4);
+    let reset = frame(kind::RST_STREAM, 0, 1, 4);
     assert_eq!(taken(Budgets::TRUSTED, &reset), (1000, Some(Excess::Reset)));
 }
 
@@ -71,9 +72,9 @@ fn a_proxy_may_give_up_every_stream_that_it_opens_and_each_but_once() {
         let mut counter = begun(budgets);
         for number in 0..50_000 {
             let stream = 2 * number + 1;
-            counter.receive(&frame(HEADERS, END_HEADERS, stream, 30), Duration::ZERO);
+            counter.receive(&frame(kind::HEADERS, flag::END_HEADERS, stream, 30), Duration::ZERO);
             for _reset in 0..resets {
-                counter.receive(&frame(RST_STREAM, 0, stream, 4), Duration::ZERO);
+                counter.receive(&frame(kind::RST_STREAM, 0, stream, 4), Duration::ZERO);
             }
         }
         assert_eq!(counter.excess(), expected, "case: {case}");
@@ -84,15 +85,16 @@ fn a_proxy_may_give_up_every_stream_that_it_opens_and_each_but_once() {
 fn what_follows_from_traffic_is_no_excess() {
     let mut counter = begun(Budgets::PLAINTEXT);
     for number in 0..10_000 {
-        counter.receive(&frame(HEADERS, END_HEADERS, 2 * number + 1, 30), Duration::ZERO);
-        counter.send(&frame(HEADERS, END_HEADERS, 2 * number + 1, 30));
+        counter
+            .receive(&frame(kind::HEADERS, flag::END_HEADERS, 2 * number + 1, 30), Duration::ZERO);
+        counter.send(&frame(kind::HEADERS, flag::END_HEADERS, 2 * number + 1, 30));
         for _frame in 0..3 {
-            counter.send(&frame(DATA, 0, 2 * number + 1, 50));
-            counter.receive(&frame(WINDOW_UPDATE_FRAME, 0, 0, 4), Duration::ZERO);
-            counter.receive(&frame(WINDOW_UPDATE_FRAME, 0, 2 * number + 1, 4), Duration::ZERO);
-            counter.receive(&frame(PING_FRAME, 0, 0, 8), Duration::ZERO);
+            counter.send(&frame(kind::DATA, 0, 2 * number + 1, 50));
+            counter.receive(&frame(kind::WINDOW_UPDATE, 0, 0, 4), Duration::ZERO);
+            counter.receive(&frame(kind::WINDOW_UPDATE, 0, 2 * number + 1, 4), Duration::ZERO);
+            counter.receive(&frame(kind::PING, 0, 0, 8), Duration::ZERO);
         }
-        counter.receive(&frame(PRIORITY_FRAME, 0, 2 * number + 1, 5), Duration::ZERO);
+        counter.receive(&frame(kind::PRIORITY, 0, 2 * number + 1, 5), Duration::ZERO);
     }
     assert_eq!(counter.excess(), None);
 }
@@ -101,10 +103,10 @@ fn what_follows_from_traffic_is_no_excess() {
 fn a_client_that_answers_late_is_not_held_to_the_moment() {
     let mut counter = begun(Budgets::PLAINTEXT);
     for _frame in 0..4000 {
-        counter.send(&frame(DATA, 0, 1, 16_384));
+        counter.send(&frame(kind::DATA, 0, 1, 16_384));
     }
     for _frame in 0..8000 {
-        counter.receive(&frame(WINDOW_UPDATE_FRAME, 0, 1, 4), Duration::ZERO);
+        counter.receive(&frame(kind::WINDOW_UPDATE, 0, 1, 4), Duration::ZERO);
     }
     assert_eq!(counter.excess(), None);
 }
@@ -114,7 +116,7 @@ fn keep_alive_goes_on_for_ever() {
     let mut counter = begun(Budgets::PLAINTEXT);
     for second in 0..100_000 {
         for _frame in 0..30 {
-            counter.receive(&frame(PING_FRAME, 0, 0, 8), Duration::from_secs(second));
+            counter.receive(&frame(kind::PING, 0, 0, 8), Duration::from_secs(second));
         }
     }
     assert_eq!(counter.excess(), None);
@@ -125,8 +127,8 @@ fn a_request_cancelled_now_and_then_is_no_excess() {
     let mut counter = begun(Budgets::PLAINTEXT);
     for number in 0..100_000_u32 {
         let age = Duration::from_millis(u64::from(number) * 40);
-        counter.receive(&frame(HEADERS, END_HEADERS, 2 * number + 1, 30), age);
-        counter.receive(&frame(RST_STREAM, 0, 2 * number + 1, 4), age);
+        counter.receive(&frame(kind::HEADERS, flag::END_HEADERS, 2 * number + 1, 30), age);
+        counter.receive(&frame(kind::RST_STREAM, 0, 2 * number + 1, 4), age);
     }
     assert_eq!(counter.excess(), None);
 }

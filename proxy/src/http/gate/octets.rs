@@ -6,7 +6,7 @@ pub(crate) fn is_token(octet: u8) -> bool {
 }
 
 /// RFC 9110, section 5.5: a field's value, with what RFC 9112 calls `obs-text`.
-pub(super) fn is_value(octet: u8) -> bool {
+pub(crate) fn is_value(octet: u8) -> bool {
     has(octet, VALUE)
 }
 

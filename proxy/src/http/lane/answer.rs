@@ -286,8 +286,12 @@ pub(super) fn headers(reply: &[u8]) -> Option<HeaderMap> {
     Some(map)
 }
 
-/// Made once a second at most.
 fn write_date(reply: &mut Vec<u8>) {
+    date(|date| fields::write(reply, b"date", date.as_bytes()));
+}
+
+/// The time as a field says it, made once a second at most.
+pub(in crate::http) fn date(with: impl FnOnce(&str)) {
     thread_local! {
         static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
@@ -297,7 +301,7 @@ fn write_date(reply: &mut Vec<u8>) {
         if *second != since.as_secs() || text.is_empty() {
             (*second, *text) = (since.as_secs(), httpdate::fmt_http_date(now));
         }
-        fields::write(reply, b"date", text.as_bytes());
+        with(text);
     });
 }
 

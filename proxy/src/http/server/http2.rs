@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use heddle_runtime::tasks::Tasks;
@@ -20,13 +19,16 @@ use tower::Service;
 use tracing::warn;
 
 use crate::connect::Dialer;
-use crate::http::HttpService;
 use crate::http::body::Body;
 use crate::http::group::{Group, Spawner, Turn};
 use crate::http::meter::{Meter, Metered};
+use crate::http::mux::outbox::{News, Outbox};
+use crate::http::mux::split::{Entrance, Split};
 use crate::http::progress::{Check, Limits, Progress, Side, Waiting};
 use crate::http::respond::ProxyError;
+use crate::http::server::open::{Open, Openings};
 use crate::http::server::{Serving, drained, expired};
+use crate::http::stack::Answering;
 use crate::listen::{
     HEADERS_LIMIT_BYTES, HTTP2_RESET_LIMIT, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_LIMIT,
     HTTP2_STREAM_WINDOW_BYTES,
@@ -37,7 +39,7 @@ use crate::pressure::Pressure;
 /// Serves until the connection ends; fails if it breaks.
 pub(super) async fn serve<I>(
     io: I,
-    service: HttpService,
+    Answering { general: service, express }: Answering,
     serving: Serving,
     dialer: &Dialer,
 ) -> Result<(), hyper::Error>
@@ -46,7 +48,14 @@ where
 {
     let (io, meter) = Metered::new(io, serving.budgets);
     let mut group = Group::new();
-    let streams = Streams::new(serving.direction, dialer, group.spawner());
+    let openings = Openings::default();
+    let window_bytes = serving.window_bytes;
+    let entrance = express.map(|express| {
+        let until = serving.until.map(|until| until + GO_AWAY_TIME);
+        Entrance { express, openings: openings.clone(), window_bytes, until }
+    });
+    let (io, lane) = Split::new(io, entrance);
+    let streams = Streams::new(serving.direction, dialer, group.spawner(), (openings, lane));
     let opening = streams.clone();
     let until = serving.until;
     let service = service_fn(move |request: Request<Incoming>| {
@@ -73,7 +82,9 @@ where
     // GOAWAY: streams that are open finish, and no request can be lost to it.
     let go_away = |connection: Pin<&mut _>| http2::Connection::graceful_shutdown(connection);
     let ended = drive(&mut group, (connection, go_away), pin!(end), &streams).await;
-    count_end(&meter, ended.as_ref().err(), serving.direction, dialer);
+    if !streams.is_over() {
+        count_end(&meter, ended.as_ref().err(), serving.direction, dialer);
+    }
     // They learn from h2 that their connection is gone.
     group.finish().await;
     ended
@@ -185,7 +196,12 @@ struct Streams {
     metrics: Arc<Metrics>,
     direction: Direction,
     limits: Limits,
-    shared: Arc<Shared>,
+    openings: Openings,
+    /// Of the stream that is about to be run: hyper calls the service and the executor in turn. A stream
+    /// that becomes a tunnel has a second future run, which has none.
+    next: Arc<Mutex<Option<Arc<Progress>>>>,
+    /// What is sent to the client past h2.
+    lane: Option<Arc<Outbox>>,
 }
 
 /// What is known of a stream that is open.
@@ -194,17 +210,13 @@ struct Stream {
     _open: Open,
 }
 
-#[derive(Default)]
-struct Shared {
-    /// Of the stream that is about to be run: hyper calls the service and the executor in turn. A stream
-    /// that becomes a tunnel has a second future run, which has none.
-    next: Mutex<Option<Arc<Progress>>>,
-    open: AtomicUsize,
-    begun: AtomicU64,
-}
-
 impl Streams {
-    fn new(direction: Direction, dialer: &Dialer, spawner: Spawner<Stream>) -> Self {
+    fn new(
+        direction: Direction,
+        dialer: &Dialer,
+        spawner: Spawner<Stream>,
+        (openings, lane): (Openings, Option<Arc<Outbox>>),
+    ) -> Self {
         Self {
             spawner,
             tasks: dialer.tasks.clone(),
@@ -214,14 +226,16 @@ impl Streams {
                 client: dialer.settings.body_idle,
                 anybody: dialer.settings.stream_idle,
             },
-            shared: Arc::default(),
+            openings,
+            next: Arc::default(),
+            lane,
         }
     }
 
     fn open(&self) -> Arc<Progress> {
-        self.shared.begun.fetch_add(1, Ordering::Relaxed);
+        self.openings.count();
         let progress = Progress::begin();
-        *self.shared.next.lock() = Some(Arc::clone(&progress));
+        *self.next.lock() = Some(Arc::clone(&progress));
         progress
     }
 
@@ -240,14 +254,27 @@ impl Streams {
                 true
             }
         });
+        if let Some(lane) = &self.lane {
+            let (overdue, next) = lane.overdue(self.limits, now);
+            for (stream, waiting) in overdue {
+                self.metrics.count_limit(self.direction, limit_label(waiting));
+                lane.tell(News::Overdue(stream));
+            }
+            again = again.min(next);
+        }
         again
+    }
+
+    /// Whether h2 had ended before, and its signs of life with it.
+    fn is_over(&self) -> bool {
+        self.lane.as_ref().is_some_and(|lane| lane.is_over())
     }
 
     /// Completes when idle connections are to be closed, and this one is.
     async fn unaffordable(&self, pressure: &Pressure) {
         loop {
             pressure.critical().await;
-            if self.shared.open.load(Ordering::Relaxed) == 0 {
+            if self.openings.open() == 0 {
                 return;
             }
         }
@@ -255,12 +282,11 @@ impl Streams {
 
     /// Completes after a whole period in which no stream was open.
     async fn idle(&self, period: Duration) {
-        let begun = || self.shared.begun.load(Ordering::Relaxed);
-        let mut before = begun();
+        let mut before = self.openings.begun();
         loop {
             tokio::time::sleep(period).await;
-            let now = begun();
-            if now == before && self.shared.open.load(Ordering::Relaxed) == 0 {
+            let now = self.openings.begun();
+            if now == before && self.openings.open() == 0 {
                 return;
             }
             before = now;
@@ -273,8 +299,8 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let open = Open::begin(Arc::clone(&self.shared));
-        match self.shared.next.lock().take() {
+        let open = self.openings.hold();
+        match self.next.lock().take() {
             Some(progress) => {
                 let stream = async move { drop(stream.await) };
                 self.spawner.spawn(stream, Stream { progress, _open: open });
@@ -285,22 +311,6 @@ where
                 drop(stream.await);
             }),
         }
-    }
-}
-
-/// Counts a stream as open until it is dropped.
-struct Open(Arc<Shared>);
-
-impl Open {
-    fn begin(shared: Arc<Shared>) -> Self {
-        shared.open.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
-//! The stack for the lane: the same as for requests of hyper, of a request that needs no map of headers to be decided on.
+//! The stack for the lanes: the same as for requests of hyper, of a request that needs no map of headers to be decided on.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::{Method, Request, Response};
@@ -9,11 +10,12 @@ use crate::balance::balancer::Balancer;
 use crate::balance::callers::CallerPlace;
 use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::weighted;
+use crate::connect::Dialer;
 use crate::discovery::resolved::{Resolved, ResolvedBackend};
 use crate::http::account::Account;
 use crate::http::body::Body;
 use crate::http::grpc::GrpcStatus;
-use crate::http::headers::caller_line;
+use crate::http::headers::{caller_field, caller_line};
 use crate::http::respond::{Asked, ProxyError};
 use crate::http::send::Failure;
 use crate::http::stack::observe::{Observed, Observer};
@@ -26,6 +28,8 @@ pub struct Express {
     observer: Arc<Observer>,
     /// Who asks, as a line of a request's head; empty: it is not told.
     caller_line: Arc<str>,
+    /// The same without the field's name.
+    caller: Arc<str>,
 }
 
 #[derive(Clone)]
@@ -35,6 +39,7 @@ enum Side {
 }
 
 /// Where a request goes.
+#[derive(Debug)]
 pub struct Chosen {
     /// Picks the endpoint.
     pub backend: Arc<Balancer>,
@@ -45,18 +50,29 @@ pub struct Chosen {
 impl Express {
     pub(super) fn outbound(call: &Arc<OutboundCall>, observer: &Arc<Observer>) -> Self {
         let side = Side::Outbound(Arc::clone(call));
-        Self { side, observer: Arc::clone(observer), caller_line: "".into() }
+        Self { side, observer: Arc::clone(observer), caller_line: "".into(), caller: "".into() }
     }
 
     pub(super) fn inbound(call: &Arc<InboundCall>, observer: &Arc<Observer>) -> Self {
         let caller_line = caller_line(&call.caller).into();
         let side = Side::Inbound(Arc::clone(call));
-        Self { side, observer: Arc::clone(observer), caller_line }
+        let caller = caller_field(&call.caller).into();
+        Self { side, observer: Arc::clone(observer), caller_line, caller }
     }
 
     /// Who asks, as a line of a request's head; empty: it is not told.
     pub fn caller_line(&self) -> &[u8] {
         self.caller_line.as_bytes()
+    }
+
+    /// Who asks, as what a field says; empty: it is not told.
+    pub fn caller(&self) -> &[u8] {
+        self.caller.as_bytes()
+    }
+
+    /// Opens connections.
+    pub fn dialer(&self) -> &Arc<Dialer> {
+        &self.observer.dialer
     }
 
     /// Where the next request goes; `None`: more is done to it, or decided by what is in it.
@@ -87,10 +103,14 @@ impl Express {
             }
             Side::Inbound(call) => Chosen { backend: Arc::clone(&call.application), route: None },
         };
+        Some(chosen)
+    }
+
+    /// A request is sent there.
+    pub fn count(&self, chosen: &Chosen) {
         if let Side::Outbound(_) = self.side {
             chosen.backend.count_request(Instant::now());
         }
-        Some(chosen)
     }
 
     /// Whether somebody has to be asked about the next request, who wants to see it.
@@ -107,8 +127,13 @@ impl Express {
     }
 
     /// A request that is under way. One that nobody waits for any more is counted when this is dropped.
-    pub fn observe(&self, account: &Arc<Account>) -> Under<'_> {
+    pub fn observe(&self, account: &Arc<Account>) -> Under {
         Under(self.observer.observe(Arc::clone(account), Asked::of_http1()))
+    }
+
+    /// The same of a request of HTTP/2.
+    pub fn observe_http2(&self, account: &Arc<Account>, is_grpc: bool) -> Under {
+        Under(self.observer.observe(Arc::clone(account), Asked::of_http2(is_grpc)))
     }
 
     /// Whether the workload takes it; what it has of its caller's share.
@@ -124,21 +149,32 @@ impl Express {
 }
 
 /// See [`Express::observe`].
-pub struct Under<'a>(Observed<'a>);
+pub struct Under(Observed);
 
-impl Under<'_> {
-    /// An endpoint has answered.
+impl Under {
+    /// An endpoint has answered, and it is known how that ended: the status of HTTP, and of gRPC.
     pub fn answered(
         self,
         from: (&Arc<BalancedEndpoint>, &Balancer),
         route: Option<&Arc<str>>,
-        status: u16,
+        outcome: (u16, GrpcStatus),
     ) {
-        self.0.answered(from, route, (status, GrpcStatus::NotGrpc));
+        self.0.answered(from, route, outcome);
     }
 
     /// It has failed: what the client is told.
     pub fn fail(self, failure: Failure, route: Option<Arc<str>>) -> Response<Body> {
         self.0.end(Err(Undelivered { failure, after: None, route }))
+    }
+
+    /// It goes another way, and is counted there.
+    pub fn forget(self) {
+        self.0.forget();
+    }
+}
+
+impl fmt::Debug for Under {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Under").finish_non_exhaustive()
     }
 }

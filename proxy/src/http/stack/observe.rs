@@ -28,8 +28,8 @@ pub(super) struct Observer {
 }
 
 /// A request that is under way. One that nobody waits for any more is counted when this is dropped.
-pub(super) struct Observed<'a> {
-    observer: &'a Arc<Observer>,
+pub(super) struct Observed {
+    observer: Arc<Observer>,
     account: Arc<Account>,
     asked: Asked,
     has_ended: bool,
@@ -37,7 +37,7 @@ pub(super) struct Observed<'a> {
 
 impl Observer {
     /// The request's head is there.
-    pub(super) fn begin(self: &Arc<Self>, request: &mut Request<Body>) -> Observed<'_> {
+    pub(super) fn begin(self: &Arc<Self>, request: &mut Request<Body>) -> Observed {
         let asked = Asked::new(request);
         trace!(direction = self.direction.as_str(), method = %request.method(), "request");
         let account = Account::begin(&self.source, request);
@@ -46,12 +46,12 @@ impl Observer {
     }
 
     /// The same of one that has begun.
-    pub(super) fn observe(self: &Arc<Self>, account: Arc<Account>, asked: Asked) -> Observed<'_> {
-        Observed { observer: self, account, asked, has_ended: false }
+    pub(super) fn observe(self: &Arc<Self>, account: Arc<Account>, asked: Asked) -> Observed {
+        Observed { observer: Arc::clone(self), account, asked, has_ended: false }
     }
 }
 
-impl Observed<'_> {
+impl Observed {
     /// An endpoint has answered, and it is known how the call ended.
     pub(super) fn answered(
         mut self,
@@ -64,10 +64,15 @@ impl Observed<'_> {
         self.observer.end(&self.account, from, route, outcome);
     }
 
+    /// It goes another way, and is counted there.
+    pub(super) fn forget(mut self) {
+        self.has_ended = true;
+    }
+
     /// The response.
     pub(super) fn end(mut self, outcome: Result<Reply, Undelivered>) -> Response<Body> {
         self.has_ended = true;
-        let (observer, account, asked) = (self.observer, &self.account, self.asked);
+        let (observer, account, asked) = (&self.observer, &self.account, self.asked);
         account.answered();
         let mut response = match outcome {
             Ok(Reply::Backend(answer, route)) => observer.answered(answer, route, asked, account),
@@ -93,10 +98,10 @@ impl Observed<'_> {
     }
 }
 
-impl Drop for Observed<'_> {
+impl Drop for Observed {
     fn drop(&mut self) {
         if !self.has_ended {
-            let observer = self.observer;
+            let observer = &self.observer;
             observer.dialer.metrics.count_cancelled();
             let grpc = self.asked.is_grpc().then_some(Code::Cancelled).into();
             let status = client_closed().as_u16();

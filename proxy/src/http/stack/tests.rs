@@ -4,6 +4,8 @@
 mod breaking;
 #[path = "tests/filters.rs"]
 mod filters;
+#[path = "tests/http2.rs"]
+mod http2;
 #[path = "tests/measured.rs"]
 mod measured;
 #[path = "tests/mirrors.rs"]

@@ -45,7 +45,7 @@ async fn server(idle: Duration) -> Server {
         Ok(Response::new(Body::text(Bytes::from_static(b"answer"))))
     }));
     let own = Arc::clone(&dialer);
-    let serving = tokio::spawn(async move { serve(far, service, serving, &own).await });
+    let serving = tokio::spawn(async move { serve(far, service.into(), serving, &own).await });
     Server { dialer, client, serving }
 }
 
@@ -143,6 +143,6 @@ async fn a_preface_without_settings_is_not_waited_for_for_ever() {
         Ok(Response::new(Body::empty()))
     }));
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    let serving = serve(far, service, serving, &dialer);
+    let serving = serve(far, service.into(), serving, &dialer);
     tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap();
 }

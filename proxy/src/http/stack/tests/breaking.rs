@@ -42,7 +42,7 @@ fn only(address: SocketAddr) -> (Arc<Balancer>, Arc<BalancedEndpoint>) {
     (balancer, endpoint)
 }
 
-fn errors(proxy: &Proxy, reason: &'static str) -> u64 {
+pub(super) fn errors(proxy: &Proxy, reason: &'static str) -> u64 {
     proxy.dialer.metrics.errors.get_or_create(&ReasonLabels { reason }).get()
 }
 
