@@ -11,6 +11,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod io;
+pub(crate) mod lines;
 pub(crate) mod octets;
 pub mod refusal;
 pub mod request;

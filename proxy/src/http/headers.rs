@@ -100,15 +100,7 @@ fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
 
 /// Whether a field is for one hop only, whatever it says (RFC 9110, section 7.6.1); what `connection` names is, too.
 pub fn is_of_hop(name: &[u8]) -> bool {
-    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-    match name.len() {
-        7 => is("upgrade"),
-        10 => is("connection") || is("keep-alive"),
-        14 => is("http2-settings"),
-        16 => is("proxy-connection"),
-        17 => is("transfer-encoding"),
-        _ => false,
-    }
+    fields::known(name).is_of_hop()
 }
 
 /// Tells what the caller's certificate says of it. What it says of itself did not pass the gate.

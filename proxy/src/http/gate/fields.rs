@@ -1,8 +1,8 @@
 //! Which header fields mean something to the gate, and what becomes of them on their way.
 
-/// What a field is to the gate.
+/// What a field is to the gate, and to who sends a request on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(in crate::http) enum Known {
     Host,
     ContentLength,
     TransferEncoding,
@@ -13,21 +13,50 @@ pub(super) enum Known {
     Lookalike,
     /// What the mesh says of a request, and nobody else may.
     Claim,
+    Te,
+    ContentType,
+    /// Another that is for one hop only.
+    Hop,
     Other,
 }
 
-pub(super) fn known(name: &[u8]) -> Known {
-    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-    match name.len() {
-        4 if is("host") => Known::Host,
-        6 if is("expect") => Known::Expect,
-        7 if is("upgrade") => Known::Upgrade,
-        10 if is("connection") => Known::Connection,
-        14 if is("content-length") => Known::ContentLength,
-        14 if is_alike(name, b"content-length") => Known::Lookalike,
-        17 if is("transfer-encoding") => Known::TransferEncoding,
-        17 if is_alike(name, b"transfer-encoding") => Known::Lookalike,
-        _ if is_claim(name) => Known::Claim,
+impl Known {
+    /// Whether it is for one hop only, whatever it says (RFC 9110, section 7.6.1); what `connection` names is, too.
+    pub(in crate::http) fn is_of_hop(self) -> bool {
+        match self {
+            Self::TransferEncoding | Self::Connection | Self::Upgrade | Self::Hop => true,
+            Self::Host
+            | Self::ContentLength
+            | Self::Expect
+            | Self::Lookalike
+            | Self::Claim
+            | Self::Te
+            | Self::ContentType
+            | Self::Other => false,
+        }
+    }
+}
+
+/// All that is asked of a name is asked once: most are none of these, which their length and first letter tell.
+pub(in crate::http) fn known(name: &[u8]) -> Known {
+    // Almost everybody writes them in the same way.
+    let is = |other: &[u8]| name == other || name.eq_ignore_ascii_case(other);
+    let Some(first) = name.first() else { return Known::Other };
+    match (name.len(), first.to_ascii_lowercase()) {
+        (2, b't') if is(b"te") => Known::Te,
+        (4, b'h') if is(b"host") => Known::Host,
+        (6, b'e') if is(b"expect") => Known::Expect,
+        (7, b'u') if is(b"upgrade") => Known::Upgrade,
+        (10, b'c') if is(b"connection") => Known::Connection,
+        (10, b'k') if is(b"keep-alive") => Known::Hop,
+        (12, b'c') if is(b"content-type") => Known::ContentType,
+        (14, b'c') if is(b"content-length") => Known::ContentLength,
+        (14, b'c') if is_alike(name, b"content-length") => Known::Lookalike,
+        (14, b'h') if is(b"http2-settings") => Known::Hop,
+        (16, b'p') if is(b"proxy-connection") => Known::Hop,
+        (17, b't') if is(b"transfer-encoding") => Known::TransferEncoding,
+        (17, b't') if is_alike(name, b"transfer-encoding") => Known::Lookalike,
+        (_, b'x') if is_claim(name) => Known::Claim,
         _ => Known::Other,
     }
 }
@@ -59,7 +88,9 @@ fn is_alike(name: &[u8], other: &[u8]) -> bool {
 /// ends, whom it is for, or who sent it.
 pub fn may_trail(name: &[u8]) -> bool {
     let is_listed = NOT_IN_TRAILERS.iter().any(|listed| name.eq_ignore_ascii_case(listed));
-    !is_listed && matches!(known(name), Known::Other)
+    let is_other =
+        matches!(known(name), Known::Te | Known::ContentType | Known::Hop | Known::Other);
+    !is_listed && is_other
 }
 
 /// Whether `Connection` may name a field, to have it removed at the next hop (RFC 9110, section
@@ -73,7 +104,13 @@ pub(super) fn may_be_named(name: &[u8]) -> bool {
         Known::Host | Known::ContentLength | Known::Lookalike | Known::Claim | Known::Expect => {
             true
         }
-        Known::TransferEncoding | Known::Connection | Known::Upgrade | Known::Other => false,
+        Known::TransferEncoding
+        | Known::Connection
+        | Known::Upgrade
+        | Known::Te
+        | Known::ContentType
+        | Known::Hop
+        | Known::Other => false,
     };
     !is_prefixed && !is_listed && !is_framing
 }
@@ -120,7 +157,61 @@ const NOT_IN_TRAILERS: [&[u8]; 15] = [
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// One question after the other.
+    fn known_slowly(name: &[u8]) -> Known {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let is_alike = |other: &str| {
+            let dashed = name.iter().map(|octet| if *octet == b'_' { b'-' } else { *octet });
+            dashed.collect::<Vec<u8>>().eq_ignore_ascii_case(other.as_bytes())
+        };
+        let exact = [
+            ("host", Known::Host),
+            ("expect", Known::Expect),
+            ("upgrade", Known::Upgrade),
+            ("connection", Known::Connection),
+            ("content-length", Known::ContentLength),
+            ("transfer-encoding", Known::TransferEncoding),
+            ("te", Known::Te),
+            ("content-type", Known::ContentType),
+            ("keep-alive", Known::Hop),
+            ("http2-settings", Known::Hop),
+            ("proxy-connection", Known::Hop),
+        ];
+        if let Some((_name, known)) = exact.iter().find(|(other, _)| is(other)) {
+            return *known;
+        }
+        match name {
+            _ if is_alike("content-length") || is_alike("transfer-encoding") => Known::Lookalike,
+            name if is_claim(name) => Known::Claim,
+            _ => Known::Other,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_known_as_it_is_when_asked_for_each(
+            name in proptest::sample::select(vec![
+                "host", "expect", "upgrade", "connection", "content-length", "transfer-encoding", "te",
+                "content-type", "keep-alive", "http2-settings", "proxy-connection", "accept", "cookie",
+                "x-forwarded-client-cert", "x-heddle-error", "x-request-id", "",
+            ]),
+            cases in proptest::collection::vec(any::<bool>(), 32),
+            changed in proptest::option::weighted(0.4, (any::<proptest::sample::Index>(), any::<u8>())),
+        ) {
+            let mut name: Vec<u8> = name.bytes().zip(cases)
+                .map(|(octet, is_upper)| if is_upper { octet.to_ascii_uppercase() } else { octet })
+                .collect();
+            if let Some((at, octet)) = changed && !name.is_empty() {
+                let at = at.index(name.len());
+                name[at] = if octet % 3 == 0 { b'_' } else { octet };
+            }
+            prop_assert_eq!(known(&name), known_slowly(&name));
+        }
+    }
 
     #[test]
     fn fields_are_known_by_their_names() {
@@ -134,6 +225,9 @@ mod tests {
             ("x-heddle-anything", Known::Claim),
             ("X_Heddle_Error", Known::Claim),
             ("x-heddle", Known::Other),
+            ("Te", Known::Te),
+            ("Keep-Alive", Known::Hop),
+            ("keep_alive", Known::Other),
             ("x-forwarded-for", Known::Other),
         ] {
             assert_eq!(known(name.as_bytes()), expected, "case: {name}");

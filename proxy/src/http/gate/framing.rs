@@ -6,9 +6,10 @@ use std::io::Write as _;
 
 use crate::http::gate::chunked::{ChunkReader, Chunked};
 use crate::http::gate::fields::{self, Known};
-use crate::http::gate::head::{self, Head, HeadReader};
+use crate::http::gate::head::{self, Field, Head, HeadReader};
+use crate::http::gate::lines::Lines;
 use crate::http::gate::refusal::Refusal;
-use crate::http::gate::request::{BodyLength, Line, Meaning, Version, judge, read_target};
+use crate::http::gate::request::{BodyLength, Line, Meaning, Version, judge_known, read_target};
 
 /// A reader of one connection.
 ///
@@ -189,47 +190,86 @@ pub fn understand<'a>(head: &Head<'a>) -> Result<Meaning<'a>, Refusal> {
     };
     let method = head.method();
     let target = read_target(method, head.target())?;
-    judge(Line { method, target, version }, head.fields())
+    judge_known(Line { method, target, version }, head.known())
 }
 
 /// The same request with one way to write it: fields keep their order and the case of their names.
 fn write_head(head: &Head<'_>, meaning: &Meaning<'_>, output: &mut Vec<u8>) {
-    let is_old = head.version() == head::Version::Http10;
+    write_lines(head, meaning, |_field| false, output);
+    output.extend_from_slice(b"\r\n");
+}
+
+/// The head but for its end, as it goes on, without the fields that are left out. Lines that stay as they are, as most do,
+/// are written together with those around them.
+pub(in crate::http) fn write_lines(
+    head: &Head<'_>,
+    meaning: &Meaning<'_>,
+    is_left_out: impl Fn(&Field<'_>) -> bool,
+    output: &mut Vec<u8>,
+) {
+    let mut host = meaning.host;
     let target = match (meaning.path, meaning.host) {
         // CONNECT.
         ([], Some(authority)) => authority,
         (path, _) => path,
     };
-    for part in
-        [head.method(), b" ", target, if is_old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" }]
-    {
-        output.extend_from_slice(part);
+    let mut first = head.request_line();
+    if target != head.target() {
+        let is_old = head.version() == head::Version::Http10;
+        let version: &[u8] = if is_old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" };
+        for part in [head.method(), b" ", target, version] {
+            output.extend_from_slice(part);
+        }
+        first.start = first.end;
     }
-    let mut host = meaning.host;
-    for field in head.fields() {
-        write_field(output, field, meaning, &mut host);
+    let mut lines = Lines::new(head.octets(), first);
+    for field in head.lines().filter(|field| !is_left_out(field)) {
+        if stays(&field, meaning) {
+            lines.keep(&field, output);
+        } else {
+            lines.flush(output);
+            write_field(output, &field, meaning, &mut host);
+        }
+        if field.known == Known::Host {
+            host = None;
+        }
     }
+    lines.flush(output);
     if let Some(host) = host {
         fields::write(output, b"host", host);
     }
-    output.extend_from_slice(b"\r\n");
+}
+
+/// Whether what is written of a field is what it says.
+fn stays(field: &Field<'_>, meaning: &Meaning<'_>) -> bool {
+    match field.known {
+        Known::Host => meaning.host.is_none_or(|host| host == field.value),
+        // Without zeros before it.
+        Known::ContentLength => matches!(field.value, [b'0'] | [b'1'..=b'9', ..]),
+        Known::Upgrade => meaning.tunnel,
+        Known::TransferEncoding | Known::Expect | Known::Claim | Known::Lookalike => false,
+        Known::Connection | Known::Te | Known::ContentType | Known::Hop | Known::Other => true,
+    }
 }
 
 /// Writes a field as it goes on, or leaves it out. `host` is what a field `host` says, until it is written.
 pub(in crate::http) fn write_field(
     output: &mut Vec<u8>,
-    (name, value): (&[u8], &[u8]),
+    field: &Field<'_>,
     meaning: &Meaning<'_>,
     host: &mut Option<&[u8]>,
 ) {
-    match fields::known(name) {
+    let Field { name, value, .. } = *field;
+    match field.known {
         Known::Host => fields::write(output, name, host.take().unwrap_or(value)),
         Known::ContentLength => write_length(output, name, meaning.body),
         Known::TransferEncoding => fields::write(output, name, b"chunked"),
         Known::Upgrade if meaning.tunnel => fields::write(output, name, value),
         Known::Expect if meaning.expects => fields::write(output, name, b"100-continue"),
         Known::Upgrade | Known::Expect | Known::Claim | Known::Lookalike => {}
-        Known::Connection | Known::Other => fields::write(output, name, value),
+        Known::Connection | Known::Te | Known::ContentType | Known::Hop | Known::Other => {
+            fields::write(output, name, value);
+        }
     }
 }
 

@@ -69,9 +69,17 @@ pub fn judge<'a>(
     line: Line<'a>,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
 ) -> Result<Meaning<'a>, Refusal> {
+    judge_known(line, fields.map(|(name, value)| (fields::known(name), value)))
+}
+
+/// The same of fields whose names were looked at.
+pub(super) fn judge_known<'a>(
+    line: Line<'a>,
+    fields: impl Iterator<Item = (Known, &'a [u8])>,
+) -> Result<Meaning<'a>, Refusal> {
     let mut found = Found::default();
-    for (name, value) in fields {
-        found.add(name, value, line.version)?;
+    for (known, value) in fields {
+        found.add(known, value, line.version)?;
     }
     let path = check_target(&line)?;
     let host = found.host(&line)?;
@@ -157,14 +165,22 @@ fn check_target<'a>(line: &Line<'a>) -> Result<&'a [u8], Refusal> {
 }
 
 fn check_path(target: &[u8], wrong: Refusal) -> Result<(), Refusal> {
-    let end = target.iter().position(|octet| *octet == b'?').unwrap_or(target.len());
-    let (path, query) = target.split_at(end);
-    let is_path = path.iter().all(|octet| octets::is_path(*octet))
-        && query.iter().all(|octet| octets::is_query(*octet));
-    if !is_path {
+    let plain = octets::plain_path_length(target);
+    let (path, query) = match target.get(plain) {
+        // As most paths are.
+        None => return Ok(()),
+        Some(b'?') => target.split_at(plain),
+        Some(_) => {
+            let end = target.iter().position(|octet| *octet == b'?').unwrap_or(target.len());
+            target.split_at(end)
+        }
+    };
+    let is_path =
+        plain == path.len() || path.iter().skip(plain).all(|octet| octets::is_path(*octet));
+    if !is_path || !query.iter().all(|octet| octets::is_query(*octet)) {
         return Err(wrong);
     }
-    match has_dots(path) {
+    match plain < path.len() && has_dots(path) {
         true => Err(Refusal::DotSegments),
         false => Ok(()),
     }
@@ -172,10 +188,6 @@ fn check_path(target: &[u8], wrong: Refusal) -> Result<(), Refusal> {
 
 /// Whether a segment of a path, which begins with a slash, is one of dots.
 fn has_dots(path: &[u8]) -> bool {
-    // As most paths are.
-    if !path.contains(&b'.') && !path.contains(&b'%') {
-        return false;
-    }
     let mut rest = path;
     loop {
         rest = match (after_slash(rest), rest) {
@@ -214,6 +226,20 @@ fn begins_with_dots(segment: &[u8]) -> bool {
 
 /// `host[:port]`, of RFC 9110, section 7.2, with a name that resolvers take.
 pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
+    // A name and perhaps a port, as almost all are, at one look.
+    let (host, rest) = authority.split_at(octets::host_length(authority));
+    let is_rest = match rest {
+        [] => true,
+        [b':', port @ ..] => is_port(port),
+        [_, ..] => false,
+    };
+    if is_rest && (1..=HOST_LIMIT_BYTES).contains(&host.len()) {
+        return Ok(());
+    }
+    check_rare_authority(authority)
+}
+
+fn check_rare_authority(authority: &[u8]) -> Result<(), Refusal> {
     if authority.contains(&b'@') {
         return Err(Refusal::UserInfo);
     }
@@ -245,9 +271,8 @@ fn split_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
 
 fn is_port(port: &[u8]) -> bool {
     let is_short = (1..=5).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
-    is_short
-        && port.first() != Some(&b'0')
-        && std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok())
+    let number = || port.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    is_short && port.first() != Some(&b'0') && number() <= u32::from(u16::MAX)
 }
 
 /// The port of HTTP need not be written.
@@ -271,12 +296,12 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn add(&mut self, name: &[u8], value: &'a [u8], version: Version) -> Result<(), Refusal> {
+    fn add(&mut self, known: Known, value: &'a [u8], version: Version) -> Result<(), Refusal> {
         let is_space = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
         if is_space(value.first()) || is_space(value.last()) {
             return Err(Refusal::Padded);
         }
-        match fields::known(name) {
+        match known {
             Known::Host if self.host.is_some() => return Err(Refusal::HostRepeated),
             Known::Host => self.host = Some(value),
             Known::ContentLength if self.length.is_some() => {
@@ -294,7 +319,7 @@ impl<'a> Found<'a> {
                 return Err(Refusal::Expectation);
             }
             Known::Expect => self.expects = true,
-            Known::Claim | Known::Other => {}
+            Known::Claim | Known::Te | Known::ContentType | Known::Hop | Known::Other => {}
         }
         Ok(())
     }
@@ -408,3 +433,64 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 const HOST_LIMIT_BYTES: usize = 253;
 /// Eighteen digits are an exabyte.
 const LENGTH_LIMIT_DIGITS: usize = 18;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Each question by itself.
+    fn check_path_slowly(target: &[u8]) -> Result<(), Refusal> {
+        let end = target.iter().position(|octet| *octet == b'?').unwrap_or(target.len());
+        let (path, query) = target.split_at(end);
+        let is_path = path.iter().all(|octet| octets::is_path(*octet));
+        if !is_path || !query.iter().all(|octet| octets::is_query(*octet)) {
+            return Err(Refusal::Target);
+        }
+        if has_dots(path) { Err(Refusal::DotSegments) } else { Ok(()) }
+    }
+
+    fn is_port_slowly(port: &[u8]) -> bool {
+        let is_written_once = port.first().is_some_and(|first| (b'1'..=b'9').contains(first));
+        is_written_once
+            && port.iter().all(u8::is_ascii_digit)
+            && std::str::from_utf8(port).unwrap().parse::<u16>().is_ok()
+    }
+
+    fn bent(text: &str, changed: Option<(prop::sample::Index, u8)>) -> Vec<u8> {
+        let mut octets = text.as_bytes().to_vec();
+        if let Some((at, octet)) = changed
+            && !octets.is_empty()
+        {
+            let at = at.index(octets.len());
+            octets[at] = octet;
+        }
+        octets
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_is_checked_as_its_parts_are(
+            text in "/([a-z;=]{0,3}|\\.{0,3}|%2[eEfF]|%5[cC]|/){0,6}(\\?[a-z/.?#\\\\`%]{0,6})?",
+            changed in proptest::option::weighted(0.3, any::<(prop::sample::Index, u8)>()),
+        ) {
+            let target = bent(&text, changed);
+            prop_assert_eq!(check_path(&target, Refusal::Target), check_path_slowly(&target));
+        }
+
+        #[test]
+        fn an_authority_is_checked_as_a_rare_one_is(
+            text in "([a-z0-9._~-]{0,12}|\\[[0-9a-f:.]{0,9}\\]|[a-z]{250,256})(:[0-9]{0,6})?[@:]?",
+            changed in proptest::option::weighted(0.3, any::<(prop::sample::Index, u8)>()),
+        ) {
+            let authority = bent(&text, changed);
+            prop_assert_eq!(check_authority(&authority), check_rare_authority(&authority));
+        }
+
+        #[test]
+        fn a_port_is_a_number_that_is_written_in_one_way(port in "[0-9]{0,6}|[0-9a+ -]{1,5}|655[0-9]{2}") {
+            prop_assert_eq!(is_port(port.as_bytes()), is_port_slowly(port.as_bytes()));
+        }
+    }
+}

@@ -4,11 +4,10 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 
 use crate::http::body::Body;
-use crate::http::gate::fields;
-use crate::http::gate::framing::write_field;
-use crate::http::gate::head::{Head, Version};
+use crate::http::gate::fields::{self, Known};
+use crate::http::gate::framing::{write_field, write_lines};
+use crate::http::gate::head::{Field, Head, Version};
 use crate::http::gate::request::{BodyLength, Meaning};
-use crate::http::headers::is_of_hop;
 use crate::http::trace::carry;
 
 /// What there is to know of a simple request.
@@ -47,22 +46,25 @@ pub(super) fn simple(
         return Err(NotSimple::Other);
     }
     let mut is_last = false;
-    for (name, value) in head.fields() {
-        match name.len() {
+    for Field { value, known, .. } in head.lines() {
+        match known {
             // What of it goes on is for the general path to say.
-            2 if name.eq_ignore_ascii_case(b"te") => return Err(NotSimple::Other),
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                if value.eq_ignore_ascii_case(b"close") {
-                    is_last = true;
-                } else if !value.eq_ignore_ascii_case(b"keep-alive") {
-                    return Err(NotSimple::Other);
-                }
-            }
+            Known::Te => return Err(NotSimple::Other),
+            Known::Connection if value.eq_ignore_ascii_case(b"close") => is_last = true,
+            Known::Connection if value.eq_ignore_ascii_case(b"keep-alive") => {}
+            Known::Connection => return Err(NotSimple::Other),
             // Its status is in trailers.
-            12 if name.eq_ignore_ascii_case(b"content-type") && value.starts_with(GRPC) => {
-                return Err(NotSimple::Other);
-            }
-            _ => {}
+            Known::ContentType if value.starts_with(GRPC) => return Err(NotSimple::Other),
+            Known::ContentType
+            | Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::Expect
+            | Known::Lookalike
+            | Known::Claim
+            | Known::Hop
+            | Known::Other => {}
         }
     }
     if following < body_length {
@@ -79,19 +81,10 @@ pub(super) fn write(
     (caller, traced): (&[u8], Option<&HeaderMap>),
     output: &mut Vec<u8>,
 ) {
-    for part in [head.method(), b" ", meaning.path, b" HTTP/1.1\r\n"] {
-        output.extend_from_slice(part);
-    }
-    let mut host = meaning.host;
-    for (name, value) in head.fields() {
-        if is_of_hop(name) || traced.is_some() && carry::is_of_trace(name) {
-            continue;
-        }
-        write_field(output, (name, value), meaning, &mut host);
-    }
-    if let Some(host) = host {
-        fields::write(output, b"host", host);
-    }
+    let is_left_out = |field: &Field<'_>| {
+        field.known.is_of_hop() || traced.is_some() && carry::is_of_trace(field.name)
+    };
+    write_lines(head, meaning, is_left_out, output);
     for (name, value) in traced.into_iter().flatten() {
         let name = name.as_str().as_bytes();
         if carry::is_of_trace(name) {
@@ -113,17 +106,17 @@ pub(super) fn seen(
     *request.uri_mut() = Uri::try_from(meaning.path).ok()?;
     let mut written = Vec::new();
     let mut host = meaning.host;
-    for (name, value) in head.fields() {
+    for field in head.lines() {
         written.clear();
-        write_field(&mut written, (name, value), meaning, &mut host);
+        write_field(&mut written, &field, meaning, &mut host);
         if written.is_empty() {
             continue;
         }
-        let value = match name.eq_ignore_ascii_case(b"host") {
-            true => meaning.host.unwrap_or(value),
-            false => value,
+        let value = match field.known == Known::Host {
+            true => meaning.host.unwrap_or(field.value),
+            false => field.value,
         };
-        let (name, value) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+        let (name, value) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(value));
         request.headers_mut().append(name.ok()?, value.ok()?);
     }
     Some(request)

@@ -87,7 +87,82 @@ fn plausible() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// A head with fields that stay and fields that do not, side by side.
+fn motley() -> impl Strategy<Value = Vec<u8>> {
+    let fields = proptest::sample::select(vec![
+        "Accept: */*\r\n",
+        "x:1\r\n",
+        "x-a:  2 \r\n",
+        "Connection: keep-alive\r\n",
+        "Keep-Alive: 5\r\n",
+        "X-Heddle-A: forged\r\n",
+        "te: trailers\r\n",
+        "Upgrade: b\r\n",
+        "Connection: upgrade\r\n",
+        "empty:\r\n",
+        "empty: \r\n",
+    ]);
+    let fields = || proptest::collection::vec(fields.clone(), 0..4);
+    let line = proptest::sample::select(vec!["GET /a?b", "PUT http://b/c", "OPTIONS http://b"]);
+    let body = proptest::sample::select(vec![
+        "",
+        "Content-Length: 10\r\n",
+        "content-length: 007\r\n",
+        "content-length:0\r\n",
+        "Transfer-Encoding: Chunked\r\n",
+        "Expect: 100-Continue\r\ncontent-length: 1\r\n",
+    ]);
+    let host = proptest::sample::select(vec!["Host: a\r\n", "host:b\r\n", "HOST: b\r\n"]);
+    (line, fields(), host, fields(), body, fields()).prop_map(
+        |(line, one, host, two, body, three)| {
+            let parts =
+                [one.concat(), host.to_owned(), two.concat(), body.to_owned(), three.concat()];
+            format!("{line} HTTP/1.1\r\n{}\r\n", parts.concat()).into_bytes()
+        },
+    )
+}
+
+/// One field after the other.
+fn write_slowly(
+    head: &Head<'_>,
+    meaning: &Meaning<'_>,
+    is_left_out: impl Fn(&Field<'_>) -> bool,
+) -> Vec<u8> {
+    let target = if meaning.path.is_empty() { meaning.host.unwrap() } else { meaning.path };
+    let version =
+        if head.version() == head::Version::Http10 { "HTTP/1.0\r\n" } else { "HTTP/1.1\r\n" };
+    let mut output = [head.method(), target, version.as_bytes()].join(&b' ');
+    let mut host = meaning.host;
+    for field in head.lines().filter(|field| !is_left_out(field)) {
+        write_field(&mut output, &field, meaning, &mut host);
+    }
+    if let Some(host) = host {
+        fields::write(&mut output, b"host", host);
+    }
+    output
+}
+
 proptest! {
+    #[test]
+    fn lines_are_written_together_as_they_are_one_by_one(
+        input in prop_oneof![plausible(), motley()],
+        left_out in proptest::collection::vec(any::<bool>(), 20),
+    ) {
+        let mut reader = HeadReader::default();
+        if let Ok(Some(length)) = reader.read(&input) {
+            let head = reader.head(&input[..length]);
+            if let Ok(meaning) = understand(&head) {
+                // A host that is left out is written at the end.
+                let is_left_out = |field: &Field<'_>| {
+                    left_out.get(field.line.start % 23).copied().unwrap_or(false)
+                };
+                let mut output = Vec::new();
+                write_lines(&head, &meaning, is_left_out, &mut output);
+                prop_assert_eq!(text(&output), text(&write_slowly(&head, &meaning, is_left_out)));
+            }
+        }
+    }
+
     #[test]
     fn how_the_octets_are_cut_makes_no_difference(
         input in plausible(),
