@@ -5,16 +5,18 @@ use std::mem::MaybeUninit;
 use std::time::SystemTime;
 
 use heddle_runtime::clock;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as _;
 use httparse::{Header, ParserConfig, Status};
 
 use crate::balance::ejection::Sign;
 use crate::http::body::Body;
-use crate::http::gate::fields;
+use crate::http::gate::fields::{self, Known};
+use crate::http::gate::head::{Field, HeadReader};
+use crate::http::gate::lines::Lines;
+use crate::http::gate::octets::value_length;
 use crate::http::gate::response::Fault;
-use crate::http::headers::is_of_hop;
 use crate::http::lane::framing::Framing;
 use crate::http::outcome::{self, GRPC_STATUS};
 use crate::http::respond::{Cause, ERROR_HEADER, PEER_HEADER, SOURCE_HEADER};
@@ -75,6 +77,22 @@ pub(super) fn may_be_whole(octets: &[u8], looked: usize) -> bool {
         || new.windows(3).any(|three| three == b"\n\r\n")
 }
 
+/// What is known of who answers, and what.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    is_head: bool,
+    mesh: Option<&'a str>,
+}
+
+/// The first line of an answer.
+struct First<'a> {
+    status: u16,
+    reason: &'a [u8],
+    is_old: bool,
+    /// With what ends it.
+    length: usize,
+}
+
 /// Reads the head at the beginning of `octets`, and writes it to `reply` but for its end; `None` while it is not all
 /// there. `is_head`: the request was one, so that no body follows. `mesh`: it is the proxy's of that pod, or else
 /// anybody's, who tells nothing of the mesh's errors.
@@ -82,6 +100,54 @@ pub(super) fn read(
     octets: &[u8],
     is_head: bool,
     mesh: Option<&str>,
+    reply: &mut Vec<u8>,
+) -> Result<Option<AnswerHead>, NoHead> {
+    thread_local! {
+        static READER: RefCell<HeadReader> = RefCell::default();
+    }
+    let asked = Asked { is_head, mesh };
+    let strict = READER.with_borrow_mut(|reader| read_strict(reader, octets, asked, reply));
+    match strict {
+        Some(read) => read.map(Some),
+        None => read_any(octets, asked, reply),
+    }
+}
+
+/// What keeps to the grammar, as almost every head does, is read by the gate's reader. `None`: it is not all there, or it
+/// is for [`read_any`], which takes more.
+fn read_strict(
+    reader: &mut HeadReader,
+    octets: &[u8],
+    asked: Asked<'_>,
+    reply: &mut Vec<u8>,
+) -> Option<Result<AnswerHead, NoHead>> {
+    let first = first_line(octets)?;
+    let fields = octets.get(first.length..)?;
+    reader.reset_to_trailers();
+    let length = reader.read(fields).ok()??;
+    Some(take(&first, length, (reader.head(fields).lines(), fields), (asked, reply)))
+}
+
+/// `None`: not as it is almost always.
+fn first_line(octets: &[u8]) -> Option<First<'_>> {
+    let rest = octets.strip_prefix(b"HTTP/1.1 ")?;
+    let ([hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' '], rest) =
+        rest.split_first_chunk()?
+    else {
+        return None;
+    };
+    let digit = |digit: &u8| u16::from(digit - b'0');
+    let status = digit(hundreds) * 100 + digit(tens) * 10 + digit(ones);
+    let (reason, rest) = rest.split_at_checked(value_length(rest))?;
+    let rest = rest.strip_prefix(b"\r\n")?;
+    let first = First { status, reason, is_old: false, length: octets.len() - rest.len() };
+    reason.is_ascii().then_some(first)
+}
+
+/// As hyper reads it.
+fn read_any(
+    octets: &[u8],
+    asked: Asked<'_>,
     reply: &mut Vec<u8>,
 ) -> Result<Option<AnswerHead>, NoHead> {
     let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; FIELD_LIMIT];
@@ -98,17 +164,38 @@ pub(super) fn read(
         }
         Status::Partial => return Ok(None),
     };
-    let status = response.code.unwrap_or_default();
+    let first = First {
+        status: response.code.unwrap_or_default(),
+        reason: response.reason.unwrap_or_default().as_bytes(),
+        is_old: response.version != Some(1),
+        length: 0,
+    };
+    let fields = response.headers.iter().map(|Header { name, value }| {
+        let name = name.as_bytes();
+        Field { name, value, known: fields::known(name), line: 0..0, is_canonical: false }
+    });
+    take(&first, length, (fields, octets), (asked, reply)).map(Some)
+}
+
+/// Judges a head and writes it. `length` is that of what follows the first line; where fields say that their lines are in
+/// the one form, they are in `octets`.
+fn take<'a>(
+    first: &First<'_>,
+    length: usize,
+    (fields, octets): (impl Iterator<Item = Field<'a>> + Clone, &[u8]),
+    (Asked { is_head, mesh }, reply): (Asked<'_>, &mut Vec<u8>),
+) -> Result<AnswerHead, NoHead> {
+    let First { status, is_old, .. } = *first;
     if status < 100 {
         return Err(NoHead::Unreadable("a status that is none".into()));
     }
-    let is_old = response.version != Some(1);
-    let said = Said::of(response.headers, is_old)?;
+    let said = Said::of(fields.clone(), is_old)?;
     if status == SWITCHING_PROTOCOLS {
         return Err(NoHead::Ambiguous(Fault::UnaskedUpgrade));
     }
     if status >= 200 {
-        write(&response, &said, mesh, reply);
+        write_status(status, first.reason, reply);
+        write_fields(status, (fields, octets), (&said, mesh), reply);
     }
     let framing = match (is_head || has_no_body(status), said.is_chunked, said.length) {
         (true, _, _) => Framing::Nothing,
@@ -118,31 +205,28 @@ pub(super) fn read(
     };
     let is_kept = !said.closes && (!is_old || said.is_kept);
     let is_reusable = is_kept && !matches!(framing, Framing::UntilClose);
-    Ok(Some(AnswerHead {
-        length,
+    Ok(AnswerHead {
+        length: first.length + length,
         status,
         is_reusable,
         framing,
         sign: outcome::of_fields(status, said.content_type, || said.grpc_status),
         is_of_dead_application: mesh.is_some() && said.error.is_some_and(is_of_dead_application),
         has_date: said.has_date,
-    }))
+    })
 }
 
 impl<'a> Said<'a> {
     /// Fails for what is not to be forwarded: see gate/response.rs.
-    fn of(headers: &[Header<'a>], is_old: bool) -> Result<Self, NoHead> {
+    fn of(fields: impl Iterator<Item = Field<'a>>, is_old: bool) -> Result<Self, NoHead> {
         let mut said = Self::default();
-        for Header { name, value } in headers {
-            let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
-            match name.len() {
-                4 if is(&DATE) => said.has_date = true,
-                10 if is(&CONNECTION) => said.add_options(value),
-                11 if name.eq_ignore_ascii_case(GRPC_STATUS) => said.grpc_status = Some(value),
-                12 if is(&CONTENT_TYPE) => said.content_type = Some(value),
-                14 if is(&ERROR_HEADER) => said.error = Some(value),
-                14 if is(&CONTENT_LENGTH) => said.add_length(value)?,
-                17 if is(&TRANSFER_ENCODING) => {
+        for Field { name, value, known, .. } in fields {
+            let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+            match known {
+                Known::Connection => said.add_options(value),
+                Known::ContentType => said.content_type = Some(value),
+                Known::ContentLength => said.add_length(value)?,
+                Known::TransferEncoding => {
                     if is_old {
                         return Err(NoHead::Unreadable("chunks of HTTP/1.0".into()));
                     }
@@ -151,7 +235,19 @@ impl<'a> Said<'a> {
                     }
                     (said.has_codings, said.is_chunked) = (true, true);
                 }
-                _ => {}
+                Known::Claim if is(ERROR_HEADER.as_str()) => said.error = Some(value),
+                Known::Other if name.len() == 4 && is(DATE.as_str()) => said.has_date = true,
+                Known::Other if name.len() == 11 && is(GRPC_STATUS) => {
+                    said.grpc_status = Some(value);
+                }
+                Known::Host
+                | Known::Upgrade
+                | Known::Expect
+                | Known::Lookalike
+                | Known::Claim
+                | Known::Te
+                | Known::Hop
+                | Known::Other => {}
             }
         }
         match (said.length, said.is_chunked) {
@@ -189,31 +285,32 @@ impl<'a> Said<'a> {
     }
 }
 
-fn write(
-    response: &httparse::Response<'_, '_>,
-    said: &Said<'_>,
-    mesh: Option<&str>,
+fn write_fields<'a>(
+    status: u16,
+    (fields, octets): (impl Iterator<Item = Field<'a>>, &[u8]),
+    (said, mesh): (&Said<'_>, Option<&str>),
     reply: &mut Vec<u8>,
 ) {
-    let status = response.code.unwrap_or_default();
-    write_status(status, response.reason.unwrap_or_default(), reply);
-    let is_error = |name: &str| {
-        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str());
-        name.len() >= fields::MESH_PREFIX.len()
-            && match (mesh, said.error) {
-                (None, _) => is(&ERROR_HEADER) || is(&SOURCE_HEADER) || is(&PEER_HEADER),
-                (Some(pod), Some(_)) => is(&PEER_HEADER) && !pod.is_empty(),
-                (Some(_), None) => false,
-            }
-    };
-    for Header { name, value } in response.headers.iter() {
-        let is_named = said.named.iter().any(|named| named.eq_ignore_ascii_case(name));
-        let has_no_length = status == NO_CONTENT && name.eq_ignore_ascii_case("content-length");
-        if is_named || has_no_length || is_of_hop(name.as_bytes()) || is_error(name) {
-            continue;
+    let is_error = |name: &[u8]| {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+        match (mesh, said.error) {
+            (None, _) => is(&ERROR_HEADER) || is(&SOURCE_HEADER) || is(&PEER_HEADER),
+            (Some(pod), Some(_)) => is(&PEER_HEADER) && !pod.is_empty(),
+            (Some(_), None) => false,
         }
-        fields::write(reply, name.as_bytes(), value);
+    };
+    let mut lines = Lines::new(octets, 0..0);
+    for field in fields {
+        let is_named =
+            said.named.iter().any(|named| named.as_bytes().eq_ignore_ascii_case(field.name));
+        let has_no_length = status == NO_CONTENT && field.known == Known::ContentLength;
+        // All that the mesh says has a name of the mesh's own.
+        let is_error = field.known == Known::Claim && is_error(field.name);
+        if !is_named && !has_no_length && !field.known.is_of_hop() && !is_error {
+            lines.keep(&field, reply);
+        }
     }
+    lines.flush(reply);
     if let (Some(pod), Some(_)) = (mesh, said.error)
         && !pod.is_empty()
     {
@@ -221,12 +318,12 @@ fn write(
     }
 }
 
-fn write_status(status: u16, reason: &str, reply: &mut Vec<u8>) {
+fn write_status(status: u16, reason: &[u8], reply: &mut Vec<u8>) {
     let digits = [status / 100, status / 10 % 10, status % 10];
+    let [hundreds, tens, ones] = digits.map(|digit| b'0' + u8::try_from(digit).unwrap_or_default());
     reply.extend_from_slice(b"HTTP/1.1 ");
-    reply.extend(digits.iter().map(|digit| b'0' + u8::try_from(*digit).unwrap_or_default()));
-    reply.push(b' ');
-    reply.extend_from_slice(reason.as_bytes());
+    reply.extend_from_slice(&[hundreds, tens, ones, b' ']);
+    reply.extend_from_slice(reason);
     reply.extend_from_slice(b"\r\n");
 }
 
@@ -252,7 +349,8 @@ pub(super) fn finish(framing: &Framing, has_date: bool, is_last: bool, reply: &m
 pub(super) fn own(response: &Response<Body>, is_last: bool, reply: &mut Vec<u8>) -> bool {
     reply.clear();
     let status = response.status();
-    write_status(status.as_u16(), status.canonical_reason().unwrap_or_default(), reply);
+    let reason = status.canonical_reason().unwrap_or_default();
+    write_status(status.as_u16(), reason.as_bytes(), reply);
     let is_last = is_last || response.headers().contains_key(CONNECTION);
     for (name, value) in response.headers() {
         if *name != CONNECTION {
@@ -324,7 +422,61 @@ const FIELD_LIMIT: usize = 100;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn answers() -> impl Strategy<Value = Vec<u8>> {
+        let first = "HTTP/1.[01] ([0-9]{3}|204|200)( [ -~\t\u{e9}]{0,5})?\r?\n";
+        let field = prop_oneof![
+            "[a-zA-Z_-]{0,6}[ ]?:[ \t]{0,2}[ -~\t\u{e9}]{0,8}[ \t]{0,2}\r?\n",
+            "(Date|connection|Keep-Alive|content_length|x-a): ?(close|x-a|keep-alive)\r\n",
+            "(Content-Length|transfer-encoding): (4|007|chunked)\r\n",
+            "(content-type|grpc-status|upgrade): (application/grpc|14)\r\n",
+            "x-heddle-(error|error-source|error-peer|other): (connect_timeout|inbound)\r\n",
+        ];
+        let changed = proptest::option::weighted(0.3, any::<(prop::sample::Index, u8)>());
+        let fields = proptest::collection::vec(field, 0..6);
+        (first, fields, "(\r\n)?[a-z]{0,4}", changed).prop_map(|(first, fields, end, changed)| {
+            let mut head = [first, fields.concat(), end].concat().into_bytes();
+            if let Some((at, octet)) = changed {
+                let at = at.index(head.len());
+                head[at] = octet;
+            }
+            head
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_strict_reader_reads_what_it_takes_as_the_other_does(
+            octets in answers(),
+            is_head in any::<bool>(),
+            mesh in proptest::sample::select(vec![None, Some(""), Some("api-1")]),
+        ) {
+            let (mut found, mut expected) = (Vec::new(), Vec::new());
+            let asked = Asked { is_head, mesh };
+            let mut reader = HeadReader::default();
+            if let Some(read) = read_strict(&mut reader, &octets, asked, &mut found) {
+                let any = read_any(&octets, asked, &mut expected);
+                prop_assert_eq!(format!("{:?}", read.map(Some)), format!("{any:?}"));
+                prop_assert_eq!(found.escape_ascii().to_string(), expected.escape_ascii().to_string());
+            }
+        }
+
+        #[test]
+        fn the_strict_reader_takes_what_servers_send(
+            status in 100_u16..600,
+            reason in "[A-Za-z ]{0,20}",
+            fields in proptest::collection::vec("[a-zA-Z-]{1,16}: ?[ -~]{0,20}\r\n", 0..12),
+        ) {
+            let text = format!("HTTP/1.1 {status} {reason}\r\n{}\r\nbody", fields.concat());
+            let (mut reader, asked) =
+                (HeadReader::default(), Asked { is_head: false, mesh: None });
+            let read = read_strict(&mut reader, text.as_bytes(), asked, &mut Vec::new());
+            prop_assert!(read.is_some());
+        }
+    }
 
     fn reply(text: &str, is_head: bool, mesh: Option<&str>) -> (AnswerHead, String) {
         let mut reply = Vec::new();
