@@ -52,7 +52,11 @@ fn next(held: f64, sample: f64, age: Duration, decay: Duration) -> f64 {
 
 /// The part that is left of what was seen before `age`.
 fn kept(age: Duration, decay: Duration) -> f64 {
-    if decay.is_zero() { 0.0 } else { (-age.as_secs_f64() / decay.as_secs_f64()).exp() }
+    if decay.is_zero() {
+        return 0.0;
+    }
+    // Of many answers in one millisecond, all but the first.
+    if age.is_zero() { 1.0 } else { (-age.as_secs_f64() / decay.as_secs_f64()).exp() }
 }
 
 fn pack(seconds: f64, since: u32) -> u64 {

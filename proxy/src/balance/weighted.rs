@@ -4,10 +4,13 @@ use rand::Rng;
 
 /// The index of the chosen one; `None` if there is none, or no weight is above zero.
 pub fn pick(weights: impl Iterator<Item = u32> + Clone, random: &mut impl Rng) -> Option<usize> {
-    let total: u64 = weights.clone().map(u64::from).sum();
-    if total == 0 {
-        return None;
+    let mut positive = weights.clone().enumerate().filter(|(_index, weight)| *weight > 0);
+    let (first, _weight) = positive.next()?;
+    if positive.next().is_none() {
+        // As of most rules: nothing is left to chance.
+        return Some(first);
     }
+    let total: u64 = weights.clone().map(u64::from).sum();
     at(weights, random.random_range(0..total))
 }
 
@@ -62,6 +65,14 @@ mod tests {
         let mut random = SmallRng::seed_from_u64(1);
         assert_eq!(pick([].into_iter(), &mut random), None);
         assert_eq!(pick([0, 0].into_iter(), &mut random), None);
+    }
+
+    #[test]
+    fn the_only_one_with_a_weight_is_chosen() {
+        let mut random = SmallRng::seed_from_u64(1);
+        assert_eq!(pick([0, 3, 0].into_iter(), &mut random), Some(1));
+        assert_eq!(pick_of([5].into_iter(), 0, &mut random), Some(0));
+        assert_eq!(pick_of([0].into_iter(), 5, &mut random), None);
     }
 
     #[test]
