@@ -7,6 +7,7 @@ use clap::{Args, Command, FromArgMatches};
 use heddle_proxy::app;
 use heddle_proxy::config::{self, Config};
 use heddle_proxy::redirect::command::{self as redirect, RedirectArguments};
+use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -40,8 +41,16 @@ fn command() -> Command {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(config.workers).enable_all().build()?.block_on(app::run(config))?;
+    let mut runtime = match config.workers {
+        // Alone, it has nobody to share its tasks with, and nobody to wake.
+        1 => Builder::new_current_thread(),
+        workers => {
+            let mut runtime = Builder::new_multi_thread();
+            runtime.worker_threads(workers);
+            runtime
+        }
+    };
+    runtime.enable_all().build()?.block_on(app::run(config))?;
     Ok(())
 }
 
