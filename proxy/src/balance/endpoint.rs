@@ -110,12 +110,17 @@ impl BalancedEndpoint {
 
     /// A request that was sent then is answered, or was waited for until now.
     pub fn observe_latency(&self, sent_at: Instant) {
+        self.observe_latency_until(sent_at, Instant::now());
+    }
+
+    /// The same until `now`.
+    pub fn observe_latency_until(&self, sent_at: Instant, now: Instant) {
         let decay = match self.backend.policy().balance {
             Balance::PeakEwma { decay } => decay,
             Balance::RoundRobin | Balance::Random | Balance::ConsistentHash(_) => return,
         };
-        let now = Instant::now();
-        self.latency.observe(now - sent_at, self.backend.since_born(now), decay);
+        let took = now.saturating_duration_since(sent_at);
+        self.latency.observe(took, self.backend.since_born(now), decay);
     }
 
     /// What a request more would cost here, by load and latency. One that has answered nothing yet

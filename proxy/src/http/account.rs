@@ -163,26 +163,36 @@ struct Witnessed {
 impl Account {
     /// Its head is there.
     pub fn begin(source: &Arc<CallSource>, request: &mut Request<Body>) -> Arc<Self> {
+        Self::begin_at(source, request, Instant::now())
+    }
+
+    /// The same, since `begun`.
+    pub fn begin_at(
+        source: &Arc<CallSource>,
+        request: &mut Request<Body>,
+        begun: Instant,
+    ) -> Arc<Self> {
         let witnessed = source.witnessed(request);
-        Self::new(source, request.method().into(), witnessed)
+        Self::new(source, request.method().into(), witnessed, begun)
     }
 
     /// The same of a request that nobody has to be asked about.
-    pub fn begin_unseen(source: &Arc<CallSource>, method: Method) -> Arc<Self> {
-        Self::new(source, method, None)
+    pub fn begin_unseen(source: &Arc<CallSource>, method: Method, begun: Instant) -> Arc<Self> {
+        Self::new(source, method, None, begun)
     }
 
     fn new(
         source: &Arc<CallSource>,
         method: Method,
         witnessed: Option<Box<Witnessed>>,
+        begun: Instant,
     ) -> Arc<Self> {
         source.active.metric().inc();
         Arc::new(Self {
             source: Arc::clone(source),
             method,
             witnessed,
-            begun: Instant::now(),
+            begun,
             took: OnceLock::new(),
             request_bytes: AtomicU64::new(0),
             response_bytes: AtomicU64::new(0),
@@ -192,7 +202,13 @@ impl Account {
 
     /// The head of its response is there, or there will be none: that is how long it took.
     pub fn answered(&self) {
-        let _ = self.took.set(self.begun.elapsed());
+        // A reading of the clock is not for nothing.
+        self.took.get_or_init(|| self.begun.elapsed());
+    }
+
+    /// The same at a time that is known.
+    pub fn answered_at(&self, now: Instant) {
+        self.took.get_or_init(|| now.saturating_duration_since(self.begun));
     }
 
     /// It is known how it ended. Only the first call counts.

@@ -151,13 +151,14 @@ where
         let meaning = understand(&head).map_err(|_refusal| NotSimple::Other)?;
         let simple = request::simple(&head, &meaning, following.len())?;
         let method = Method::from_bytes(head.method()).map_err(|_| NotSimple::Other)?;
+        let now = Instant::now();
         let chosen = self.express.choose().ok_or(NotSimple::Other)?;
         let mut seen = None;
         if self.express.has_to_be_seen() {
             seen = Some(request::seen(&head, &meaning, &method).ok_or(NotSimple::Other)?);
         }
-        self.express.count(&chosen);
-        let account = self.express.begin(&method, seen.as_mut());
+        self.express.count(&chosen, now);
+        let account = self.express.begin(&method, seen.as_mut(), now);
         (self.octets, self.reply) = (buffers::for_writing(), buffers::for_writing());
         self.answer = buffers::for_reading();
         let traced = seen.as_ref().map(Request::headers);
@@ -205,6 +206,7 @@ where
             }
         };
         account.add_request_bytes(body_length);
+        account.answered_at(answered.answered_at);
         let endpoint = Arc::clone(answered.in_flight.endpoint());
         let outcome = (answered.status, GrpcStatus::NotGrpc);
         observed.answered((&endpoint, &backend), route.as_ref(), outcome);
@@ -222,9 +224,11 @@ where
     /// The body of an answer whose head is in `reply`.
     async fn pass(&mut self, answered: Answered, account: Arc<Account>) -> Result<(), Gone> {
         let Answered { mut connection, in_flight, mut framing, is_reusable, .. } = answered;
-        let Answered { is_deaf, mut unsent, .. } = answered;
+        let Answered { is_deaf, mut unsent, answered_at, .. } = answered;
         let metrics = &self.dialer.metrics;
         account.left(false);
+        // Most answers are there as a whole.
+        let mut is_waited_for = false;
         loop {
             let has_ended = match framing.pass(&mut self.answer, &mut self.reply) {
                 Ok(passed) => {
@@ -244,9 +248,11 @@ where
             if has_ended {
                 in_flight.endpoint().observe(Sign::GoodConnection, metrics);
                 // What follows an answer that has ended is none: its connection is not used again.
+                let now = if is_waited_for { Instant::now() } else { answered_at };
                 if is_reusable && self.answer.is_empty() {
-                    put_back(in_flight.endpoint(), connection, Instant::now());
+                    put_back(in_flight.endpoint(), connection, now);
                 }
+                self.client.rests(now);
                 drop(in_flight);
                 account.left(true);
                 // Before the client can know: what is within another's time has ended when that ends.
@@ -254,6 +260,7 @@ where
                 return self.write().await;
             }
             self.write().await?;
+            is_waited_for = true;
             let read = {
                 let octets = (self.octets.as_slice(), &mut unsent);
                 let read = pin!(connection.read_on(octets, &mut self.answer));

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Context;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -49,21 +49,55 @@ pub(super) struct Waiting {
 
 /// One sleep, made when it is first needed and set anew as rarely as can be.
 #[derive(Debug, Default)]
-pub struct Timer(Option<Pin<Box<Sleep>>>);
+pub struct Timer(Option<Armed>);
+
+#[derive(Debug)]
+struct Armed {
+    sleep: Pin<Box<Sleep>>,
+    /// Of the task that it wakes.
+    waker: Waker,
+}
+
+impl Armed {
+    /// Wakes the task at `until`, or now. It is looked at only if that is another task or another time than before.
+    fn poll(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let is_set = !self.sleep.is_elapsed() && self.sleep.deadline() <= until;
+        if is_set && self.waker.will_wake(context.waker()) {
+            // If it ends meanwhile, the task is woken.
+            return Poll::Pending;
+        }
+        if !is_set {
+            self.sleep.as_mut().reset(until);
+        }
+        self.waker.clone_from(context.waker());
+        self.sleep.as_mut().poll(context)
+    }
+}
 
 impl Timer {
     /// Wakes the task at `until` or before, when it is to look again.
     pub fn arm(&mut self, until: Instant, context: &mut Context<'_>) {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if sleep.is_elapsed() || sleep.deadline() > until {
-            sleep.as_mut().reset(until);
+        let armed = self.armed(until);
+        if armed.poll(until, context).is_ready() && armed.poll(until, context).is_ready() {
+            context.waker().wake_by_ref();
         }
-        if sleep.as_mut().poll(context).is_ready() {
-            sleep.as_mut().reset(until);
-            if sleep.as_mut().poll(context).is_ready() {
-                context.waker().wake_by_ref();
+    }
+
+    /// Ready at `until`, and not before. The clock is read only when the sleep has ended: what is waited for comes before,
+    /// mostly.
+    pub fn poll_until(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let armed = self.armed(until);
+        loop {
+            if armed.sleep.is_elapsed() && Instant::now() >= until {
+                return Poll::Ready(());
             }
+            ready!(armed.poll(until, context));
         }
+    }
+
+    fn armed(&mut self, until: Instant) -> &mut Armed {
+        let made = || Armed { sleep: Box::pin(sleep_until(until)), waker: Waker::noop().clone() };
+        self.0.get_or_insert_with(made)
     }
 }
 
@@ -144,6 +178,12 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use futures_util::StreamExt;
+    use futures_util::stream::FuturesUnordered;
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -155,6 +195,36 @@ mod tests {
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_ends_at_its_time_whatever_it_was_set_to_before() {
+        let begun = Instant::now();
+        let mut timer = Timer::default();
+        for until in [7, 3, 8, 8] {
+            let until = begun + seconds(until);
+            // It is polled for other times before, as one is that is set anew with each request.
+            poll_fn(|context| {
+                let _ = timer.poll_until(until + seconds(1), context);
+                timer.poll_until(until, context)
+            })
+            .await;
+            assert!(Instant::now() >= until && Instant::now() < begun + seconds(9), "{until:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_wakes_the_task_that_polled_it_last() {
+        let timer = Arc::new(parking_lot::Mutex::new(Timer::default()));
+        let until = Instant::now() + seconds(5);
+        let before = poll_fn(|context| Poll::Ready(timer.lock().poll_until(until, context))).await;
+        assert!(before.is_pending());
+        let moved = Arc::clone(&timer);
+        let waiting = poll_fn(move |context| moved.lock().poll_until(until, context));
+        let ended =
+            tokio::time::timeout(seconds(60), FuturesUnordered::from_iter([waiting]).next());
+        assert!(ended.await.is_ok());
+        assert_eq!(Instant::now(), until);
     }
 
     #[tokio::test(start_paused = true)]

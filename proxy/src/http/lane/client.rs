@@ -82,9 +82,15 @@ impl<I, F> Client<I, F> {
 
     /// So much of what came was a request; whether it is the last one.
     pub(super) fn used(&mut self, length: usize, is_last: bool) {
+        self.idle_since = None;
         self.unread.advance(length.min(self.unread.len()));
         self.reader.reset();
         self.is_last |= is_last;
+    }
+
+    /// It waits for its next request since `now`, or a little longer.
+    pub(super) fn rests(&mut self, now: Instant) {
+        self.idle_since = Some(now);
     }
 
     /// Whether the connection ends after what is under way.
@@ -111,7 +117,6 @@ where
 {
     /// Waits for a request.
     pub(super) async fn next(&mut self) -> Next {
-        self.idle_since = None;
         poll_fn(|context| self.poll_next(context)).await
     }
 
@@ -149,13 +154,8 @@ where
         if self.is_last {
             return Poll::Ready(Next::Ended);
         }
-        let now = Instant::now();
-        let until = *self.idle_since.get_or_insert(now) + self.limits.idle;
-        if now >= until {
-            return Poll::Ready(Next::Idle);
-        }
-        self.timer.arm(until, context);
-        Poll::Pending
+        let until = *self.idle_since.get_or_insert_with(Instant::now) + self.limits.idle;
+        self.timer.poll_until(until, context).map(|()| Next::Idle)
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -50,6 +50,8 @@ pub(super) struct Answered {
     pub(super) is_deaf: bool,
     /// How much of the request is still to be sent, at its end; `None`: nothing.
     pub(super) unsent: Option<usize>,
+    /// When its head was there.
+    pub(super) answered_at: Instant,
 }
 
 /// An answer's head, and how far the request had come.
@@ -89,7 +91,7 @@ pub(super) async fn send(
         }
         let endpoint = Arc::clone(in_flight.endpoint());
         match attempt(&sending, &history, &endpoint, (answer, reply)).await {
-            Ok((connection, Heard { head, is_deaf, unsent })) => {
+            Ok((connection, Heard { head, is_deaf, unsent }, answered_at)) => {
                 if head.is_of_dead_application {
                     endpoint.connection_failed(&dialer.metrics);
                 } else if let Some(sign) = head.sign {
@@ -106,6 +108,7 @@ pub(super) async fn send(
                     has_date,
                     is_deaf,
                     unsent,
+                    answered_at,
                 });
             }
             Err(unanswered) => {
@@ -122,25 +125,22 @@ async fn attempt(
     history: &History,
     endpoint: &Arc<BalancedEndpoint>,
     (answer, reply): (&mut BytesMut, &mut Vec<u8>),
-) -> Outcome<(Connection, Heard)> {
+) -> Outcome<(Connection, Heard, Instant)> {
     let Sending { dialer, backend, method, octets, .. } = *sending;
     answer.clear();
     reply.clear();
     let is_repeatable = sending.body_length == 0 && is_idempotent(method);
+    let now = Instant::now();
     let used = match history.closed_at {
         Some(_) => None,
-        None => {
-            let idle_limit = idle_limit(dialer, endpoint, is_repeatable);
-            endpoint.pool.take(Instant::now(), idle_limit)
-        }
+        None => endpoint.pool.take(now, idle_limit(dialer, endpoint, is_repeatable)),
     };
-    let connected = match used {
-        Some(connection) => Ok((connection, false)),
-        None => Box::pin(connect(dialer, backend, endpoint)).await,
+    let (connected, sent_at) = match used {
+        Some(connection) => (Ok((connection, false)), now),
+        None => (Box::pin(connect(dialer, backend, endpoint)).await, Instant::now()),
     };
     let (mut connection, is_new) =
         connected.map_err(|error| Unanswered::NotConnected { request: (), error })?;
-    let sent_at = Instant::now();
     let own = for_own_application(dialer, endpoint, (octets, sending.body_length));
     let octets = own.as_deref().unwrap_or(octets);
     let asked = Asked {
@@ -150,14 +150,16 @@ async fn attempt(
             .then_some(endpoint.endpoint.pod.as_str()),
     };
     let answered = exchange(&mut connection, asked, answer, reply).await;
-    match answered {
-        Ok(heard) => {
-            if let Some(notes) = sending.notes {
-                notes.answered_in(sent_at.elapsed());
-            }
-            endpoint.observe_latency(sent_at);
-            Ok((connection, heard))
+    let tell_answered = || {
+        let now = Instant::now();
+        if let Some(notes) = sending.notes {
+            notes.answered_in(now.saturating_duration_since(sent_at));
         }
+        endpoint.observe_latency_until(sent_at, now);
+        now
+    };
+    match answered {
+        Ok(heard) => Ok((connection, heard, tell_answered())),
         Err(NoAnswer::Unsent(error)) => Err(Unanswered::NotSent { request: (), error }.into()),
         Err(NoAnswer::Lost(error)) => {
             let again = (!is_new && history.may_repeat && is_repeatable).then_some(());
@@ -165,10 +167,7 @@ async fn attempt(
             Err(Unanswered::Lost(Lost { error, again, is_closed: true, is_new, is_news }).into())
         }
         Err(NoAnswer::Ambiguous(fault)) => {
-            if let Some(notes) = sending.notes {
-                notes.answered_in(sent_at.elapsed());
-            }
-            endpoint.observe_latency(sent_at);
+            tell_answered();
             Err(Unanswered::Ambiguous { fault }.into())
         }
     }

@@ -106,10 +106,10 @@ impl Express {
         Some(chosen)
     }
 
-    /// A request is sent there.
-    pub fn count(&self, chosen: &Chosen) {
+    /// A request is sent there, `now`.
+    pub fn count(&self, chosen: &Chosen, now: Instant) {
         if let Side::Outbound(_) = self.side {
-            chosen.backend.count_request(Instant::now());
+            chosen.backend.count_request(now);
         }
     }
 
@@ -118,11 +118,16 @@ impl Express {
         self.observer.dialer.witnesses.have_to_be_asked()
     }
 
-    /// A request begins; `seen` is what those see who have to be asked, and may add to.
-    pub fn begin(&self, method: &Method, seen: Option<&mut Request<Body>>) -> Arc<Account> {
+    /// A request begins `now`; `seen` is what those see who have to be asked, and may add to.
+    pub fn begin(
+        &self,
+        method: &Method,
+        seen: Option<&mut Request<Body>>,
+        now: Instant,
+    ) -> Arc<Account> {
         match seen {
-            Some(request) => Account::begin(&self.observer.source, request),
-            None => Account::begin_unseen(&self.observer.source, method.into()),
+            Some(request) => Account::begin_at(&self.observer.source, request, now),
+            None => Account::begin_unseen(&self.observer.source, method.into(), now),
         }
     }
 

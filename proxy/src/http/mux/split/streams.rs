@@ -151,8 +151,9 @@ impl Streams {
             seen = Some(request::seen(fields, &simple, &method)?);
         }
         let place = self.express.admit().ok()?;
-        self.express.count(&chosen);
-        let account = self.express.begin(&method, seen.as_mut());
+        let now = Instant::now();
+        self.express.count(&chosen, now);
+        let account = self.express.begin(&method, seen.as_mut(), now);
         if let Some(notes) = account.notes() {
             notes.count_attempt();
         }
