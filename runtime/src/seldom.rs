@@ -3,11 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-
-use futures_util::task::AtomicWaker;
 
 /// See the module.
 #[derive(Debug)]
@@ -15,12 +13,22 @@ pub struct Seldom<F> {
     future: Pin<Box<F>>,
     bell: Arc<Bell>,
     waker: Waker,
+    /// What the bell wakes: it is told only of another one.
+    task: Option<Waker>,
 }
 
 #[derive(Debug)]
 struct Bell {
     rung: AtomicBool,
-    task: AtomicWaker,
+    /// It stays when it was woken.
+    task: Mutex<Option<Waker>>,
+}
+
+impl Bell {
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        // Nothing is done under the lock that could panic.
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Wake for Bell {
@@ -30,16 +38,19 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        self.task.wake();
+        let task = self.task().clone();
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 
 impl<F> Seldom<F> {
     /// Polls `future` the first time, and from then on when it was woken.
     pub fn new(future: F) -> Self {
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(None) });
         let waker = Waker::from(Arc::clone(&bell));
-        Self { future: Box::pin(future), bell, waker }
+        Self { future: Box::pin(future), bell, waker, task: None }
     }
 }
 
@@ -47,12 +58,17 @@ impl<F: Future> Future for Seldom<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { future, bell, waker, task } = &mut *self;
         // Before it is looked at whether it rang, or a ring in between would wake nobody.
-        self.bell.task.register(context.waker());
-        if !self.bell.rung.swap(false, Ordering::AcqRel) {
+        if !task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
+            let before = std::mem::replace(&mut *bell.task(), task.clone());
+            drop(before);
+        }
+        // Looking is cheaper than taking, and there is rarely anything to take.
+        if !bell.rung.load(Ordering::Acquire) || !bell.rung.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        let Self { future, waker, .. } = &mut *self;
         future.as_mut().poll(&mut Context::from_waker(waker))
     }
 }
@@ -82,6 +98,37 @@ mod tests {
         token.cancel();
         assert!((&mut seldom).now_or_never().is_some());
         assert_eq!(polls.load(Ordering::Relaxed), 2);
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_ring_wakes_the_task_that_polled_last() {
+        let (first, second) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let inner = Arc::new(Mutex::new(None));
+        let kept = Arc::clone(&inner);
+        let mut seldom = Seldom::new(std::future::poll_fn(move |context| {
+            *kept.lock().unwrap() = Some(context.waker().clone());
+            Poll::<()>::Pending
+        }));
+        let ring = || inner.lock().unwrap().clone().unwrap().wake();
+        for (task, rings) in [(&first, 3), (&second, 2), (&first, 1)] {
+            let before = task.0.load(Ordering::Relaxed);
+            let waker = Waker::from(Arc::clone(task));
+            for _ring in 0..rings {
+                assert!(seldom.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+                ring();
+            }
+            assert_eq!(task.0.load(Ordering::Relaxed) - before, rings);
+        }
     }
 
     #[tokio::test]
