@@ -21,7 +21,7 @@ use heddle_tls::connect::{Connected, PeerTarget};
 use heddle_tls::credentials::Credentials;
 use heddle_tls::stream::peer_not_after;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 use tracing::warn;
@@ -266,6 +266,20 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Whether there is nothing to be read, as far as the runtime knows: the kernel is not asked. False: there may be.
+    pub fn is_surely_silent(&self) -> bool {
+        let is_silent = |stream: &TcpStream| stream.try_io(Interest::READABLE, || Ok(())).is_err();
+        match self {
+            Self::Plain(stream) => is_silent(stream),
+            // It wants to read as long as it holds nothing that was not taken.
+            Self::Mutual(stream) => {
+                let (stream, session) = stream.get_ref();
+                session.wants_read() && is_silent(stream)
+            }
+            Self::Warm(_) => false,
+        }
+    }
+
     /// Makes the close that follows an error for the other side.
     pub fn reset_on_close(&self) {
         match self {
