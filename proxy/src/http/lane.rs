@@ -207,9 +207,9 @@ where
         };
         account.add_request_bytes(body_length);
         account.answered_at(answered.answered_at);
-        let endpoint = Arc::clone(answered.in_flight.endpoint());
+        let from = (answered.in_flight.endpoint(), &*backend);
         let outcome = (answered.status, GrpcStatus::NotGrpc);
-        observed.answered((&endpoint, &backend), route.as_ref(), outcome);
+        observed.answered(from, route.as_ref(), outcome);
         if account.wants_headers()
             && let Some(headers) = answer::headers(&self.reply)
         {

@@ -89,8 +89,8 @@ pub(super) async fn send(
         if let Some(notes) = sending.notes {
             notes.count_attempt();
         }
-        let endpoint = Arc::clone(in_flight.endpoint());
-        match attempt(&sending, &history, &endpoint, (answer, reply)).await {
+        let endpoint = in_flight.endpoint();
+        match attempt(&sending, &history, endpoint, (answer, reply)).await {
             Ok((connection, Heard { head, is_deaf, unsent }, answered_at)) => {
                 if head.is_of_dead_application {
                     endpoint.connection_failed(&dialer.metrics);
@@ -112,8 +112,8 @@ pub(super) async fn send(
                 });
             }
             Err(unanswered) => {
-                unanswered.tell_of(&endpoint, &dialer.metrics);
-                history.learn(*unanswered, backend, endpoint)?;
+                unanswered.tell_of(endpoint, &dialer.metrics);
+                history.learn(*unanswered, backend, Arc::clone(endpoint))?;
             }
         }
     }
