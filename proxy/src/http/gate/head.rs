@@ -343,10 +343,12 @@ impl HeadReader {
 }
 
 impl Span {
+    #[inline]
     fn of_length(start: usize, length: usize) -> Self {
         Self { start, end: start + length }
     }
 
+    #[inline]
     fn of(self, octets: &[u8]) -> &[u8] {
         octets.get(self.start..self.end).unwrap_or_default()
     }

@@ -68,6 +68,7 @@ pub(in crate::http) fn value_length(octets: &[u8]) -> usize {
 
 /// Eight octets, of which those have their highest bit set that are less than a space, or DEL: of the first one of these
 /// this is exact, and without any of them it is zero. Source: Henry S. Warren, "Hacker's Delight", on finding a zero byte.
+#[inline]
 fn controls(octets: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGHEST: u64 = ONES << 7;
@@ -77,10 +78,12 @@ fn controls(octets: u64) -> u64 {
     (less_than_space | del) & HIGHEST
 }
 
+#[inline]
 fn length<const CLASS: u8>(octets: &[u8]) -> usize {
     octets.iter().position(|octet| !has(*octet, CLASS)).unwrap_or(octets.len())
 }
 
+#[inline]
 fn has(octet: u8, class: u8) -> bool {
     TABLE.get(usize::from(octet)).is_some_and(|classes| classes & class != 0)
 }

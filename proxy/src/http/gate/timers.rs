@@ -221,9 +221,8 @@ mod tests {
         assert!(before.is_pending());
         let moved = Arc::clone(&timer);
         let waiting = poll_fn(move |context| moved.lock().poll_until(until, context));
-        let ended =
-            tokio::time::timeout(seconds(60), FuturesUnordered::from_iter([waiting]).next());
-        assert!(ended.await.is_ok());
+        let mut waiting = FuturesUnordered::from_iter([waiting]);
+        assert!(tokio::time::timeout(seconds(60), waiting.next()).await.is_ok());
         assert_eq!(Instant::now(), until);
     }
 
