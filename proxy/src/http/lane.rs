@@ -160,7 +160,6 @@ where
         self.express.count(&chosen, now);
         let account = self.express.begin(&method, seen.as_mut(), now);
         (self.octets, self.reply) = (buffers::for_writing(), buffers::for_writing());
-        self.answer = buffers::for_reading();
         let traced = seen.as_ref().map(Request::headers);
         request::write(&head, &meaning, (self.express.caller_line(), traced), &mut self.octets);
         let body = following.get(..simple.body_length).ok_or(NotSimple::Short)?;

@@ -193,9 +193,16 @@ where
     /// Whether the client has ended. What it sends meanwhile is its next request.
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<Gone> {
         while self.unread.len() < READ_BYTES {
-            match ready!(self.poll_fill(context)) {
-                Ok(0) | Err(_) => return Poll::Ready(Gone),
-                Ok(_length) => {}
+            match self.poll_fill(context) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Gone),
+                Poll::Ready(Ok(_length)) => {}
+                Poll::Pending => {
+                    // Most say nothing before they have their answer.
+                    if self.unread.is_empty() {
+                        buffers::read(std::mem::take(&mut self.unread));
+                    }
+                    return Poll::Pending;
+                }
             }
         }
         // It is not read on: that it has gone is seen when it gets its answer.

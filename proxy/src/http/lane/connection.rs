@@ -15,6 +15,7 @@ use tokio_util::io::poll_read_buf;
 use crate::balance::queue::Slot;
 use crate::connect::{Opened, Transport};
 use crate::http::gate::io::READ_BYTES;
+use crate::http::lane::buffers;
 
 /// A connection.
 #[derive(Debug)]
@@ -145,8 +146,16 @@ impl Connection {
         context: &mut Context<'_>,
         answer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
+        if answer.capacity() == 0 {
+            *answer = buffers::for_reading();
+        }
         answer.reserve(READ_BYTES);
-        poll_read_buf(Pin::new(&mut self.transport), context, answer)
+        let read = poll_read_buf(Pin::new(&mut self.transport), context, answer);
+        if read.is_pending() && answer.is_empty() {
+            // Whoever waits for an application needs no room for that.
+            buffers::read(std::mem::take(answer));
+        }
+        read
     }
 }
 
