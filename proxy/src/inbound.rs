@@ -5,6 +5,7 @@ mod admission;
 mod applications;
 mod gateway;
 mod https;
+mod mesh;
 mod node;
 pub mod probes;
 mod protocol;
@@ -21,7 +22,6 @@ use heddle_model::names::Protocol;
 use heddle_model::workload::Workload;
 use heddle_runtime::clock;
 use heddle_runtime::logging::Chain;
-use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::application::ProbeAcceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -47,11 +47,10 @@ use crate::inbound::probes::{First, Node, NodeEntrance, ProbeRequests};
 use crate::inbound::protocol::{Server, Spoken, was_first};
 use crate::inbound::refusal::Refusal;
 use crate::listen::{HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES};
-use crate::metrics::{Direction, Side};
+use crate::metrics::Direction;
 use crate::opening::{self, Opening, Patience};
 use crate::original_dst::{OriginalDestinationError, original_destination};
 use crate::rewind::Rewind;
-use crate::warm::term::Term;
 
 /// Takes connections to the workload.
 #[derive(Debug)]
@@ -133,8 +132,11 @@ impl Inbound {
     ) {
         let passage = Passage::begin(Direction::Inbound, &client, Some(original));
         let mut first_bytes = BytesMut::new();
-        let entered = self.enter(&mut client, &mut first_bytes, original, workload.as_deref());
-        match entered.await {
+        // Boxed, here and below: a connection has room for the phase that it is in, and most are in their
+        // last one for nearly all of their time.
+        let workload = workload.as_deref();
+        let entering = Box::pin(self.enter(&mut client, &mut first_bytes, original, workload));
+        match entering.await {
             Err(refusal) => self.refuse(&client, &passage, &refusal),
             Ok(Entered::Silent) => {
                 self.dialer.metrics.count_detection("silent");
@@ -245,61 +247,6 @@ impl Inbound {
             .map_err(Refusal::Opening)
     }
 
-    async fn mesh(
-        &self,
-        client: Rewind<TcpStream>,
-        (mut passage, original): (Passage, SocketAddr),
-        workload: &Workload,
-        declared: Protocol,
-    ) {
-        let metrics = &self.dialer.metrics;
-        let Dialer { credentials, own, settings, .. } = &*self.dialer;
-        let limit = settings.handshake_timeout;
-        let protocols = warm::protocols(settings);
-        // Before the handshake: one that was made under other credentials is not used again.
-        let generation = credentials.generation();
-        let accepted = heddle_tls::accept::accept(client, credentials, own, protocols, limit).await;
-        let accepted = match accepted {
-            Ok(accepted) => {
-                metrics.count_handshake(Side::Server, "ok");
-                accepted
-            }
-            Err(error) => {
-                metrics.count_handshake(Side::Server, error.label());
-                if self.dialer.warnings.is_due() {
-                    warn!(error = %Chain(&error), dst = %original, "caller not authenticated");
-                }
-                return self.tell(&passage, &Refusal::Tls(error));
-            }
-        };
-        passage.caller = Some(accepted.peer.identity.clone());
-        if accepted.server_name.port.number() != original.port() {
-            return self.tell(&passage, &NotAdmitted::OtherPort.into());
-        }
-        if let Err(refused) = admission::may_carry(accepted.protocol, declared) {
-            return self.tell(&passage, &refused.into());
-        }
-        let Some(own) = self.dialer.credentials.identity() else {
-            return self.tell(&passage, &Refusal::NoCertificate);
-        };
-        // Not before the caller is known: what is kept for a port is kept for good.
-        let application = self.applications.of(original, workload);
-        let caller = Caller::Mutual { caller: accepted.peer.identity, own: own.identity };
-        let end = moment(accepted.peer_not_after);
-        let until = Some(end);
-        let probes = None;
-        let admitted = Admitted { passage, original, application, caller, until, probes };
-        match accepted.protocol {
-            InnerProtocol::Http1 => self.http(accepted.stream, HttpVersion::Http1, admitted).await,
-            InnerProtocol::Http2 => self.http(accepted.stream, HttpVersion::Http2, admitted).await,
-            InnerProtocol::Tcp => drop(self.brought(accepted.stream, declared, admitted).await),
-            InnerProtocol::Warm => {
-                let term = Term::new(generation, Instant::now(), Some(end));
-                self.turns(accepted.stream, admitted, term).await;
-            }
-        }
-    }
-
     /// What another proxy brings as bytes. Where nothing is declared they are looked at, too: what
     /// is HTTP is served as that, since it is the caller's side that says it is not, and what the
     /// application believes of its callers is written here. Gives the connection back if both sides
@@ -322,7 +269,7 @@ impl Inbound {
             let spoken = self.find_protocol(&mut client, &mut first_bytes, declared).await?;
             Ok((spoken, server))
         };
-        let (spoken, server) = match found.await {
+        let (spoken, server) = match Box::pin(found).await {
             Ok(found) => found,
             Err(refusal) => {
                 // A client that is reset, and gets no close_notify, sees an error.
@@ -339,7 +286,7 @@ impl Inbound {
                 self.http(client, version, admitted).await;
                 None
             }
-            Spoken::Opaque => match self.opaque(&mut client, server, &admitted).await {
+            Spoken::Opaque => match Box::pin(self.opaque(&mut client, server, &admitted)).await {
                 Ok(()) => client.into_stream(),
                 Err(refusal) => {
                     client.reset();
@@ -360,7 +307,7 @@ impl Inbound {
         let spoken = if was_first(server.as_ref()) {
             Ok(Spoken::Opaque)
         } else {
-            self.find_protocol(&mut client, &mut first_bytes, declared).await
+            Box::pin(self.find_protocol(&mut client, &mut first_bytes, declared)).await
         };
         match spoken {
             Err(refusal) => self.refuse(&client, &admitted.passage, &refusal),
@@ -372,14 +319,20 @@ impl Inbound {
             }
             Ok(Spoken::Opaque) => {
                 let mut client = Rewind::new(first_bytes.freeze(), client);
-                if let Err(refusal) = self.opaque(&mut client, server, &admitted).await {
+                let carried = Box::pin(self.opaque(&mut client, server, &admitted));
+                if let Err(refusal) = carried.await {
                     self.refuse(client.stream(), &admitted.passage, &refusal);
                 }
             }
         }
     }
 
-    async fn http<I>(&self, client: I, version: HttpVersion, admitted: Admitted)
+    fn http<I>(
+        &self,
+        client: I,
+        version: HttpVersion,
+        admitted: Admitted,
+    ) -> impl Future<Output = ()> + Send
     where
         I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
@@ -404,8 +357,10 @@ impl Inbound {
         let call =
             InboundCall { dialer, application, original, version, caller, limits, places, probes };
         let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
-        if let Err(error) = served.await {
-            debug!(error = %Chain(&*error), dst = %original, "connection to the workload ended");
+        async move {
+            if let Err(error) = served.await {
+                debug!(error = %Chain(&*error), dst = %original, "connection to the workload ended");
+            }
         }
     }
 

@@ -122,17 +122,22 @@ impl Outbound {
         (passage, original): (Passage, SocketAddr),
         destination: watch::Receiver<Resolved>,
     ) {
-        let resolved = destination.borrow().clone();
-        let (protocol, service) = match &resolved {
-            Resolved::PassThrough => return self.pass_through(client, &passage, original).await,
-            Resolved::Refused { reason } => {
-                let refusal = Refusal::Refused(reason.clone());
-                return self.refuse(&client, &passage, &refusal);
+        let known = match &*destination.borrow() {
+            Resolved::PassThrough => Ok(None),
+            Resolved::Refused { reason } => Err(Refusal::Refused(reason.clone())),
+            Resolved::Service(service) => {
+                Ok(Some((service.protocol, service_label(Some(&service.service)))))
             }
-            Resolved::Service(service) => (service.protocol, service_label(Some(&service.service))),
             Resolved::Endpoint(endpoint) => {
-                (endpoint.protocol, service_label(endpoint.service.as_ref()))
+                Ok(Some((endpoint.protocol, service_label(endpoint.service.as_ref()))))
             }
+        };
+        // Boxed, here and below: a connection has room for the phase that it is in, and most are in their
+        // last one for nearly all of their time.
+        let (protocol, service) = match known {
+            Ok(Some(known)) => known,
+            Ok(None) => return Box::pin(self.pass_through(client, &passage, original)).await,
+            Err(refusal) => return self.refuse(&client, &passage, &refusal),
         };
         let call = OutboundCall {
             dialer: Arc::clone(&self.dialer),
@@ -144,8 +149,8 @@ impl Outbound {
         };
         let mut client = client;
         let mut first_bytes = BytesMut::new();
-        let spoken = self.find_protocol(&mut client, &mut first_bytes, protocol, &call).await;
-        match spoken {
+        let finding = Box::pin(self.find_protocol(&mut client, &mut first_bytes, protocol, &call));
+        match finding.await {
             Err(refusal) => self.refuse(&client, &passage, &refusal),
             Ok(Spoken::Nothing) => {}
             Ok(Spoken::Http(version)) => {
@@ -153,19 +158,20 @@ impl Outbound {
                 self.http(client, OutboundCall { version, ..call }).await;
             }
             Ok(Spoken::Tls(_)) if has_tls_rules(&call.destination.borrow()) => {
-                let opened = self.open_by_name(&mut client, &mut first_bytes, &call).await;
+                let opening = Box::pin(self.open_by_name(&mut client, &mut first_bytes, &call));
+                let opened = opening.await;
                 let client = Rewind::new(first_bytes.freeze(), client);
-                self.opaque(client, opened, (&call, "tls"), &passage).await;
+                Box::pin(self.opaque(client, opened, (&call, "tls"), &passage)).await;
             }
             Ok(spoken @ (Spoken::Opaque(_) | Spoken::Tls(_))) => {
                 let protocol = if matches!(spoken, Spoken::Tls(_)) { "tls" } else { "opaque" };
                 let (Spoken::Opaque(backend) | Spoken::Tls(backend)) = spoken else { return };
                 let opened = match backend {
                     Some(backend) => Ok(backend),
-                    None => self.open_backend(&call).await,
+                    None => Box::pin(self.open_backend(&call)).await,
                 };
                 let client = Rewind::new(first_bytes.freeze(), client);
-                self.opaque(client, opened, (&call, protocol), &passage).await;
+                Box::pin(self.opaque(client, opened, (&call, protocol), &passage)).await;
             }
         }
     }
@@ -305,7 +311,11 @@ impl Outbound {
         }
     }
 
-    async fn http(&self, client: Rewind<TcpStream>, call: OutboundCall) {
+    fn http(
+        &self,
+        client: Rewind<TcpStream>,
+        call: OutboundCall,
+    ) -> impl Future<Output = ()> + Send {
         let serving = Serving {
             direction: Direction::Outbound,
             version: call.version,
@@ -317,9 +327,11 @@ impl Outbound {
             until: None,
         };
         let original = call.original;
-        let dialer = Arc::clone(&self.dialer);
-        if let Err(error) = Box::pin(serve(client, stack::outbound(call), serving, &dialer)).await {
-            debug!(error = %Chain(&*error), dst = %original, "connection from the workload ended");
+        let served = Box::pin(serve(client, stack::outbound(call), serving, &self.dialer));
+        async move {
+            if let Err(error) = served.await {
+                debug!(error = %Chain(&*error), dst = %original, "connection from the workload ended");
+            }
         }
     }
 

@@ -76,6 +76,12 @@ impl<S: Reset> Reset for Rewind<S> {
     }
 }
 
+impl<S: Reset> Reset for Box<S> {
+    fn reset(&self) {
+        (**self).reset();
+    }
+}
+
 impl<S: Reset> Reset for TlsStream<S> {
     fn reset(&self) {
         self.get_ref().0.reset();

@@ -13,6 +13,7 @@ use heddle_model::endpoint::{Endpoint, ExpectedPeer};
 use heddle_model::names::Port;
 use heddle_model::route::Timeouts;
 use heddle_model::workload::{InboundMode, InboundPort, NodeProbes};
+use heddle_tls::alpn::InnerProtocol;
 use heddle_tls::connect::PeerTarget;
 use heddle_tls::credentials::CredentialsWriter;
 use http_body_util::Empty;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::discovery::store::{self, StoreWriter};
+use crate::metrics::Side;
 use crate::outbound::Outbound;
 use crate::testing::{
     Backend, Client, Mesh, balancer, dialer_with, identity, listen, pod_uid, resolved, tcp_pair,
@@ -530,4 +532,22 @@ async fn a_proxy_brings_no_bytes_to_a_port_of_http() {
     let labels =
         crate::metrics::RefusedLabels { direction: Direction::Inbound, reason: "other_protocol" };
     assert_eq!(refused.get_or_create(&labels).get(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_has_room_for_one_phase_alone() {
+    let application = Backend::new("unasked").await;
+    let pair = Pair::new(application.address, InboundMode::Strict, "server").await;
+    let original = application.address;
+    let (_near, far) = tcp_pair().await;
+    let passage = Passage::begin(Direction::Inbound, &far, Some(original));
+    let workload = pair.inbound.store.workload().unwrap();
+    let client = Rewind::new(Bytes::new(), far);
+    let mesh = pair.inbound.mesh(client, (passage, original), &workload, Protocol::Http1);
+    let held_bytes = size_of_val(&mesh);
+    assert!(held_bytes <= 1536, "{held_bytes}");
+    drop(mesh);
+    let (_near, far) = tcp_pair().await;
+    let held_bytes = size_of_val(&Arc::clone(&pair.inbound).serve(far));
+    assert!(held_bytes <= 1024, "{held_bytes}");
 }

@@ -27,7 +27,7 @@ impl Inbound {
     {
         let Server { stream, first_bytes, .. } = match server {
             Some(server) => server,
-            None => self.open_server(admitted.original).await?,
+            None => Box::pin(self.open_server(admitted.original)).await?,
         };
         let labels = ConnectionLabels {
             direction: Direction::Inbound,

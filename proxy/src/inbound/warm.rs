@@ -34,7 +34,7 @@ pub(super) fn protocols(settings: &DataPathSettings) -> &'static [InnerProtocol]
     if settings.warm_connections > 0 { &InnerProtocol::ALL } else { &InnerProtocol::WITHOUT_WARM }
 }
 
-type Stream = TlsStream<Rewind<TcpStream>>;
+type Stream = Box<TlsStream<Rewind<TcpStream>>>;
 
 /// What all turns of a connection have in common.
 struct Warm {

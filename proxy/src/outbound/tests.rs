@@ -244,3 +244,11 @@ async fn the_share_of_a_backend_that_does_not_exist_is_reset() {
         assert_eq!(bench.refused("no_backend"), 100 - served, "case: {case}");
     }
 }
+
+#[tokio::test]
+async fn a_connection_has_room_for_one_phase_alone() {
+    let bench = Bench::new(Resolved::PassThrough);
+    let (_near, far) = tcp_pair().await;
+    let held_bytes = size_of_val(&Arc::clone(&bench.outbound).serve(far));
+    assert!(held_bytes <= 1536, "{held_bytes}");
+}

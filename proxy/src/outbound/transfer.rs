@@ -65,7 +65,8 @@ impl Outbound {
         passage: &Passage,
         original: SocketAddr,
     ) {
-        let mut server = match self.dialer.tcp(original, &KeepAlive::default()).await {
+        let keep_alive = KeepAlive::default();
+        let mut server = match Box::pin(self.dialer.tcp(original, &keep_alive)).await {
             Ok(server) => server,
             Err(error) => return self.refuse(&client, passage, &Refusal::Connect(error)),
         };
