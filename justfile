@@ -35,9 +35,9 @@ demo *arguments:
 
 # Measures Heddle beside others on a quiet machine, and draws the results into bench/README.md.
 bench *arguments:
-    cargo build --profile dist --workspace --bins --locked
-    ./target/dist/heddle-bench run {{ arguments }}
-    ./target/dist/heddle-bench render
+    cargo --config .cargo/static.toml build --profile dist --target "$(rustc --print host-tuple)" --workspace --bins --locked
+    "${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/dist/heddle-bench" run {{ arguments }}
+    "${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/dist/heddle-bench" render
 
 # Counts the instructions of a request under valgrind, and holds them against what was accepted last.
 instructions *arguments:

@@ -3,9 +3,8 @@
 FROM rust:1.95.0-bookworm AS build
 WORKDIR /build
 COPY . .
-# With a target given, the flags are for the binary alone, and not for what runs while it is built.
 RUN target="$(rustc --print host-tuple)" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" -p heddle-injector \
+    && cargo --config .cargo/static.toml build --locked --profile dist --target "$target" -p heddle-injector \
     && cp "target/$target/dist/heddle-injector" /heddle-injector
 
 FROM scratch

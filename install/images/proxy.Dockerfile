@@ -5,9 +5,8 @@ FROM rust:1.95.0-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends libcap2-bin && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
-# With a target given, the flags are for the binary alone, and not for what runs while it is built.
 RUN target="$(rustc --print host-tuple)" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile dist --target "$target" -p heddle-proxy \
+    && cargo --config .cargo/static.toml build --locked --profile dist --target "$target" -p heddle-proxy \
     && cp "target/$target/dist/heddle-proxy" /heddle-proxy
 # Permitted, not effective: the redirect, which has the capability in its bounding set, takes it; the proxy, which has not, starts
 # all the same. Where an image loses this on its way, set proxy.redirectAsRoot.

@@ -50,12 +50,14 @@ fn build(cache: &Path) -> Result<PathBuf> {
     let target = cache.join("target");
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut command = Command::new("cargo");
-    // With a target named, build scripts and macros are not built with these flags, which they would not bear.
+    // Linked as the images' are.
+    command.args(["--config", ".cargo/static.toml"]);
     command.args(["build", "--release", "--locked", "--bins", "--target", &triple]);
     command.args(CRATES.iter().flat_map(|name| ["-p", *name]));
     command.arg("--target-dir").arg(&target);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // They would replace those of the file.
+    command.env_remove("RUSTFLAGS");
     let status = command.status().context("start cargo")?;
     ensure!(status.success(), "cargo build: {status}");
     Ok(target.join(triple).join("release"))
