@@ -57,7 +57,7 @@ async fn run(arguments: &ControlPlaneArguments) -> Result<Results> {
     let sightings = Sightings::begin()?;
     let tasks = Tasks::new();
     let program = Program::find(&files).await?;
-    let tallies = tallies(&plan, &program, &tasks).await?;
+    let tallies = tallies(&plan)?;
     say("starting the control plane");
     let began = tokio::time::Instant::now();
     let mut control_plane = program.start()?;
@@ -65,10 +65,12 @@ async fn run(arguments: &ControlPlaneArguments) -> Result<Results> {
     let mut results = Results::default();
     results.start.ready_ms = milliseconds(began.elapsed());
     results.start.resident_before_mb = megabytes(control_plane.memory()?.resident_bytes);
-    let askers = Askers::new(&files, &tallies)?;
+    let askers = Askers::new(&files, program.address, &tallies)?;
     let mut steps = Steps { plan: &plan, files: &files, sightings, tasks: tasks.clone() };
     say("starting the proxies");
-    let mut fleet = Box::pin(steps.start(&tallies, &control_plane, &mut results.start)).await?;
+    let reached = (program.address, &control_plane);
+    let starting = steps.start(&tallies, reached, &mut results.start);
+    let mut fleet = Box::pin(starting).await?;
     say("changing endpoints");
     results.changes = steps.change(&mut fleet, &control_plane, arguments.changes).await?;
     say("leaving it alone");
@@ -100,13 +102,9 @@ async fn run(arguments: &ControlPlaneArguments) -> Result<Results> {
     })
 }
 
-async fn tallies(plan: &Plan, program: &Program, tasks: &Tasks) -> Result<Vec<Tally>> {
-    let mut tallies = Vec::new();
-    for proxy in &plan.proxies {
-        let own = plan.pod(proxy).context("the proxy's pod")?.address;
-        tallies.push(Tally::start(own, program.address, tasks).await?);
-    }
-    Ok(tallies)
+fn tallies(plan: &Plan) -> Result<Vec<Tally>> {
+    let own = plan.proxies.iter().map(|proxy| Some(Tally::new(plan.pod(proxy)?.address)));
+    own.collect::<Option<_>>().context("a proxy's pod")
 }
 
 /// The folder that the programs were built into is called by it.

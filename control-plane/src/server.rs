@@ -17,6 +17,7 @@ use heddle_tls::control_plane;
 use heddle_tls::credentials::Credentials;
 use heddle_tls::peer::PeerIdentity;
 use heddle_tls::stream::{self, TlsStream};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -164,8 +165,7 @@ impl Acceptor {
         let strangers = self.strangers.clone();
         self.tasks.spawn("server.handshake", async move {
             let Entry { slot, handshake, place } = entry;
-            // Answers are small, and each is waited for.
-            let _ = stream.set_nodelay(true);
+            tune(&stream);
             if !strangers::says_hello(&stream).await {
                 metrics.handshakes_failed.inc();
                 debug!(src = %address, "connection without a handshake closed");
@@ -198,6 +198,18 @@ impl Acceptor {
             let _ = ready.send(Ok(Connection { stream, caller, stranger, _slot: slot })).await;
         });
     }
+}
+
+/// What every connection gets: answers are small, and each is waited for; and the kernel looks whether the other machine is
+/// there, of which thousands cost nothing while they say something themselves. A socket that has ended already needs neither.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let probes = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_INTERVAL)
+        .with_retries(PROBES);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&probes);
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(GONE_AFTER));
 }
 
 impl Connected for Connection {
@@ -252,11 +264,21 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// How often a silent proxy is asked for a sign of life, and how long it may take: a dead one is
-/// noticed within the sum.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a machine may be silent before its kernel is asked for a sign of life; one that is gone is noticed within
+/// twenty seconds.
+const PROBE_AFTER: Duration = Duration::from_secs(10);
+/// How long the answer may take before it is asked again,
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// and how often.
+const PROBES: u32 = 2;
+/// How long what was sent may be without an acknowledgement.
+const GONE_AFTER: Duration = Duration::from_secs(20);
+/// How often a silent proxy itself is asked for a sign of life, and how long it may take. One that stands still loses
+/// nothing by it and costs the control plane a connection, so that it need not be found out soon; and of thousands each is
+/// asked.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 /// See [`KEEPALIVE_INTERVAL`].
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests at once on one connection: a proxy has three.
 const STREAMS_LIMIT: u32 = 16;
 /// Connections at once.

@@ -29,7 +29,7 @@ use crate::access_log::AccessLog;
 use crate::access_log::lines::Lines;
 use crate::access_log::metrics::LineMetrics;
 use crate::config::Config;
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{self, Connect, ControlPlane};
 use crate::descriptors;
 use crate::discovery::client::Client;
 use crate::discovery::metrics::DiscoveryMetrics;
@@ -109,8 +109,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let registry = Arc::new(Mutex::new(Registry::default()));
     let admin = Admin { readiness: readiness.clone(), registry: Arc::clone(&registry) };
     admin::serve(admin_listener, admin, &background);
+    let connect = control_plane::tcp(config.mark);
     let Control { store, credentials, connection } =
-        start_control(&config, &registry, &readiness, &background).await?;
+        start_control(&config, connect, &registry, &readiness, &background).await?;
     let own = OwnWorkload::new(store.clone(), config.owner.clone());
     let resource = Resource {
         own: own.clone(),
@@ -188,12 +189,13 @@ pub struct Control {
 /// Begins what talks to the control plane: certificates and discovery.
 pub async fn start_control(
     config: &Config,
+    connect: Connect,
     registry: &Mutex<Registry>,
     readiness: &Readiness,
     tasks: &Tasks,
 ) -> Result<Control, RunError> {
     let bundle = read_trust_anchors(config).await?;
-    let control_plane = ControlPlane::new(config.control_plane.clone(), config.mark);
+    let control_plane = ControlPlane::new(config.control_plane.clone(), connect);
     let (identity_metrics, discovery_metrics) =
         (IdentityMetrics::default(), DiscoveryMetrics::default());
     {

@@ -1,15 +1,19 @@
 //! Connections to the control plane: resolve, connect with the mark, handshake, gRPC. When to connect
 //! again is for the callers to decide: identity.rs, discovery/client.rs.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use heddle_runtime::logging::Chain;
 use heddle_tls::credentials::Credentials;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpSocket;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tracing::debug;
@@ -17,10 +21,59 @@ use tracing::debug;
 use crate::config::HostPort;
 
 /// Where the control plane is, and how to get there.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ControlPlane {
     address: HostPort,
-    mark: Option<u32>,
+    connect: Connect,
+}
+
+/// Opens a connection to one address. A proxy's own is [`tcp`]; whoever measures what goes over one brings another.
+pub type Connect = Arc<dyn Fn(SocketAddr) -> BoxFuture<'static, io::Result<Stream>> + Send + Sync>;
+
+/// A connection before its handshake.
+pub type Stream = Box<dyn Io>;
+
+/// Bytes in both directions.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl fmt::Debug for ControlPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlPlane").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// By TCP. Sockets get the mark, if there is one.
+pub fn tcp(mark: Option<u32>) -> Connect {
+    Arc::new(move |address| {
+        let connecting = async move {
+            let stream = socket(address, mark)?.connect(address).await?;
+            Ok(Box::new(stream) as Stream)
+        };
+        connecting.boxed()
+    })
+}
+
+/// A socket as connections to the control plane have it: small writes leave at once, and the kernel notices within eight
+/// seconds that the other machine has gone, whether or not something was sent to it.
+pub fn socket(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_nodelay(true)?;
+    let settings = SockRef::from(&socket);
+    if let Some(mark) = mark {
+        settings.set_mark(mark)?;
+    }
+    let probes = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_INTERVAL)
+        .with_retries(PROBES);
+    settings.set_tcp_keepalive(&probes)?;
+    settings.set_tcp_user_timeout(Some(GONE_AFTER))?;
+    Ok(socket)
 }
 
 /// Why there is no connection.
@@ -68,9 +121,9 @@ enum DialError {
 }
 
 impl ControlPlane {
-    /// Does not connect yet. Sockets get the mark, if there is one.
-    pub fn new(address: HostPort, mark: Option<u32>) -> Self {
-        Self { address, mark }
+    /// Does not connect yet.
+    pub fn new(address: HostPort, connect: Connect) -> Self {
+        Self { address, connect }
     }
 
     /// As configured.
@@ -80,7 +133,8 @@ impl ControlPlane {
 
     /// One new connection. A certificate is presented if the credentials hold one.
     ///
-    /// A peer that went away without a word is noticed after at most nine seconds.
+    /// A machine that went away without a word is noticed after at most nine seconds ([`socket`]), and a process that
+    /// stands still after fifteen.
     pub async fn connect(&self, credentials: &Credentials) -> Result<Channel, ConnectError> {
         let failed = |source| ConnectError::Connection { address: self.address.clone(), source };
         let this = self.clone();
@@ -104,7 +158,7 @@ impl ControlPlane {
             .map_err(failed)
     }
 
-    async fn dial(&self) -> Result<TcpStream, DialError> {
+    async fn dial(&self) -> Result<Stream, DialError> {
         let HostPort { host, port } = &self.address;
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), port.number()))
             .await
@@ -122,21 +176,11 @@ impl ControlPlane {
         outcome
     }
 
-    async fn dial_address(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
-        let failed = |source| DialError::Tcp { address, source };
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }
-        .map_err(failed)?;
-        if let Some(mark) = self.mark {
-            SockRef::from(&socket).set_mark(mark).map_err(failed)?;
-        }
-        socket.set_nodelay(true).map_err(failed)?;
-        tokio::time::timeout(ADDRESS_TIMEOUT, socket.connect(address))
+    async fn dial_address(&self, address: SocketAddr) -> Result<Stream, DialError> {
+        tokio::time::timeout(ADDRESS_TIMEOUT, (self.connect)(address))
             .await
             .map_err(|_| DialError::TcpTimeout(address))?
-            .map_err(failed)
+            .map_err(|source| DialError::Tcp { address, source })
     }
 }
 
@@ -148,7 +192,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many of a name's addresses are tried.
 const ADDRESS_LIMIT: usize = 4;
-/// How long a connection may be silent before it is asked whether it lives.
-const PING_INTERVAL: Duration = Duration::from_secs(4);
-/// How long the answer may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a connection may be silent before its other end is asked whether it lives: by the kernel, which costs no
+/// process anything.
+const PROBE_AFTER: Duration = Duration::from_secs(4);
+/// How long the answer may take before it is asked again,
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+/// and how often.
+const PROBES: u32 = 2;
+/// How long what was sent may be without an acknowledgement.
+const GONE_AFTER: Duration = Duration::from_secs(8);
+/// How long a connection may be silent before the control plane itself is asked: the machine answers probes of a process
+/// that stands still. A control plane answers all of its proxies, so that each asks seldom.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long its answer may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);

@@ -353,6 +353,7 @@ const TOKEN_LIMIT_BYTES: u64 = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control_plane::tcp;
 
     #[test]
     fn renewals_are_spread_around_half_life_however_short_it_is() {
@@ -403,7 +404,7 @@ mod tests {
             trust_domain: "cluster.local".parse().unwrap(),
         };
         let metrics = IdentityMetrics::default();
-        let control_plane = ControlPlane::new("127.0.0.1:1".parse().unwrap(), None);
+        let control_plane = ControlPlane::new("127.0.0.1:1".parse().unwrap(), tcp(None));
         let bundle = credentials.bundle().unwrap();
         let readiness = Readiness::new(&[READY_CONDITION]);
         let (client, _) =

@@ -22,6 +22,7 @@ use heddle_proto::discovery::proxy_message::Message;
 use heddle_proto::discovery::update::Resource;
 use heddle_proxy::app;
 use heddle_proxy::config::{self, Config};
+use heddle_proxy::control_plane;
 use heddle_proxy::discovery::resolved::Resolved;
 use heddle_proxy::discovery::store::Store;
 use heddle_runtime::clock;
@@ -64,7 +65,9 @@ impl Proxy {
         let registry = Arc::new(Mutex::new(Registry::default()));
         let readiness = Readiness::new(&["identity", "discovery"]);
         let tasks = Tasks::new();
-        let control = app::start_control(&config, &registry, &readiness, &tasks).await.unwrap();
+        let connect = control_plane::tcp(None);
+        let starting = app::start_control(&config, connect, &registry, &readiness, &tasks);
+        let control = starting.await.unwrap();
         let app::Control { store, credentials, .. } = control;
         Self { directory, registry, readiness, tasks, store, credentials }
     }

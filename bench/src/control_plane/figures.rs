@@ -100,7 +100,7 @@ pub struct Changes {
     pub cpu_ms: f64,
     /// The same of a change that all proxies are told of,
     pub widest_cpu_ms: f64,
-    /// and of all proxies together with what stands between, which share the machine with it.
+    /// and of all proxies together, which share the machine with it.
     pub widest_proxies_cpu_ms: f64,
     /// Memory of the control plane after all of them,
     pub resident_mb: f64,
@@ -243,11 +243,7 @@ impl Results {
             ("bytes to others", number(changes.bytes_to_others), "0"),
             ("CPU of the control plane for each change, ms", number(changes.cpu_ms), ""),
             ("where all are told, ms", number(changes.widest_cpu_ms), ""),
-            (
-                "and of all proxies, and what counts their bytes",
-                number(changes.widest_proxies_cpu_ms),
-                "",
-            ),
+            ("and of all proxies, on the same cores", number(changes.widest_proxies_cpu_ms), ""),
             ("**memory**: without proxies, MB", number(start.resident_before_mb), ""),
             ("with all of them", number(start.resident_mb), "≤ 300"),
             ("after all changes", number(changes.resident_mb), "≤ 300"),

@@ -1,6 +1,7 @@
 //! The proxies that connect: the proxy's own code for certificates, discovery, telemetry and taps, with its own waits between
 //! attempts, a thousand times in one process, without listeners.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,15 +47,15 @@ impl Fleet {
     pub async fn start(
         plan: &Plan,
         files: &Files,
-        tallies: &[Tally],
+        (control_plane, tallies): (SocketAddr, &[Tally]),
         tasks: &Tasks,
     ) -> Result<Self> {
         let mut members = Vec::new();
         for (number, (proxy, tally)) in plan.proxies.iter().zip(tallies).enumerate() {
             let uid = &plan.pod(proxy).context("the proxy's pod")?.uid;
-            let config = config(number, uid, files, tally)?;
+            let config = config(number, uid, files, control_plane)?;
             let span = tracing::info_span!("proxy", proxy = number);
-            let store = Box::pin(start(&config, tasks)).instrument(span).await?;
+            let store = Box::pin(start(&config, tally, tasks)).instrument(span).await?;
             members.push(Member { store, tally: tally.clone(), held: Vec::new() });
         }
         Ok(Self { members })
@@ -127,12 +128,17 @@ impl Fleet {
 }
 
 /// What the proxy does at its start, but for listening.
-async fn start(config: &Config, tasks: &Tasks) -> Result<Store> {
+async fn start(config: &Config, tally: &Tally, tasks: &Tasks) -> Result<Store> {
     let registry = Arc::new(Mutex::new(Registry::default()));
     let readiness = Readiness::new(&[identity::READY_CONDITION, writer::READY_CONDITION]);
     let Control { store, credentials: _, connection } =
-        app::start_control(config, &registry, &readiness, tasks).await?;
-    let metrics = Metrics::register(&mut registry.lock().unwrap_or_else(PoisonError::into_inner));
+        app::start_control(config, tally.connect(), &registry, &readiness, tasks).await?;
+    let exports = ExportMetrics::default();
+    let metrics = {
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+        exports.register(&mut registry);
+        Metrics::register(&mut registry)
+    };
     let resource = Resource {
         own: OwnWorkload::new(store.clone(), None),
         pod_uid: config.pod_uid.clone(),
@@ -144,7 +150,7 @@ async fn start(config: &Config, tasks: &Tasks) -> Result<Store> {
         interval: config.telemetry_interval,
         mark: None,
     };
-    let measured = (metrics, registry, ExportMetrics::default());
+    let measured = (metrics, registry, exports);
     telemetry::start(&export, resource, measured, connection.clone(), tasks)?;
     let taps = Arc::new(Taps::new(TapMetrics::default()));
     let attached = tap::client::run(taps, connection, tasks.drain().clone());
@@ -153,10 +159,10 @@ async fn start(config: &Config, tasks: &Tasks) -> Result<Store> {
 }
 
 /// All other settings are the proxy's defaults.
-fn config(number: usize, uid: &str, files: &Files, tally: &Tally) -> Result<Config> {
+fn config(number: usize, uid: &str, files: &Files, control_plane: SocketAddr) -> Result<Config> {
     let typed = [
         "proxy".to_owned(),
-        format!("--control-plane={}", tally.address),
+        format!("--control-plane={control_plane}"),
         format!("--trust-anchors={}", files.state().join("trust-anchors.pem").display()),
         format!("--token-file={}", files.token(number).display()),
         format!("--pod-uid={uid}"),

@@ -1,5 +1,6 @@
 //! Asks for certificates as fast as they are given, with requests made beforehand: what the control plane pays for one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,21 +44,17 @@ struct Asker {
 
 impl Askers {
     /// As many as may ask at once, each as one proxy.
-    pub fn new(files: &Files, tallies: &[Tally]) -> Result<Self> {
+    pub fn new(files: &Files, address: SocketAddr, tallies: &[Tally]) -> Result<Self> {
         let trust_domain: TrustDomain = "cluster.local".parse()?;
         let anchors = std::fs::read(files.state().join("trust-anchors.pem"))?;
         let bundle = Bundle::from_pem(trust_domain.clone(), &anchors)?;
+        let address: Option<HostPort> = address.to_string().parse().ok();
+        let address = address.context("an address is a host and a port")?;
         let asker = |(number, tally): (usize, &Tally)| {
             // A proxy that has no certificate yet has nothing to show but its token.
             let (writer, credentials) = credentials::channel(trust_domain.clone());
             writer.set_bundle(bundle.clone())?;
-            let address: HostPort = tally
-                .address
-                .to_string()
-                .parse()
-                .ok()
-                .context("an address is a host and a port")?;
-            let control_plane = ControlPlane::new(address, None);
+            let control_plane = ControlPlane::new(address.clone(), tally.connect());
             let token = std::fs::read_to_string(files.token(number))?;
             anyhow::Ok(Arc::new(Asker { control_plane, credentials, token }))
         };

@@ -1,6 +1,7 @@
 //! What is done with the control plane, one thing after the other, and what is seen of it meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -36,12 +37,13 @@ impl Steps<'_> {
     pub async fn start(
         &mut self,
         tallies: &[Tally],
-        control_plane: &Running,
+        (address, control_plane): (SocketAddr, &Running),
         figures: &mut Start,
     ) -> Result<Fleet> {
         let cpu = control_plane.cpu()?;
         let began = Instant::now();
-        let mut fleet = Box::pin(Fleet::start(self.plan, self.files, tallies, &self.tasks)).await?;
+        let starting = Fleet::start(self.plan, self.files, (address, tallies), &self.tasks);
+        let mut fleet = Box::pin(starting).await?;
         let last = fleet.subscribe(self.plan, START_WITHIN).await?;
         figures.in_sync_ms = milliseconds(last.duration_since(began));
         figures.cpu_seconds = control_plane.cpu()?.since(&cpu).as_secs_f64();
@@ -116,11 +118,10 @@ impl Steps<'_> {
         let mut missing = service.subscribers.clone();
         while !missing.is_empty() && Instant::now() < deadline {
             sleep(POLL_PAUSE).await;
+            let known = all.len();
             self.look(&mut all)?;
-            for sighting in &all {
-                if sighting.takes(&key, since) {
-                    missing.remove(&sighting.proxy);
-                }
+            for sighting in all.iter().skip(known).filter(|one| one.takes(&key, since)) {
+                missing.remove(&sighting.proxy);
             }
         }
         sleep(QUIET).await;

@@ -1,44 +1,44 @@
-//! Stands between one proxy and the control plane, gives the proxy an address of its own, and counts the bytes: of TLS
-//! records, as they are on the wire. Reads nothing.
+//! How one proxy connects: from an address of its own, so that what the control plane allows one address holds for each as
+//! it would anywhere; and what it receives: bytes of TLS records, as they are on the wire. Reads nothing.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
-use heddle_runtime::tasks::Tasks;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use futures_util::FutureExt as _;
+use heddle_proxy::control_plane::{self, Connect, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
-/// Where one proxy connects to, and what went through.
+/// What came over all connections of one proxy. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// Leads to the control plane.
-    pub address: SocketAddr,
+    own: Ipv4Addr,
     received: Arc<AtomicU64>,
 }
 
 impl Tally {
-    /// Listens at `own`, and connects from there.
-    pub async fn start(
-        own: Ipv4Addr,
-        control_plane: SocketAddr,
-        tasks: &Tasks,
-    ) -> io::Result<Self> {
-        let listener = TcpListener::bind((own, 0)).await?;
-        let address = listener.local_addr()?;
-        let received = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&received);
-        let all = tasks.clone();
-        tasks.spawn_quiet(async move {
-            while let Ok((proxy, _)) = listener.accept().await {
-                let counted = Arc::clone(&counted);
-                // When either end has gone, both have.
-                all.spawn_quiet(async move {
-                    let _ = carry(proxy, (own, control_plane), &counted).await;
-                });
-            }
-        });
-        Ok(Self { address, received })
+    /// Of the proxy that calls from this address.
+    pub fn new(own: Ipv4Addr) -> Self {
+        Self { own, received: Arc::default() }
+    }
+
+    /// As a proxy connects, but from its address, and counted.
+    pub fn connect(&self) -> Connect {
+        let this = self.clone();
+        Arc::new(move |address| {
+            let Self { own, received } = this.clone();
+            let connecting = async move {
+                let socket = control_plane::socket(address, None)?;
+                socket.bind((own, 0).into())?;
+                let stream = socket.connect(address).await?;
+                Ok(Box::new(Counted { stream, received }) as Stream)
+            };
+            connecting.boxed()
+        })
     }
 
     /// Bytes from the control plane so far.
@@ -47,44 +47,78 @@ impl Tally {
     }
 }
 
-async fn carry(
-    proxy: TcpStream,
-    (own, control_plane): (Ipv4Addr, SocketAddr),
-    received: &AtomicU64,
-) -> io::Result<()> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((own, 0).into())?;
-    let control_plane = socket.connect(control_plane).await?;
-    proxy.set_nodelay(true)?;
-    control_plane.set_nodelay(true)?;
-    let unread = AtomicU64::new(0);
-    tokio::select! {
-        ended = copy(&proxy, &control_plane, &unread) => ended,
-        ended = copy(&control_plane, &proxy, received) => ended,
+/// A connection, and what came over it.
+struct Counted {
+    stream: TcpStream,
+    received: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let count = buffer.filled().len().saturating_sub(before);
+        self.received.fetch_add(u64::try_from(count).unwrap_or_default(), Ordering::Relaxed);
+        read
     }
 }
 
-async fn copy(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        from.readable().await?;
-        let length = match from.try_read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
-        };
-        count.fetch_add(u64::try_from(length).unwrap_or_default(), Ordering::Relaxed);
-        let mut rest = buffer.get(..length).unwrap_or_default();
-        while !rest.is_empty() {
-            to.writable().await?;
-            match to.try_write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_proxy_calls_from_its_own_address_and_what_it_receives_is_counted() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let tally = Tally::new(Ipv4Addr::new(127, 77, 0, 9));
+        let connect = tally.connect();
+        for told in [3, 7] {
+            let mut stream = connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut accepted, from) = listener.accept().await.unwrap();
+            assert_eq!(from.ip(), Ipv4Addr::new(127, 77, 0, 9));
+            stream.write_all(b"no matter").await.unwrap();
+            accepted.write_all(&vec![1; told]).await.unwrap();
+            drop(accepted);
+            // The end of it may be a reset, since what was written was not read.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
         }
+        assert_eq!(tally.received_bytes(), 10);
     }
 }
-
-const BUFFER_BYTES: usize = 8 << 10;
