@@ -48,8 +48,10 @@ pub fn start(
     // What goes to a collector from here is not to go there once more by way of the control plane.
     let exports_itself = (EXPORTS_ITSELF, HeaderValue::from_static("true"));
     let headers = telemetry.metrics.iter().map(|_| exports_itself.clone()).collect();
+    let quiet = (*interval * QUIET_INTERVALS).min(QUIET_LIMIT);
     let timeout = CONTROL_PLANE_TIMEOUT;
-    let mut receivers = vec![(Receiver::ControlPlane { connection, timeout, headers }, *interval)];
+    let control_plane = Receiver::ControlPlane { connection, timeout, headers, quiet };
+    let mut receivers = vec![(control_plane, *interval)];
     if let Some(collector) = telemetry.metrics.clone() {
         let collector = Collector::new(collector, *mark)?;
         receivers.push((Receiver::Collector(collector), telemetry.interval));
@@ -107,3 +109,9 @@ const NAME_INTERVAL: Duration = Duration::from_millis(100);
 const NAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the control plane may take to take an export.
 const CONTROL_PLANE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how many intervals the control plane is told nothing while there is no traffic to tell of: most of a thousand proxies
+/// have nothing to say at most times.
+const QUIET_INTERVALS: u32 = 5;
+/// And how long at most: with the interval that follows, half of the time after which the control plane takes a proxy for gone
+/// (`AWAY_LIMIT` there).
+const QUIET_LIMIT: Duration = Duration::from_secs(50);

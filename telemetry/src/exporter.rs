@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 use crate::collector::{Collector, SendError, grpc};
 use crate::parts::split;
 use crate::settings::Signal;
+use crate::traffic::Traffic;
 
 /// Who is told.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub enum Receiver {
         timeout: Duration,
         /// Sent with each export.
         headers: Vec<(HeaderName, HeaderValue)>,
+        /// How long it may be told nothing while there is no traffic to tell of.
+        quiet: Duration,
     },
     /// Any other.
     Collector(Collector),
@@ -54,12 +57,32 @@ impl Receiver {
     ) -> Result<ExportMetricsServiceResponse, SendError> {
         let request = Bytes::from(request.encode_to_vec());
         match self {
-            Self::ControlPlane { connection, timeout, headers } => {
+            Self::ControlPlane { connection, timeout, headers, quiet: _ } => {
                 let channel = connection.borrow().clone().ok_or(SendError::NotConnected)?;
                 let call = grpc(channel, Signal::Metrics, request, headers);
                 tokio::time::timeout(*timeout, call).await.map_err(|_| SendError::Timeout)?
             }
             Self::Collector(collector) => collector.send(Signal::Metrics, request).await,
+        }
+    }
+
+    /// Whether there is another connection than when this was last asked, or none.
+    fn is_another_connection(&mut self) -> bool {
+        match self {
+            Self::ControlPlane { connection, .. } => {
+                let has_changed = connection.has_changed().unwrap_or_default();
+                connection.mark_unchanged();
+                has_changed
+            }
+            Self::Collector(_) => false,
+        }
+    }
+
+    /// How long it may be told nothing while there is no traffic; `None`: it may not.
+    fn quiet(&self) -> Option<Duration> {
+        match self {
+            Self::ControlPlane { quiet, .. } => Some(*quiet),
+            Self::Collector(_) => None,
         }
     }
 }
@@ -114,16 +137,24 @@ impl Outcome {
     }
 }
 
+/// What was told last, and when, over the connection that there is.
+struct Told {
+    traffic: Traffic,
+    at: Instant,
+}
+
 /// Exports until drained, and once more then. `gather` is asked for all series each time, and `tell` is
-/// told of each outcome.
+/// told of each outcome. A control plane is not told the same again at once: an export that would say of traffic what the
+/// last one said over this connection is left out for a while.
 pub async fn run(
-    receiver: Receiver,
+    mut receiver: Receiver,
     interval: Duration,
     gather: impl Fn() -> ExportMetricsServiceRequest,
     tell: impl Fn(Outcome),
     drain: CancellationToken,
 ) {
     let mut warned_at: Option<Instant> = None;
+    let mut told: Option<Told> = None;
     // Proxies that were started together do not tell together.
     let mut next = Instant::now() + interval.mul_f64(rand::rng().random_range(0.0..1.0));
     loop {
@@ -131,10 +162,22 @@ pub async fn run(
             () = tokio::time::sleep_until(next) => false,
             () = drain.cancelled() => true,
         };
-        let answer = export_all(&receiver, gather()).await;
+        if receiver.is_another_connection() {
+            told = None;
+        }
+        let request = gather();
+        let traffic = receiver.quiet().map(|quiet| (Traffic::of(&request), quiet));
+        if !is_last && is_told(told.as_ref(), traffic.as_ref()) {
+            next = after(next, interval);
+            continue;
+        }
+        told = None;
+        let answer = export_all(&receiver, request).await;
         tell(judge(&answer));
         match answer {
-            Ok(_rejected) => {}
+            Ok(_rejected) => {
+                told = traffic.map(|(traffic, _)| Told { traffic, at: Instant::now() });
+            }
             // Told of elsewhere: it is the connection that everything else goes over.
             Err(SendError::NotConnected) => {}
             Err(error) => {
@@ -149,10 +192,21 @@ pub async fn run(
         if is_last {
             return;
         }
-        // No two exports at once: what took longer than the interval is followed by one soon.
-        let jitter = rand::rng().random_range(0.9..1.1);
-        next = (next + interval.mul_f64(jitter)).max(Instant::now());
+        next = after(next, interval);
     }
+}
+
+/// Whether nothing is to be told of traffic that was not told a short while ago.
+fn is_told(told: Option<&Told>, traffic: Option<&(Traffic, Duration)>) -> bool {
+    told.zip(traffic).is_some_and(|(told, (traffic, quiet))| {
+        told.traffic == *traffic && told.at.elapsed() < *quiet
+    })
+}
+
+/// No two exports at once: what took longer than the interval is followed by one soon.
+fn after(last: Instant, interval: Duration) -> Instant {
+    let jitter = rand::rng().random_range(0.9..1.1);
+    (last + interval.mul_f64(jitter)).max(Instant::now())
 }
 
 /// In as many messages as it takes, one after the other; how many points were rejected.

@@ -13,3 +13,4 @@ pub mod prometheus;
 pub mod recorder;
 pub mod registry;
 pub mod settings;
+pub mod traffic;

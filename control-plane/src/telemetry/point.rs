@@ -364,7 +364,7 @@ impl Attributes<'_> {
     }
 }
 
-/// What is kept; docs/stat.md has the list.
+/// What is kept: all that `heddle_telemetry::traffic` names, since proxies tell at once of that alone.
 const METRICS: [(&str, Measure); 6] = [
     ("http.server.request.duration", Measure::Requests(Direction::Inbound)),
     ("http.client.request.duration", Measure::Requests(Direction::Outbound)),

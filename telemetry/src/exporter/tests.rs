@@ -132,8 +132,12 @@ fn collector(address: std::net::SocketAddr, protocol: &str) -> Receiver {
 }
 
 fn request() -> ExportMetricsServiceRequest {
-    let metric = crate::otlp::About { name: "a", unit: "", description: "" };
-    let point = crate::otlp::Span { start: 1, now: 2 }.point(Vec::new(), 1.0);
+    counted("a", 1)
+}
+
+fn counted(name: &str, count: u32) -> ExportMetricsServiceRequest {
+    let metric = crate::otlp::About { name, unit: "", description: "" };
+    let point = crate::otlp::Span { start: 1, now: 2 }.point(Vec::new(), f64::from(count));
     let scope = ScopeMetrics { metrics: vec![metric.counter(vec![point])], ..Default::default() };
     let resource = ResourceMetrics { scope_metrics: vec![scope], ..Default::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![resource] }
@@ -222,10 +226,80 @@ async fn a_receiver_that_is_not_there_is_tried_again_until_it_is() {
     let (connection, connected) = watch::channel(None);
     let timeout = Duration::from_secs(5);
     let headers = Vec::new();
-    let receiver = Receiver::ControlPlane { connection: connected, timeout, headers };
+    let quiet = Duration::ZERO;
+    let receiver = Receiver::ControlPlane { connection: connected, timeout, headers, quiet };
     assert_eq!(outcomes(receiver.clone(), 2).await.0, [Outcome::NotConnected; 2]);
     let (address, _seen) = grpc_receiver(Answer::Good).await;
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
     connection.send_replace(Some(channel.connect().await.unwrap()));
     assert_eq!(outcomes(receiver, 2).await.0, [Outcome::Succeeded; 2]);
+}
+
+/// A control plane that takes what it is told, and a connection to it.
+async fn control_plane() -> (tonic::transport::Channel, mpsc::Receiver<Seen>) {
+    let (address, seen) = grpc_receiver(Answer::Good).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    (channel.connect().await.unwrap(), seen)
+}
+
+#[tokio::test]
+async fn a_control_plane_is_told_again_when_there_is_traffic_or_another_connection() {
+    let (channel, mut seen) = control_plane().await;
+    let (connection, connected) = watch::channel(Some(channel));
+    let receiver = Receiver::ControlPlane {
+        connection: connected,
+        timeout: Duration::from_secs(5),
+        headers: Vec::new(),
+        quiet: Duration::from_secs(3600),
+    };
+    let (count, gathered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let gather = {
+        let (count, gathered) = (Arc::clone(&count), Arc::clone(&gathered));
+        move || {
+            gathered.fetch_add(1, Ordering::Relaxed);
+            let count = u32::try_from(count.load(Ordering::Relaxed)).unwrap();
+            counted("heddle.tcp.connections", count)
+        }
+    };
+    let drain = CancellationToken::new();
+    let interval = Duration::from_millis(10);
+    let running = spawn(run(receiver, interval, gather, |_| {}, drain.clone()));
+    let is_told = async |seen: &mut mpsc::Receiver<Seen>, case: &str| {
+        let told = tokio::time::timeout(Duration::from_secs(30), seen.recv()).await;
+        assert!(told.unwrap_or_else(|_| panic!("not told in time: {case}")).is_some());
+    };
+    let looks = async |more: usize| {
+        let until = gathered.load(Ordering::Relaxed) + more;
+        while gathered.load(Ordering::Relaxed) < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    is_told(&mut seen, "at first").await;
+    looks(5).await;
+    assert!(seen.try_recv().is_err(), "nothing is new");
+    count.store(1, Ordering::Relaxed);
+    is_told(&mut seen, "traffic").await;
+    looks(5).await;
+    assert!(seen.try_recv().is_err(), "nothing is new since");
+    let (channel, mut seen_elsewhere) = control_plane().await;
+    connection.send_replace(Some(channel));
+    is_told(&mut seen_elsewhere, "another control plane").await;
+    looks(5).await;
+    assert!(seen.try_recv().is_err() && seen_elsewhere.try_recv().is_err());
+    drain.cancel();
+    is_told(&mut seen_elsewhere, "the last one").await;
+    tokio::time::timeout(Duration::from_secs(30), running).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn a_control_plane_hears_of_a_quiet_proxy_now_and_then() {
+    let (channel, mut seen) = control_plane().await;
+    let (_connection, connected) = watch::channel(Some(channel));
+    let quiet = Duration::from_millis(100);
+    let (timeout, headers) = (Duration::from_secs(5), Vec::new());
+    let receiver = Receiver::ControlPlane { connection: connected, timeout, headers, quiet };
+    let began = Instant::now();
+    assert_eq!(outcomes(receiver, 3).await.0, [Outcome::Succeeded; 3]);
+    assert!(began.elapsed() >= quiet * 2, "{:?}", began.elapsed());
+    assert!(seen.recv().await.is_some());
 }

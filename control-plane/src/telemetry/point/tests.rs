@@ -208,3 +208,9 @@ fn points_are_told_apart_by_metric_and_attributes_whatever_their_order() {
     assert_ne!(print(SERVER, &[one]), print(SERVER, &[("http.request.method", "PUT")]));
     assert_ne!(print(SERVER, &[("a", "bc")]), print(SERVER, &[("ab", "c")]));
 }
+
+#[test]
+fn all_that_is_kept_is_what_proxies_tell_at_once() {
+    let kept = METRICS.map(|(name, _)| name);
+    assert_eq!(kept, heddle_telemetry::traffic::TRAFFIC);
+}
