@@ -27,6 +27,7 @@ pub mod kubernetes;
 pub mod last_good;
 pub mod listing;
 pub mod node;
+pub mod notice;
 pub mod reader;
 pub mod scan;
 pub mod tls_route;

@@ -13,6 +13,8 @@ pub struct Listing {
     /// The directories below it that could not be listed, each with a slash at its end, and why. What
     /// they hold is not known: it may all still be there.
     pub unreadable: BTreeMap<String, io::Error>,
+    /// Some of them are links: what they say may change where nobody looks.
+    pub has_links: bool,
 }
 
 impl Listing {
@@ -56,6 +58,7 @@ impl Listing {
                     Ok(()) => {}
                 }
             } else if !kind.is_dir() && is_read_file(name) {
+                self.has_links |= kind.is_symlink();
                 self.files.push(prefix.clone());
             }
             prefix.truncate(length);
@@ -65,12 +68,12 @@ impl Listing {
 }
 
 /// Hidden directories are others' business, but for the one that the local runner writes.
-fn is_read_directory(name: &str) -> bool {
+pub fn is_read_directory(name: &str) -> bool {
     !name.starts_with('.') || name == GENERATED_DIRECTORY
 }
 
 /// Hidden files are what editors and atomic writers leave for a moment.
-fn is_read_file(name: &str) -> bool {
+pub fn is_read_file(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
 }

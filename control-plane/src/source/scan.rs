@@ -1,7 +1,7 @@
 //! Reads a directory of files into `Files`: which ones changed, which ones are gone. Blocking; the watch
 //! is in `directory.rs`, which files count in `listing.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +26,8 @@ pub struct Scan {
     recalled: bool,
     /// Directories that something was said of, in the manner of files.
     complaints: BTreeMap<String, Failure>,
+    /// A file's content may change without a notice of that file.
+    has_links: bool,
     files_limit: usize,
 }
 
@@ -71,6 +73,7 @@ impl Scan {
             last_good,
             recalled: false,
             complaints: BTreeMap::new(),
+            has_links: false,
             files_limit: FILES_LIMIT,
         }
     }
@@ -84,6 +87,23 @@ impl Scan {
         early: &mut dyn FnMut(Vec<Event>),
     ) -> io::Result<Scanned> {
         Ok(self.take_in(Listing::of(&self.root)?, now, early))
+    }
+
+    /// Reads what changed of these files, and looks at no other; `None`, and nothing is read, if that may not be all that
+    /// follows: some are new, are gone, or are no plain files.
+    pub fn look(&mut self, files: &BTreeSet<String>, now: SystemTime) -> Option<Scanned> {
+        let is_plain = |file: &String| {
+            let metadata = fs::symlink_metadata(self.root.join(file));
+            self.stamps.contains_key(file) && metadata.is_ok_and(|metadata| metadata.is_file())
+        };
+        if self.has_links || !files.iter().all(is_plain) {
+            return None;
+        }
+        let mut again = false;
+        for file in files {
+            again |= self.read(file.clone(), now);
+        }
+        Some(Scanned { events: self.files.events(), again })
     }
 
     fn take_in(
@@ -100,6 +120,7 @@ impl Scan {
             // Told before what the files say now: what the index refuses of that leaves these in use.
             early(self.files.events());
         }
+        self.has_links = listing.has_links;
         self.let_go(&listing);
         self.complain(&listing);
         let mut again = false;

@@ -251,3 +251,46 @@ fn a_symbolic_link_to_nothing_is_told_of_until_it_is_gone() {
     fs::remove_file(root.path().join("a.yaml")).unwrap();
     assert_eq!(applied(&run(&mut scan, now()).unwrap()), ["failed a.yaml 0"]);
 }
+
+fn of(files: &[&str]) -> BTreeSet<String> {
+    files.iter().map(|file| (*file).to_owned()).collect()
+}
+
+#[test]
+fn a_look_finds_what_a_scan_of_everything_would_find_of_these_files() {
+    let root = manifests();
+    root.write("a.yaml", SERVICE);
+    root.write("b.yaml", &SERVICE.replace("name: a", "name: b"));
+    let mut scan = scan(&root);
+    let later = now() + Duration::from_secs(60);
+    run(&mut scan, later).unwrap();
+    let found = scan.look(&of(&["a.yaml", "b.yaml"]), later).unwrap();
+    assert_eq!(applied(&found), Vec::<String>::new());
+    root.write("a.yaml", &SERVICE.replace("{name: a}", "{name: a, labels: {x: y}}"));
+    root.write("b.yaml", "no: object");
+    let found = scan.look(&of(&["a.yaml"]), later).unwrap();
+    assert_eq!(applied(&found), ["applied a.yaml"]);
+    let found = scan.look(&of(&["a.yaml", "b.yaml"]), later).unwrap();
+    assert_eq!(applied(&found), ["failed b.yaml 1"]);
+    assert_eq!(applied(&run(&mut scan, later).unwrap()), Vec::<String>::new());
+}
+
+#[test]
+fn what_follows_of_more_than_these_files_is_left_to_a_scan_of_everything() {
+    let root = manifests();
+    root.write("a.yaml", SERVICE);
+    let mut scan = scan(&root);
+    let at = now() + Duration::from_secs(60);
+    assert!(scan.look(&of(&["a.yaml"]), at).is_none(), "nothing is known yet");
+    run(&mut scan, at).unwrap();
+    assert!(scan.look(&of(&["a.yaml"]), at).is_some());
+    root.write("new.yaml", SERVICE);
+    assert!(scan.look(&of(&["new.yaml"]), at).is_none(), "a new one");
+    fs::remove_file(root.path().join("a.yaml")).unwrap();
+    assert!(scan.look(&of(&["a.yaml"]), at).is_none(), "one is gone");
+    run(&mut scan, at).unwrap();
+    let link = root.path().join("link.yaml");
+    std::os::unix::fs::symlink(root.path().join("new.yaml"), link).unwrap();
+    run(&mut scan, at).unwrap();
+    assert!(scan.look(&of(&["new.yaml"]), at).is_none(), "links lead elsewhere");
+}
