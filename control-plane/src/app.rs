@@ -133,6 +133,7 @@ pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError>
     };
     let surroundings = Surroundings {
         snapshots: snapshots.clone(),
+        interests: publisher.interests(),
         raise,
         proxies: proxies.clone(),
         metrics: metrics.clone(),

@@ -16,6 +16,7 @@ use heddle_proto::convert;
 use heddle_proto::discovery as wire;
 
 use crate::push::news::News;
+use crate::push::update::Encodings;
 use crate::source::Failure;
 use crate::status::ObjectStatus;
 use crate::translate::connection_route::ConnectionRoute;
@@ -33,12 +34,14 @@ pub struct Snapshot {
     pub contents: Arc<Contents>,
     /// What of it is new.
     pub news: News,
+    /// What was encoded of it for one proxy and is the same for others.
+    pub encodings: Encodings,
 }
 
 impl Snapshot {
     /// One of which nothing is known but what is in it.
     pub fn first(version: Version, contents: Arc<Contents>) -> Self {
-        Self { version, contents, news: News::of(version) }
+        Self { version, contents, news: News::of(version), encodings: Encodings::default() }
     }
 
     /// One that follows this one; `changed` is what is different, or `None` for anything.
@@ -49,7 +52,8 @@ impl Snapshot {
         contents: Arc<Contents>,
         changed: Option<Vec<ResourceKey>>,
     ) -> Self {
-        Self { version, contents, news: self.news.and(version, changed) }
+        let news = self.news.and(version, changed);
+        Self { version, contents, news, encodings: Encodings::default() }
     }
 }
 

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use heddle_model::endpoint::Endpoint;
 use heddle_model::names::ObjectReference;
 use heddle_model::resource::Version;
 
+use crate::push::update::Base;
 use crate::snapshot::{Content, Resource};
 
 /// A version of a resource that a proxy says it has.
@@ -234,12 +234,15 @@ impl Held {
     }
 
     /// What a delta can be made from: not after a refusal, since it is not known what the proxy has.
-    pub(super) fn delta_base(&self) -> Option<(Version, &[Endpoint])> {
+    pub(super) fn delta_base(&self) -> Option<Base> {
         if matches!(self.answer, Answer::Refused(_)) {
             return None;
         }
-        match &self.content.as_ref()?.content {
-            Content::Endpoints(set) => Some((self.version, &set.endpoints)),
+        let resource = self.content.as_ref()?;
+        match &resource.content {
+            Content::Endpoints(_) => {
+                Some(Base { version: self.version, resource: Arc::clone(resource) })
+            }
             Content::Workload(_) | Content::Destination(_) => None,
         }
     }

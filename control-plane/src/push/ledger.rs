@@ -9,9 +9,9 @@ use heddle_model::names::ServicePort;
 use heddle_model::resource::{ResourceKey, Version};
 use heddle_proto::discovery as wire;
 
-use crate::push::delta;
 use crate::push::held::{Held, Known, Refusal, StandIn, Standing};
-use crate::snapshot::{Content, Resource, Snapshot, policy};
+use crate::push::update::{Update, What};
+use crate::snapshot::{Resource, Snapshot};
 
 /// What one proxy holds.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Ledger {
     plan: VecDeque<ResourceKey>,
     /// The snapshot that the plan follows from; `None` where something else has happened since that it has to follow.
     planned: Option<Version>,
+    /// How often all was looked at.
+    plans: u64,
     counts: Counts,
     /// The highest version that the proxy says it has, or had, of anything.
     known: Version,
@@ -84,6 +86,7 @@ impl Ledger {
             needed: BTreeSet::new(),
             plan: VecDeque::new(),
             planned: None,
+            plans: 0,
             counts: Counts::default(),
             known: Version::default(),
             ceiling: Version(now.0.saturating_add(CLOCK_ERROR_LIMIT_MICROS)),
@@ -228,10 +231,27 @@ impl Ledger {
         self.plan = plan;
         self.needed = needed;
         self.planned = Some(snapshot.version);
+        self.plans += 1;
+    }
+
+    /// Whether something has happened that what [`Ledger::follow`] found last does not follow from.
+    pub fn must_look(&self) -> bool {
+        self.planned.is_none()
+    }
+
+    /// Another number whenever other resources may concern the proxy than before.
+    pub fn plans(&self) -> u64 {
+        self.plans
+    }
+
+    /// What [`Ledger::follow`] would find something to look at in, as long as it does not have to look at everything.
+    pub fn concerns(&self) -> impl Iterator<Item = ResourceKey> {
+        let needed = self.needed.iter().cloned().map(ResourceKey::Endpoints);
+        self.subscriptions.iter().cloned().chain(needed)
     }
 
     /// The next update of the plan, as if it were sent; `None`: the proxy lacks nothing.
-    pub fn next_update(&mut self, snapshot: &Snapshot) -> Option<wire::Update> {
+    pub fn next_update(&mut self, snapshot: &Snapshot) -> Option<Update> {
         while let Some(key) = self.plan.pop_front() {
             if let Some(update) = self.update(key, snapshot) {
                 return Some(update);
@@ -240,15 +260,11 @@ impl Ledger {
         None
     }
 
-    fn update(&mut self, key: ResourceKey, snapshot: &Snapshot) -> Option<wire::Update> {
+    fn update(&mut self, key: ResourceKey, snapshot: &Snapshot) -> Option<Update> {
+        let version = snapshot.version;
         if !self.is_needed(&key) {
             self.held.remove(&key)?;
-            return Some(wire::Update {
-                key: Some((&key).into()),
-                version: snapshot.version.0,
-                digest: 0,
-                resource: Some(wire::update::Resource::Removed(wire::Removed {})),
-            });
+            return Some(Update { key, version, what: What::Removed });
         }
         let resource = snapshot.contents.resource(&key, &self.own)?;
         if let Some(held) = self.held.get_mut(&key) {
@@ -256,29 +272,27 @@ impl Ledger {
         }
         let held = self.held.get(&key);
         if held.is_some_and(|held| held.digest == resource.digest && !held.whole_next) {
-            return self.update_in_place(&key, snapshot.version);
+            return self.update_in_place(key, version);
         }
         if held.is_some_and(|held| held.chosen().is_some()) {
             // What would have stood in does not any more, and may not be needed.
             self.planned = None;
         }
-        let base = held.and_then(|held| held.delta_base());
-        let update = update(&key, &resource, snapshot.version, base);
-        let was_delta = matches!(
-            &update.resource,
-            Some(wire::update::Resource::Endpoints(endpoints)) if endpoints.base_version > 0
-        );
-        let held = Held { was_delta, ..Held::sent(snapshot.version, resource, held) };
-        self.held.insert(key, held);
-        Some(update)
+        let base = held.and_then(Held::delta_base);
+        // The same version cannot be base and result.
+        let base = base.filter(|base| base.version < version);
+        let was_delta = base.is_some();
+        let sent = Held::sent(version, Arc::clone(&resource), held);
+        self.held.insert(key.clone(), Held { was_delta, ..sent });
+        Some(Update { key, version, what: What::Is { resource, base } })
     }
 
     /// What was refused stays so; the proxy gets what stands in for it, if there is something.
-    fn update_in_place(&mut self, key: &ResourceKey, version: Version) -> Option<wire::Update> {
-        let held = self.held.get_mut(key)?;
+    fn update_in_place(&mut self, key: ResourceKey, version: Version) -> Option<Update> {
+        let held = self.held.get_mut(&key)?;
         let resource = Arc::clone(held.chosen()?);
         held.send_stand_in(version, Arc::clone(&resource));
-        Some(update(key, &resource, version, None))
+        Some(Update { key, version, what: What::Is { resource, base: None } })
     }
 
     fn is_needed(&self, key: &ResourceKey) -> bool {
@@ -381,44 +395,6 @@ impl Ledger {
     /// What was answered so far.
     pub fn counts(&self) -> Counts {
         self.counts
-    }
-}
-
-fn update(
-    key: &ResourceKey,
-    resource: &Resource,
-    version: Version,
-    base: Option<(Version, &[heddle_model::endpoint::Endpoint])>,
-) -> wire::Update {
-    use wire::update::Resource as Kind;
-
-    let content = match &resource.content {
-        Content::Workload(workload) => Kind::Workload(workload.into()),
-        Content::Destination(destination) => Kind::Destination(destination.into()),
-        Content::Endpoints(set) => Kind::Endpoints(match base {
-            // The same version cannot be base and result.
-            Some((base_version, old)) if base_version < version => {
-                let delta = delta::between(old, &set.endpoints);
-                wire::Endpoints {
-                    base_version: base_version.0,
-                    upserted: delta.upserted.into_iter().map(Into::into).collect(),
-                    removed: delta.removed.into_iter().map(Into::into).collect(),
-                    policy: policy(set),
-                }
-            }
-            Some(_) | None => wire::Endpoints {
-                base_version: 0,
-                upserted: set.endpoints.iter().map(Into::into).collect(),
-                removed: Vec::new(),
-                policy: policy(set),
-            },
-        }),
-    };
-    wire::Update {
-        key: Some(key.into()),
-        version: version.0,
-        digest: resource.digest,
-        resource: Some(content),
     }
 }
 

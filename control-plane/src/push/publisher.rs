@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use crate::index::Index;
+use crate::push::interests::Interests;
 use crate::snapshot::{Contents, Snapshot};
 use crate::source::Event;
 
@@ -27,8 +28,11 @@ pub struct Publisher {
     last: Version,
     contents: Arc<Contents>,
     snapshots: watch::Sender<Option<Snapshot>>,
+    interests: Interests,
     raise: mpsc::Receiver<Version>,
     raising: Option<Raising>,
+    /// When the last change was.
+    published: Option<Instant>,
 }
 
 /// A version that is to be exceeded, and when at the latest.
@@ -45,8 +49,15 @@ impl Publisher {
         let (asker, raise) = mpsc::channel(RAISES_QUEUED);
         let contents = Arc::new(Contents::default());
         let last = Version::default();
-        let publisher = Self { index, last, contents, snapshots, raise, raising: None };
+        let (raising, interests) = (None, Interests::default());
+        let publisher =
+            Self { index, last, contents, snapshots, interests, raise, raising, published: None };
         (publisher, reader, asker)
+    }
+
+    /// Where those who want to be woken by what concerns them alone say so.
+    pub fn interests(&self) -> Interests {
+        self.interests.clone()
     }
 
     /// Publishes until the drain, or until the source ends.
@@ -61,7 +72,9 @@ impl Publisher {
                     if self.index.is_synced() && self.index.has_news() {
                         self.contents = Arc::new(self.index.contents(&self.contents));
                         let changed = self.index.what_changed();
-                        self.publish(changed);
+                        self.publish(changed.clone());
+                        self.interests.wake(changed.as_deref());
+                        self.published = Some(Instant::now());
                     }
                 }
                 Some(known) = self.raise.recv() => self.plan_to_exceed(known),
@@ -77,11 +90,15 @@ impl Publisher {
         }
     }
 
-    /// What comes together is published together.
+    /// What comes together is published together: the first change for a while waits for no more than what is on its way
+    /// already, so that one that is alone is not late, and a storm of them is not one publication each.
     async fn apply_more(&mut self, events: &mut mpsc::Receiver<Vec<Event>>) {
-        let latest = Instant::now() + DEBOUNCE_LIMIT;
+        let now = Instant::now();
+        let latest = now + DEBOUNCE_LIMIT;
+        let is_storm = self.published.is_some_and(|at| now.duration_since(at) < STORM);
+        let pause = if is_storm || !self.index.is_synced() { DEBOUNCE } else { DEBOUNCE_FIRST };
         loop {
-            let quiet = (Instant::now() + DEBOUNCE).min(latest);
+            let quiet = (Instant::now() + pause).min(latest);
             match timeout_at(quiet, events.recv()).await {
                 Ok(Some(batch)) => {
                     // A source that has not told everything has no reason to be hurried.
@@ -120,6 +137,8 @@ impl Publisher {
         );
         self.last = known;
         self.publish(Some(Vec::new()));
+        // Nothing is different, but for those who waited for a version.
+        self.interests.wake(None);
     }
 
     /// `changed` is what is different from what was published last; `None`: anything.
@@ -160,8 +179,12 @@ pub fn version_at(now: SystemTime) -> Version {
     Version(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// How long the source may be quiet before what it told is published.
+/// How long the source may be quiet before what it told is published,
 const DEBOUNCE: Duration = Duration::from_millis(5);
+/// and the first time after a pause: what several watches of one cause tell is as far apart as they are.
+const DEBOUNCE_FIRST: Duration = Duration::from_millis(1);
+/// A change within this time after one that was published is not alone.
+const STORM: Duration = Duration::from_millis(100);
 /// How long a change waits at most for others.
 const DEBOUNCE_LIMIT: Duration = Duration::from_millis(50);
 /// How far one replica may be behind another: events of the API server take a few milliseconds.
@@ -199,6 +222,50 @@ mod tests {
         events.send(vec![failed]).await.unwrap();
         snapshots.changed().await.unwrap();
         assert!(snapshots.borrow().as_ref().unwrap().version > first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_change_after_a_pause_is_published_at_once_and_a_storm_is_not() {
+        let index = Index::new("cluster.local".parse().unwrap());
+        let (publisher, mut snapshots, _raise) = Publisher::new(index);
+        let (events, receiver) = mpsc::channel(8);
+        let tasks = heddle_runtime::tasks::Tasks::new();
+        tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
+        events.send(vec![Event::Synced]).await.unwrap();
+        snapshots.changed().await.unwrap();
+        let failed = |name: &str| {
+            vec![Event::Failed { unit: Unit::File(name.into()), failures: Vec::new() }]
+        };
+        tokio::time::sleep(STORM * 2).await;
+        let began = Instant::now();
+        events.send(failed("a")).await.unwrap();
+        snapshots.changed().await.unwrap();
+        assert!(began.elapsed() <= DEBOUNCE_FIRST * 3, "{:?}", began.elapsed());
+        let (began, mut published) = (Instant::now(), 0);
+        while began.elapsed() < DEBOUNCE_LIMIT * 4 {
+            events.send(failed("a")).await.unwrap();
+            tokio::time::sleep(DEBOUNCE / 2).await;
+            published += u32::from(snapshots.has_changed().unwrap());
+            snapshots.mark_unchanged();
+        }
+        assert!((2..=5).contains(&published), "{published}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_version_is_woken_though_nothing_is_different() {
+        let index = Index::new("cluster.local".parse().unwrap());
+        let (publisher, mut snapshots, raise) = Publisher::new(index);
+        let mut interest = publisher.interests().open();
+        let (events, receiver) = mpsc::channel(8);
+        let tasks = heddle_runtime::tasks::Tasks::new();
+        tasks.spawn("push.publisher", publisher.run(receiver, tasks.drain().clone()));
+        events.send(vec![Event::Synced]).await.unwrap();
+        interest.changed().await;
+        let first = snapshots.borrow_and_update().as_ref().unwrap().version;
+        interest.only(std::iter::empty());
+        raise.send(Version(first.0 + (1 << 50))).await.unwrap();
+        interest.changed().await;
+        assert!(snapshots.borrow().as_ref().unwrap().version.0 > first.0 + (1 << 50));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! One proxy's discovery stream: reads what it wants and what it answers, sends what it lacks. A proxy
 //! that reads slowly is sent the newest state when it is ready for it, not all that was in between.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use heddle_model::identity::PodUid;
 use heddle_model::names::ObjectReference;
@@ -15,7 +17,9 @@ use heddle_proto::discovery::proxy_message::Message as FromProxy;
 use heddle_runtime::backoff::Backoff;
 use heddle_runtime::clock;
 use heddle_runtime::throttle::Throttle;
+use prost::Message;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -23,6 +27,7 @@ use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
 use crate::push::held::{Known, Refusal};
+use crate::push::interests::{Interest, Interests};
 use crate::push::ledger::{NotSubscribed, Patience};
 use crate::push::proxies::{Proxies, SharedLedger};
 use crate::push::publisher::{RaiseVersion, Snapshots, version_at};
@@ -33,6 +38,8 @@ use crate::snapshot::Snapshot;
 pub struct Surroundings {
     /// What can be asked for.
     pub snapshots: Snapshots,
+    /// Who is to look at a new one.
+    pub interests: Interests,
     /// For when a proxy has a newer version than there is.
     pub raise: RaiseVersion,
     /// Where a session is seen.
@@ -58,9 +65,9 @@ pub struct Session {
     pub surroundings: Arc<Surroundings>,
 }
 
-/// A message, or why there will be no more. In a place of its own, since a channel has many places and most of them are
-/// empty for ever.
-pub type Outgoing = Box<Result<wire::ControlMessage, Status>>;
+/// A message, encoded, or why there will be no more. In a place of its own, since a channel has many places and most of them
+/// are empty for ever.
+pub type Outgoing = Box<Result<Bytes, Status>>;
 
 /// How many messages wait for a proxy that reads slowly.
 pub const OUTBOUND_QUEUED: usize = 16;
@@ -117,6 +124,8 @@ impl Session {
         let stream = Stream {
             own,
             ledger,
+            interest: surroundings.interests.open(),
+            looked_at: 0,
             surroundings,
             snapshot: None,
             digests_withheld: 0,
@@ -133,6 +142,10 @@ struct Stream {
     own: PodUid,
     ledger: SharedLedger,
     surroundings: Arc<Surroundings>,
+    interest: Interest,
+    /// Which of the ledger's plans the interest follows from.
+    looked_at: u64,
+    /// The newest one that was looked at.
     snapshot: Option<Snapshot>,
     /// In a row, because answers were outstanding.
     digests_withheld: u32,
@@ -146,24 +159,18 @@ impl Stream {
         mut inbound: Box<Streaming<wire::ProxyMessage>>,
         outbound: mpsc::Sender<Outgoing>,
     ) -> Result<(), Status> {
-        let mut snapshots = self.surroundings.snapshots.clone();
-        let drain = self.surroundings.drain.clone();
-        self.snapshot.clone_from(&snapshots.borrow_and_update());
+        let surroundings = Arc::clone(&self.surroundings);
+        // Registered once, and not anew for each message.
+        let mut drained = pin!(surroundings.drain.cancelled());
         let mut digests = interval_at(Instant::now() + DIGEST_INTERVAL, DIGEST_INTERVAL);
         digests.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut digest_due = false;
         // Whether there may be something to send.
-        let mut behind = false;
+        let mut behind = self.follow();
         loop {
             tokio::select! {
-                () = drain.cancelled() => return Err(draining()),
-                changed = snapshots.changed() => {
-                    if changed.is_err() {
-                        return Err(draining());
-                    }
-                    self.snapshot.clone_from(&snapshots.borrow_and_update());
-                    behind = self.follow();
-                }
+                () = &mut drained => return Err(draining()),
+                () = self.interest.changed() => behind = self.follow(),
                 message = inbound.message() => {
                     let Some(message) = message? else { return Ok(()) };
                     let mut plan = self.take(message)?;
@@ -180,35 +187,78 @@ impl Stream {
                 permit = outbound.reserve(), if behind || digest_due => {
                     let Ok(permit) = permit else { return Ok(()) };
                     if let Some(message) = self.next_message(&mut behind, &mut digest_due) {
-                        permit.send(Box::new(Ok(wire::ControlMessage { message: Some(message) })));
+                        permit.send(Box::new(Ok(message)));
                     }
                 }
             }
+            // Mostly there is room, and no more than this to send.
+            while behind || digest_due {
+                let permit = match outbound.try_reserve() {
+                    Ok(permit) => permit,
+                    Err(TrySendError::Full(())) => break,
+                    Err(TrySendError::Closed(())) => return Ok(()),
+                };
+                if let Some(message) = self.next_message(&mut behind, &mut digest_due) {
+                    permit.send(Box::new(Ok(message)));
+                }
+            }
+            self.mind();
         }
     }
 
-    /// Finds out what may have to be sent; false: nothing, for now.
+    /// Looks at what there is now, and finds out what may have to be sent of it; false: nothing, for now.
     fn follow(&mut self) -> bool {
-        let Some(snapshot) = &self.snapshot else { return false };
-        let mut ledger = self.ledger.lock();
-        if let Some(version) = ledger.version_to_exceed(snapshot) {
-            // A full queue means that others ask already. The next snapshot tells.
-            let _ = self.surroundings.raise.try_send(version);
-            return false;
+        loop {
+            self.snapshot.clone_from(&self.surroundings.snapshots.borrow());
+            let Some(snapshot) = &self.snapshot else { return false };
+            let mut ledger = self.ledger.lock();
+            if let Some(version) = ledger.version_to_exceed(snapshot) {
+                // A full queue means that others ask already. The next snapshot tells, whatever it changes.
+                let _ = self.surroundings.raise.try_send(version);
+                self.interest.anything();
+                self.looked_at = 0;
+                return false;
+            }
+            ledger.follow(snapshot);
+            if ledger.plans() == self.looked_at {
+                return ledger.is_behind();
+            }
+            self.looked_at = ledger.plans();
+            self.interest.only(ledger.concerns());
+            let is_newest = self
+                .surroundings
+                .snapshots
+                .borrow()
+                .as_ref()
+                .is_none_or(|newest| newest.version == snapshot.version);
+            if is_newest {
+                return ledger.is_behind();
+            }
+            // One was published meanwhile, and who is to look at it was decided without this.
         }
-        ledger.follow(snapshot);
-        ledger.is_behind()
     }
 
-    fn next_message(&mut self, behind: &mut bool, digest_due: &mut bool) -> Option<ToProxy> {
+    /// Sees to it that whatever comes next is looked at, if that follows from more than what is known to concern the proxy.
+    fn mind(&mut self) {
+        let ledger = self.ledger.lock();
+        if ledger.must_look() {
+            self.interest.anything();
+            // The next plan decides anew, whichever it is.
+            self.looked_at = 0;
+        }
+    }
+
+    fn next_message(&mut self, behind: &mut bool, digest_due: &mut bool) -> Option<Bytes> {
         let mut ledger = self.ledger.lock();
         if *behind {
             let snapshot = self.snapshot.as_ref()?;
-            if let Some(update) = ledger.next_update(snapshot) {
+            let update = ledger.next_update(snapshot);
+            *behind = ledger.is_behind();
+            if let Some(update) = update {
+                drop(ledger);
                 self.surroundings.metrics.updates_sent.inc();
-                return Some(ToProxy::Update(update));
+                return Some(update.encode(&snapshot.encodings));
             }
-            *behind = false;
         }
         if !std::mem::take(digest_due) {
             return None;
@@ -220,7 +270,8 @@ impl Stream {
         };
         let digest = ledger.digest(patience);
         self.digests_withheld = if digest.is_some() { 0 } else { self.digests_withheld + 1 };
-        digest.map(ToProxy::Digest)
+        let message = digest.map(ToProxy::Digest)?;
+        Some(wire::ControlMessage { message: Some(message) }.encode_to_vec().into())
     }
 
     /// Takes a message in; true if it may have to be followed by an update.
@@ -289,7 +340,8 @@ impl Stream {
         // Two streams that look at each other's ledgers must not hold their own.
         drop(ledger);
         let stand_in = lacks_all_but.and_then(|refused| {
-            let contents = &self.snapshot.as_ref()?.contents;
+            let newest = self.surroundings.snapshots.borrow().clone();
+            let contents = newest?.contents;
             let namespace = contents.namespace(&self.own);
             let is_alike = |other: &PodUid| contents.namespace(other) == namespace;
             self.surroundings.proxies.taken(&key, refused, is_alike)

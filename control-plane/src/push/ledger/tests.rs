@@ -9,10 +9,11 @@ use heddle_model::names::{Port, Protocol, ServiceName};
 use heddle_model::policy::BackendPolicy;
 use heddle_model::route::{ConnectionRule, RuleOrigin, WeightedBackend};
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
 use crate::push::held::Answer;
-use crate::snapshot::Contents;
+use crate::snapshot::{Content, Contents};
 
 /// What a service sends to, and what is behind it, in a world of four services with one port.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,15 @@ fn key(service: u8) -> ResourceKey {
 
 fn uid() -> PodUid {
     "u".parse().unwrap()
+}
+
+/// As the proxy reads it.
+fn next_update(ledger: &mut Ledger, snapshot: &Snapshot) -> Option<wire::Update> {
+    let message = ledger.next_update(snapshot)?.encode(&snapshot.encodings);
+    match wire::ControlMessage::decode(message).unwrap().message {
+        Some(wire::control_message::Message::Update(update)) => Some(update),
+        other @ (Some(wire::control_message::Message::Digest(_)) | None) => panic!("{other:?}"),
+    }
 }
 
 impl World {
@@ -190,18 +200,26 @@ struct Run {
     snapshot: Snapshot,
     known_to_others: Snapshot,
     wanted: BTreeSet<u8>,
+    /// Something happened that concerns the proxy, and nobody has looked since.
+    woken: bool,
 }
 
 impl Run {
     fn change(&mut self, version: u64, changed: Option<Vec<ResourceKey>>) {
         let contents = self.world.contents();
+        let concerns: BTreeSet<ResourceKey> = self.ledger.concerns().collect();
+        let is_concerned = |keys: &Vec<ResourceKey>| keys.iter().any(|key| concerns.contains(key));
+        self.woken |= changed.as_ref().is_none_or(is_concerned);
         self.snapshot = self.snapshot.next(Version(version), contents, changed);
     }
 
     fn read(&mut self, count: usize, refused: u8) {
-        self.ledger.follow(&self.snapshot);
+        // As a session does: what does not concern the proxy has nobody look.
+        if std::mem::take(&mut self.woken) || self.ledger.must_look() {
+            self.ledger.follow(&self.snapshot);
+        }
         for index in 0..count {
-            let Some(update) = self.ledger.next_update(&self.snapshot) else { return };
+            let Some(update) = next_update(&mut self.ledger, &self.snapshot) else { return };
             self.answer(&update, refused >> (index % 8) & 1 == 1);
         }
     }
@@ -286,6 +304,7 @@ proptest! {
             known_to_others: snapshot.clone(),
             snapshot,
             wanted: BTreeSet::new(),
+            woken: true,
         };
         for (version, step) in (2..).zip(steps) {
             match step {
@@ -320,7 +339,7 @@ proptest! {
             run.read(1000, 0);
         }
         run.ledger.plan(&run.snapshot);
-        prop_assert_eq!(run.ledger.next_update(&run.snapshot), None);
+        prop_assert_eq!(next_update(&mut run.ledger, &run.snapshot), None);
         // What was refused is not sent again until it changes, or the proxy comes back.
         run.reconnect();
         run.read(1000, 0);
@@ -346,7 +365,7 @@ proptest! {
         }
         prop_assert_eq!(run.ledger.digest(Patience::Left).map(|digest| digest.fold), Some(fold));
         run.ledger.plan(&run.snapshot);
-        prop_assert_eq!(run.ledger.next_update(&run.snapshot), None);
+        prop_assert_eq!(next_update(&mut run.ledger, &run.snapshot), None);
     }
 }
 
@@ -357,7 +376,7 @@ fn what_a_proxy_goes_on_with_keeps_its_endpoints_and_they_stay_current() {
     let endpoints = |service| ResourceKey::Endpoints(port(service));
     let sent = |ledger: &mut Ledger, snapshot: &Snapshot| {
         ledger.plan(snapshot);
-        let updates = std::iter::from_fn(|| ledger.next_update(snapshot));
+        let updates = std::iter::from_fn(|| next_update(ledger, snapshot));
         let keys: Vec<_> = updates
             .map(|update| {
                 let removed = matches!(update.resource, Some(wire::update::Resource::Removed(_)));
@@ -406,7 +425,7 @@ fn a_resource_that_is_known_is_not_sent_again() {
     ledger.subscribe(ResourceKey::Endpoints(port(0)), known(behind.digest)).unwrap();
     ledger.subscribe(key(0), known(wished.digest)).unwrap();
     ledger.plan(&snapshot);
-    assert_eq!(ledger.next_update(&snapshot), None);
+    assert_eq!(next_update(&mut ledger, &snapshot), None);
     assert_eq!(ledger.digest(Patience::Left).unwrap().resources, 2);
 }
 
@@ -457,7 +476,7 @@ fn a_refused_update_is_not_part_of_the_digest() {
     let mut ledger = Ledger::new(uid(), Version(0));
     ledger.subscribe(key(0), Known::default()).unwrap();
     ledger.plan(&snapshot);
-    let update = ledger.next_update(&snapshot).unwrap();
+    let update = next_update(&mut ledger, &snapshot).unwrap();
     assert_eq!(ledger.digest(Patience::Left), None);
     assert_eq!(ledger.digest(Patience::Over).unwrap().fold, update.digest);
     let refusal =
@@ -480,7 +499,7 @@ fn what_a_proxy_brings_is_kept_as_long_as_it_may_be_needed() {
     ledger.subscribe(key(0), known(8)).unwrap();
     let keys = |ledger: &mut Ledger, snapshot: &Snapshot| {
         ledger.plan(snapshot);
-        let updates = std::iter::from_fn(|| ledger.next_update(snapshot));
+        let updates = std::iter::from_fn(|| next_update(ledger, snapshot));
         updates
             .map(|update| ResourceKey::try_from(update.key.unwrap()).unwrap())
             .collect::<Vec<_>>()
@@ -512,7 +531,7 @@ fn what_stands_in_for_what_a_new_proxy_refused_is_held_beside_the_refusal() {
     ledger.subscribe(key(0), Known::default()).unwrap();
     let sent = |ledger: &mut Ledger, snapshot: &Snapshot| {
         ledger.plan(snapshot);
-        let updates = std::iter::from_fn(|| ledger.next_update(snapshot));
+        let updates = std::iter::from_fn(|| next_update(ledger, snapshot));
         updates
             .map(|update| (ResourceKey::try_from(update.key.unwrap()).unwrap(), update.digest))
             .collect::<Vec<_>>()
@@ -566,6 +585,6 @@ fn a_stand_in_that_is_refused_too_is_not_sent_again() {
     assert!(ledger.refuse(&key(0), Version(2), refusal()));
     assert_eq!(ledger.lacks_all_but(&key(0)), None);
     ledger.plan(&snapshot);
-    assert_eq!(ledger.next_update(&snapshot), None);
+    assert_eq!(next_update(&mut ledger, &snapshot), None);
     assert_eq!(ledger.digest(Patience::Left).unwrap().resources, 1);
 }
