@@ -93,8 +93,7 @@ pub enum StartError {
 pub async fn start(config: Config, tasks: &Tasks) -> Result<Running, StartError> {
     info!(%config, "starting");
     let readiness = Readiness::new(&[AUTHORITY, CONFIGURATION]);
-    let metrics = Metrics::default();
-    let proxies = Proxies::default();
+    let (metrics, proxies) = (Metrics::default(), Proxies::default());
 
     let mut origin = Origin::open(&config).await?;
     let (publisher, snapshots, raise) = Publisher::new(Index::new(config.trust_domain.clone()));
