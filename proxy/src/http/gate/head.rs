@@ -492,7 +492,9 @@ mod tests {
             for field in head.lines() {
                 let mut written = Vec::new();
                 fields::write(&mut written, field.name, field.value);
-                prop_assert_eq!(field.is_canonical, octets[field.line.clone()] == written);
+                // One without a value is written anew, to the same.
+                let is_same = octets[field.line.clone()] == written && !field.value.is_empty();
+                prop_assert_eq!(field.is_canonical, is_same);
                 prop_assert_eq!(field.line.start, end, "one line follows the other");
                 end = field.line.end;
             }
