@@ -2,10 +2,11 @@
 //! that io.rs and the lane poll; the moment is passed in.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::gate::framing::Phase;
@@ -70,7 +71,8 @@ impl Armed {
             self.sleep.as_mut().reset(until);
         }
         self.waker.clone_from(context.waker());
-        self.sleep.as_mut().poll(context)
+        // To a task that has had its turn, a sleep would say that it wakes it later, and know no waker.
+        pin!(unconstrained(self.sleep.as_mut())).poll(context)
     }
 }
 
@@ -183,6 +185,7 @@ mod tests {
 
     use futures_util::StreamExt;
     use futures_util::stream::FuturesUnordered;
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
 
     use super::*;
 
@@ -211,6 +214,24 @@ mod tests {
             .await;
             assert!(Instant::now() >= until && Instant::now() < begun + seconds(9), "{until:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_wakes_a_task_that_had_had_its_turn_when_it_was_set() {
+        let until = Instant::now() + seconds(5);
+        let mut timer = Timer::default();
+        let mut is_set = false;
+        let waiting = poll_fn(|context| {
+            if !std::mem::replace(&mut is_set, true) {
+                while has_budget_remaining() {
+                    let _ = pin!(consume_budget()).poll(context);
+                }
+                timer.arm(until, context);
+                return Poll::Pending;
+            }
+            timer.poll_until(until, context)
+        });
+        assert!(tokio::time::timeout(seconds(60), waiting).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

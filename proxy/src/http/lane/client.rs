@@ -244,6 +244,8 @@ where
             self.blocked_since = None;
             return Poll::Ready(written.map_err(|_gone| None));
         }
+        // It rests from when it has taken its answer, and not from when that was there.
+        self.idle_since = None;
         let now = Instant::now();
         let until = *self.blocked_since.get_or_insert(now) + self.limits.answer;
         if now < until {
