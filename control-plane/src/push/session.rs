@@ -145,7 +145,7 @@ struct Stream {
     interest: Interest,
     /// Which of the ledger's plans the interest follows from.
     looked_at: u64,
-    /// The newest one that was looked at.
+    /// The newest one that was looked at, while something of it is to be sent.
     snapshot: Option<Snapshot>,
     /// In a row, because answers were outstanding.
     digests_withheld: u32,
@@ -168,6 +168,10 @@ impl Stream {
         // Whether there may be something to send.
         let mut behind = self.follow();
         loop {
+            if !behind {
+                // Whoever sleeps keeps nothing alive: what there is then is looked at anew.
+                self.snapshot = None;
+            }
             tokio::select! {
                 () = &mut drained => return Err(draining()),
                 () = self.interest.changed() => behind = self.follow(),

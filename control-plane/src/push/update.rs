@@ -112,6 +112,8 @@ pub struct Encodings(Arc<Mutex<Known>>);
 struct Known {
     messages: HashMap<ResourceKey, Vec<(Variant, Bytes)>>,
     bytes: usize,
+    /// One did not fit: those that follow are not waited for.
+    is_full: bool,
 }
 
 /// What tells two messages of one resource apart: what it is, and what it was.
@@ -140,11 +142,17 @@ impl Encodings {
         if let Some((_, message)) = found {
             return message.clone();
         }
+        if known.is_full {
+            drop(known);
+            return encode();
+        }
         let message = encode();
         let bytes = message.len() + OVERHEAD_BYTES;
         if known.bytes + bytes <= LIMIT_BYTES {
             known.bytes += bytes;
             known.messages.entry(key.clone()).or_default().push((variant, message.clone()));
+        } else {
+            known.is_full = true;
         }
         message
     }
