@@ -20,6 +20,7 @@ use crate::http::mux::frame::{self, FRAME_LIMIT, code};
 use crate::http::mux::outbox::stream::{Ending, Stream};
 use crate::http::mux::upstream::Lost;
 use crate::http::progress::{Limits, Waiting};
+use crate::listen::HTTP2_STREAM_WINDOW_BYTES;
 
 /// See the module.
 #[derive(Debug)]
@@ -222,7 +223,10 @@ impl Outbox {
             if has_ended {
                 one.ending = Some(Ending::Data);
             }
-            one.source = source.map(|(outbox, of)| (Arc::clone(outbox), of));
+            match source {
+                Some((outbox, of)) => one.source = Some((Arc::clone(outbox), of)),
+                None => one.unsourced += data.len(),
+            }
             if !one.is_queued {
                 one.is_queued = true;
                 state.waiting.push_back(stream);
@@ -336,6 +340,13 @@ impl Outbox {
             if let Some(one) = &known {
                 state.unused -= one.unused;
                 state.used += one.unused - signed(length);
+                // What the stream was filled up with is nobody's to give back but this one's.
+                let lacking = i64::from(HTTP2_STREAM_WINDOW_BYTES) - one.room - signed(length);
+                if !one.has_all
+                    && let Ok(by @ 1..) = u32::try_from(lacking)
+                {
+                    frame::window_update(&mut state.frames, stream, by);
+                }
             }
             known
         });
@@ -408,6 +419,11 @@ impl Outbox {
         })
     }
 
+    /// Whether there is a stream that is not over.
+    pub fn has_streams(&self) -> bool {
+        !self.0.lock().streams.is_empty()
+    }
+
     /// Nobody but the lane uses the connection any more.
     pub fn finish_general(&self) {
         self.0.lock().is_over = true;
@@ -475,7 +491,7 @@ impl Outbox {
 fn drop_pending(streams: impl IntoIterator<Item = Stream>) {
     for stream in streams {
         if let (Some((source, of)), false) = (stream.source, stream.pending.is_empty()) {
-            source.give_back(of, stream.pending.len());
+            source.give_back(of, stream.pending.len() - stream.unsourced);
         }
     }
 }

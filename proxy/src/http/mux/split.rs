@@ -71,6 +71,8 @@ struct Lane {
     /// h2 has to look at what there is before more is looked at.
     is_h2s_turn: bool,
     has_ended: bool,
+    /// Since when h2 has nothing more to do.
+    finished_at: Option<Instant>,
 }
 
 impl<I> Split<I> {
@@ -95,6 +97,7 @@ impl<I> Split<I> {
             general: General::new(),
             is_h2s_turn: false,
             has_ended: false,
+            finished_at: None,
         };
         (Self { io, lane: Some(Box::new(lane)) }, Some(outbox))
     }
@@ -259,12 +262,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Split<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, lane } = &mut *self;
         let Some(lane) = lane else { return Pin::new(io).poll_shutdown(context) };
-        let is_cut_short = |lane: &Lane| lane.has_ended || lane.general.has_failed();
+        let finished_at = *lane.finished_at.get_or_insert_with(Instant::now);
+        let patience = lane.streams.express.dialer().settings.body_idle;
+        let is_busy = |lane: &Lane| {
+            // The lane's streams have their own ends; what h2 has left behind waits for nobody for ever.
+            let has_streams = !lane.streams.is_empty() || lane.outbox.has_streams();
+            let has_more = has_streams || lane.general.holds() && finished_at.elapsed() < patience;
+            has_more && !lane.has_ended && !lane.general.has_failed()
+        };
         lane.general.finish();
         lane.is_h2s_turn = false;
-        if !lane.streams.is_empty() && !is_cut_short(lane) {
+        if is_busy(lane) {
             lane.turn(io, context)?;
-            if !lane.streams.is_empty() && !is_cut_short(lane) {
+            if is_busy(lane) {
                 lane.outbox.finish_general();
                 return Poll::Pending;
             }

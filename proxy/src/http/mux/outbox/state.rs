@@ -28,8 +28,12 @@ impl State {
                 one.window -= signed(length);
                 self.window -= signed(length);
                 one.moved = Instant::now();
-                if let Some((source, of)) = &one.source {
-                    credits.push((Arc::clone(source), *of, length));
+                let free = length.min(one.unsourced);
+                one.unsourced -= free;
+                if length > free
+                    && let Some((source, of)) = &one.source
+                {
+                    credits.push((Arc::clone(source), *of, length - free));
                 }
                 let ending = if is_last { one.ending.take() } else { None };
                 let ends_here = matches!(ending, Some(Ending::Data));

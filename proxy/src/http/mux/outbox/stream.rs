@@ -23,6 +23,8 @@ pub(super) struct Stream {
     pub(super) is_queued: bool,
     /// Whose room becomes free by what leaves.
     pub(super) source: Option<(Arc<Outbox>, u32)>,
+    /// How much at the front of what waits came from nobody who gets room back.
+    pub(super) unsourced: usize,
     /// What the peer may send.
     pub(super) room: i64,
     /// What it has sent, and is not used up.
@@ -60,6 +62,7 @@ impl Stream {
             ending: None,
             is_queued: false,
             source: None,
+            unsourced: 0,
             room: i64::from(HTTP2_STREAM_WINDOW_BYTES),
             unused: 0,
             used: 0,

@@ -42,6 +42,8 @@ pub(super) struct General {
     next: u32,
     /// With which code it has said that it looks at no more streams, if it has.
     gone: Option<u32>,
+    /// It has said that it will: after the client's answer to the PING that goes with it, no stream is looked at.
+    is_ending: bool,
     /// It has ended: what else comes for it is not read.
     is_over: bool,
 }
@@ -78,6 +80,7 @@ impl General {
             wire: Numbers::default(),
             next: 1,
             gone: None,
+            is_ending: false,
             is_over: false,
         }
     }
@@ -85,6 +88,11 @@ impl General {
     /// How many streams it has.
     pub(super) fn len(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Whether something of its streams waits for room.
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Whether a stream is its.
@@ -95,6 +103,13 @@ impl General {
     /// Whether no new stream is looked at, which the client was told.
     pub(super) fn is_gone(&self) -> bool {
         self.gone.is_some()
+    }
+
+    /// The client has answered a PING: h2 says at once that it looks at no more streams, if it is about to.
+    pub(super) fn answered(&mut self, payload: &[u8]) {
+        if self.is_ending && payload == SHUTDOWN_PING {
+            self.gone = self.gone.or(Some(code::NO_ERROR));
+        }
     }
 
     /// It has ended.
@@ -228,12 +243,14 @@ impl General {
             self.send(head, payload, outbox, last);
         }
         self.cut = rest.to_vec();
+        self.grant(outbox);
     }
 
     fn send(&mut self, mut head: Head, payload: &[u8], outbox: &Outbox, last: u32) {
         if head.kind == kind::GOAWAY {
             let (payload, code) = self.go_away(payload, last);
-            self.gone = self.gone.or(code);
+            // A fault is not hidden by an end in order before.
+            self.gone = code.filter(|code| *code != code::NO_ERROR).or(self.gone).or(code);
             outbox.write(|output| frame::write(output, head, &payload));
             return;
         }
@@ -273,7 +290,6 @@ impl General {
             kind::HEADERS | kind::RST_STREAM => self.send_in_order(head.stream, 0, outbox, write),
             _ => outbox.write(write),
         }
-        self.grant(outbox);
     }
 
     /// A head has come to its end, if this was it.
@@ -306,13 +322,14 @@ impl General {
     }
 
     /// What is said on the wire of the end of the connection, and why it ends, if that is final.
-    fn go_away(&self, payload: &[u8], last: u32) -> (Vec<u8>, Option<u32>) {
+    fn go_away(&mut self, payload: &[u8], last: u32) -> (Vec<u8>, Option<u32>) {
         let Some((said, rest)) = payload.split_first_chunk::<4>() else {
             return (payload.to_vec(), None);
         };
         let code = rest.first_chunk().copied().map_or(0, u32::from_be_bytes);
         // The first of two of an end in order, which names no stream (RFC 9113, section 6.8).
         if u32::from_be_bytes(*said) == u32::MAX >> 1 && code == code::NO_ERROR {
+            self.is_ending = true;
             return (payload.to_vec(), None);
         }
         ([&last.to_be_bytes()[..], rest].concat(), Some(code))
@@ -369,9 +386,13 @@ impl General {
     /// What the client says that it takes, for h2: without a table for fields, so that what it writes means the same
     /// whatever of it is left out.
     pub(super) fn pass_settings(&mut self, payload: &[u8]) {
+        let is_valid = frame::Settings::parse(payload).is_some();
         let mut said = Vec::with_capacity(payload.len() + SETTING_BYTES);
         for setting in payload.chunks(SETTING_BYTES) {
-            if !setting.starts_with(&setting::TABLE_LIMIT.to_be_bytes()) {
+            // Larger frames could wait for room that is never there at once. What cannot be meant is for h2 to refuse.
+            let is_kept = setting.starts_with(&setting::TABLE_LIMIT.to_be_bytes())
+                || is_valid && setting.starts_with(&setting::FRAME_LIMIT.to_be_bytes());
+            if !is_kept {
                 said.extend_from_slice(setting);
             }
         }
@@ -397,6 +418,8 @@ fn encode(fields: &Fields, block: &mut Vec<u8>) {
 
 /// What h2 may have under way on the connection beyond what the client has taken: as much as a stream's buffer in h2.
 const GRANT_BYTES: i64 = 64 * 1024;
+/// What h2 asks with before it ends a connection in order (`Ping::SHUTDOWN`).
+const SHUTDOWN_PING: &[u8] = &[0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 /// RFC 9113, section 6.5.1.
 const SETTING_BYTES: usize = 6;
 /// What of a head that is too large is told to h2, which answers it whatever it is.

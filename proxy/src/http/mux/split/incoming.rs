@@ -60,6 +60,9 @@ impl Lane {
                 Ok(())
             }
             kind::PING => {
+                if head.has(flag::ACK) {
+                    self.general.answered(payload);
+                }
                 self.general.pass(head, payload);
                 // It may be the answer after which h2 takes no new streams: none that follows is to be taken here.
                 self.is_h2s_turn = head.has(flag::ACK);

@@ -50,14 +50,15 @@ impl Lane {
         match upstream.ask(sent, &copy.block, has_ended) {
             Err(exchange) => self.hand_over(stream, *exchange),
             Ok(number) => {
-                if !copy.data.is_empty() {
-                    // Room for what was sent once before has been given back.
-                    let source = Some((&self.outbox, stream)).filter(|_| one.lost_at.is_none());
-                    let data = (copy.data.as_slice(), one.has_all);
-                    let left = upstream.outbox().data(number, data, source);
-                    if source.is_some() {
-                        self.outbox.give_back(stream, left);
-                    }
+                let (again, fresh) = copy.data.split_at_checked(copy.given).unwrap_or_default();
+                if !again.is_empty() {
+                    let ends = one.has_all && fresh.is_empty();
+                    upstream.outbox().data(number, (again, ends), None);
+                }
+                if !fresh.is_empty() {
+                    let source = Some((&self.outbox, stream));
+                    let left = upstream.outbox().data(number, (fresh, one.has_all), source);
+                    self.outbox.give_back(stream, left);
                 }
                 if let (Some(_again), Some(notes)) = (one.lost_at, one.account.notes()) {
                     notes.count_attempt();
@@ -83,6 +84,9 @@ impl Lane {
             // h2 looks at no more streams. The client may ask again: nothing was done of it.
             let how = How::Unsent("the client's connection ends".into());
             self.count_failure(Lost::of_stream(exchange, how));
+            if let Some(copy) = &one.copy {
+                self.outbox.give_back(stream, copy.data.len() - copy.given);
+            }
             return self.outbox.forget(stream, Some(code::REFUSED_STREAM));
         }
         exchange.forget();
@@ -121,6 +125,9 @@ impl Lane {
             self.tell(stream, lost);
         } else if is_first {
             one.lost_at = Some(Instant::now());
+            if let Some(copy) = &mut one.copy {
+                copy.given = copy.data.len();
+            }
             one.is_repeated = matches!(lost.how, How::Perhaps(..));
             self.send_again(stream, lost.exchange);
         } else {

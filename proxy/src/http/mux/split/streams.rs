@@ -67,6 +67,8 @@ pub(super) enum Link {
 pub(super) struct Copy {
     pub(super) block: Vec<u8>,
     pub(super) data: Vec<u8>,
+    /// For how much of it room was given back before: it was sent once.
+    pub(super) given: usize,
 }
 
 impl Drop for Stream {
@@ -110,7 +112,7 @@ impl Streams {
         let Some(one) = self.streams.remove(&stream) else { return };
         if let (Link::Waiting(_), Some(copy)) = (&one.link, &one.copy) {
             // Nobody else gives back what was not sent.
-            self.outbox.give_back(stream, copy.data.len());
+            self.outbox.give_back(stream, copy.data.len() - copy.given);
         }
     }
 
@@ -192,7 +194,7 @@ impl Streams {
             is_idempotent: is_idempotent(&method),
             lost_at: None,
             is_repeated: false,
-            copy: Some(Copy { block, data: Vec::new() }),
+            copy: Some(Copy { block, data: Vec::new(), given: 0 }),
             _open: self.openings.begin(),
         })
     }

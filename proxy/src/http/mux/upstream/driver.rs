@@ -291,7 +291,10 @@ impl Driver<'_> {
                 upstream.on_go_away(last & (u32::MAX >> 1));
                 Ok(())
             }
-            kind::WINDOW_UPDATE => self.on_window(head.stream, number(payload)?),
+            kind::WINDOW_UPDATE => {
+                // The highest bit is reserved.
+                self.on_window(head.stream, number(payload)? & (u32::MAX >> 1))
+            }
             _ => Ok(()),
         }
     }

@@ -211,13 +211,24 @@ async fn a_client_that_gives_a_stream_up_frees_its_place_and_the_others_go_on() 
 
 #[tokio::test]
 async fn a_connection_that_drains_finishes_what_is_under_way_and_then_ends() {
+    for is_simple in [true, false] {
+        drain_with_one_under_way(is_simple).await;
+    }
+}
+
+/// A request is under way that is simple, or not.
+async fn drain_with_one_under_way(is_simple: bool) {
     let proxied = Proxied::new().await;
     let mut client = proxied.client().await;
     proxied.holds.send_replace(true);
     let mut other = client.clone();
     let mut under_way = JoinSet::new();
     under_way.spawn(async move {
-        let sent = request("/").body(body(LENGTH, None)).unwrap();
+        let mut sent = request("/");
+        if !is_simple {
+            sent = sent.header("cookie", "a=b").header("cookie", "c=d");
+        }
+        let sent = sent.body(body(LENGTH, None)).unwrap();
         let answer = other.send_request(sent).await.unwrap();
         answer.into_body().collect().await.unwrap().to_bytes().len()
     });
