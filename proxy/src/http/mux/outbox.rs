@@ -8,7 +8,7 @@ mod state;
 mod stream;
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::balance::endpoint::InFlight;
 use crate::http::mux::frame::{self, FRAME_LIMIT, code};
+use crate::http::mux::numbers::IdHasher;
 use crate::http::mux::outbox::stream::{Ending, Stream};
 use crate::http::mux::upstream::Lost;
 use crate::http::progress::{Limits, Waiting};
@@ -493,27 +494,6 @@ fn drop_pending(streams: impl IntoIterator<Item = Stream>) {
         if let (Some((source, of)), false) = (stream.source, stream.pending.is_empty()) {
             source.give_back(of, stream.pending.len() - stream.unsourced);
         }
-    }
-}
-
-/// Stream numbers, which a peer chooses, but of which only a few hundred are there at once.
-#[derive(Debug, Default)]
-pub struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.write_u32(u32::from(*octet));
-        }
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        // Knuth's multiplier: numbers that follow each other are far apart.
-        self.0 = (self.0 ^ u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

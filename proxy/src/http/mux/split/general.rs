@@ -8,7 +8,8 @@ use crate::http::frames::head::{HEAD_BYTES, Head, flag, kind};
 use crate::http::hpack::encoder;
 use crate::http::hpack::fields::{FieldRef, Fields};
 use crate::http::mux::frame::{self, FRAME_LIMIT, code, setting};
-use crate::http::mux::outbox::{INITIAL_WINDOW, IdHasher, Outbox};
+use crate::http::mux::numbers::IdHasher;
+use crate::http::mux::outbox::{INITIAL_WINDOW, Outbox};
 use crate::http::mux::writer::give_back;
 use crate::listen::HEADERS_LIMIT_BYTES;
 
