@@ -187,12 +187,18 @@ async fn the_mesh_is_told_to_its_user_alone_and_as_meshctl_tells_it() -> Result<
         ("edges?window=3600", vec!["edges", "-A", "--window", "1h"]),
     ] {
         let url = own(&format!("/api/v1/{path}"));
-        let ours = curl(&[&through[..], &["--fail", &url]].concat()).await?;
+        let asked = [&through[..], &["--fail", &url]].concat();
         let options = ["--admin-socket", &socket, "-o", "json"];
-        let theirs = program::meshctl(&[&command[..], &options].concat()).await?.stdout;
-        let (ours, theirs) =
-            (fields(&serde_json::from_str(&ours)?), fields(&serde_json::from_str(&theirs)?));
-        ensure!(ours == theirs, "{path} has {ours:?}, and meshctl {theirs:?}");
+        let command = [&command[..], &options].concat();
+        // What is known of a mesh that has just begun may have grown between the two questions.
+        wait::until(&format!("{path} is told alike"), Duration::from_secs(30), async || {
+            let ours = fields(&serde_json::from_str(&curl(&asked).await?)?);
+            let theirs = fields(&serde_json::from_str(&program::meshctl(&command).await?.stdout)?);
+            ensure!(ours == theirs, "{path} has {ours:?}, and meshctl {theirs:?}");
+            ensure!(!ours.is_empty(), "{path} tells nothing");
+            Ok(())
+        })
+        .await?;
     }
     drop(relay);
     world.finish().await
