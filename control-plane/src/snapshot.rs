@@ -131,13 +131,13 @@ pub struct Contents {
     /// What services say of pods' ports.
     pub pod_ports: Arc<HashMap<SocketAddr, PodPort>>,
     /// Which service has a virtual address.
-    pub services_by_address: HashMap<IpAddr, ServiceName>,
+    pub services_by_address: Arc<HashMap<IpAddr, ServiceName>>,
     /// The ports of every service.
-    pub ports: BTreeMap<ServiceName, Vec<Port>>,
+    pub ports: Arc<BTreeMap<ServiceName, Vec<Port>>>,
     /// What the ports of services mean.
-    pub destinations: HashMap<ServicePort, Arc<Resource>>,
+    pub destinations: Arc<HashMap<ServicePort, Arc<Resource>>>,
     /// What they mean to callers of namespaces that have routes of their own for them, by namespace.
-    pub of_consumers: HashMap<String, HashMap<ServicePort, Arc<Resource>>>,
+    pub of_consumers: Arc<HashMap<String, HashMap<ServicePort, Arc<Resource>>>>,
     /// What stands behind the ports of services.
     pub endpoints: Arc<HashMap<ServicePort, Arc<Resource>>>,
     /// What stands there and is not ready, where there is some: for people, no proxy is told.
@@ -146,9 +146,9 @@ pub struct Contents {
     /// other (`index/standing.rs`): for people.
     pub last_resort: BTreeSet<ServicePort>,
     /// Services as they were read: for people.
-    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    pub services: Arc<BTreeMap<ServiceName, Arc<Service>>>,
     /// Routes as they were read: for people. What proxies are told of them is in the destinations.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// Meshed pods, for their own proxies.
     pub workloads: Arc<HashMap<PodUid, Arc<Resource>>>,
     /// Every object that was read, or whose name could be, in order.

@@ -137,7 +137,8 @@ fn all(
             let known = previous.endpoints.get(&key);
             all_endpoints.insert(key.clone(), shared(known, endpoints));
         }
-        contents.ports.insert((*name).clone(), service.ports.keys().copied().collect());
+        let ports = service.ports.keys().copied().collect();
+        Arc::make_mut(&mut contents.ports).insert((*name).clone(), ports);
     }
     contents.endpoints = Arc::new(all_endpoints);
     contents.pod_ports = Arc::new(said.settled(&pods));
@@ -152,17 +153,18 @@ fn all(
     contents.workloads = Arc::new(meshed.map(workload).collect());
     decided.protocols.clone_from(&protocols);
     let (services_by_address, conflicts) = service_addresses(given.services);
-    contents.services_by_address = services_by_address;
+    contents.services_by_address = Arc::new(services_by_address);
     let (objects, source_errors) = conditions::statuses(index, &decided, &conflicts);
     contents.objects = Arc::new(objects.into_iter().map(Arc::new).collect());
     contents.source_errors = source_errors;
     let services = shared_good(&index.services).into_iter();
-    contents.services = services.map(|service| (service.name.clone(), service)).collect();
-    contents.routes = Routes {
+    let services = services.map(|service| (service.name.clone(), service)).collect();
+    contents.services = Arc::new(services);
+    contents.routes = Arc::new(Routes {
         requests: [&index.http_routes, &index.grpc_routes].map(shared_good).concat(),
         connections: [&index.tls_routes, &index.tcp_routes].map(shared_good).concat(),
         splits: shared_good(&index.splits),
-    };
+    });
     contents.pods = Arc::clone(&pods.by_uid);
     contents.pods_by_address = Arc::clone(&pods.by_address);
     let kept = Kept::new(&contents, pods, said, protocols);
@@ -221,12 +223,14 @@ fn destinations(
     };
     let policy = applied.filter(|_| of_policy.is_some()).map(|applied| &applied.policy.reference);
     let made = destination(key, protocol, (routes::rules(key, sources), policy));
-    contents.destinations.insert(key.clone(), shared(previous.destinations.get(key), made));
+    let made = shared(previous.destinations.get(key), made);
+    Arc::make_mut(&mut contents.destinations).insert(key.clone(), made);
     for (namespace, attached) in decided.attachments.consumers.get(key).into_iter().flatten() {
         let sources = Sources { attached: Some(attached), ..sources };
         let made = destination(key, protocol, (routes::rules(key, sources), policy));
         let known = previous.of_consumers.get(*namespace).and_then(|own| own.get(key));
-        let own = contents.of_consumers.entry((*namespace).to_owned()).or_default();
+        let of_consumers = Arc::make_mut(&mut contents.of_consumers);
+        let own = of_consumers.entry((*namespace).to_owned()).or_default();
         own.insert(key.clone(), shared(known, made));
     }
 }

@@ -213,8 +213,11 @@ impl Kept {
         for changed in slices.values() {
             services.entry(&changed.service).or_default().extend(&changed.addresses);
         }
-        for service in given.services_of(|uid| pods.contains_key(uid)) {
-            services.entry(service).or_default();
+        // To find them costs a look at all slices.
+        if !pods.is_empty() {
+            for service in given.services_of(|uid| pods.contains_key(uid)) {
+                services.entry(service).or_default();
+            }
         }
         let mut differs = Vec::new();
         for (name, addresses) in services {

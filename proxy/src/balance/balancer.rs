@@ -43,6 +43,21 @@ pub struct Balancer {
     queued: HeldSeries<BackendLabels, Timing>,
 }
 
+/// What stands behind a backend, shared with whoever else holds it, and how it is used.
+#[derive(Clone, Debug, Default)]
+pub struct SharedEndpoints {
+    /// By address, each address once.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// How they are used.
+    pub policy: BackendPolicy,
+}
+
+/// An endpoint that there was before an update.
+struct Known<'a> {
+    endpoint: &'a Arc<BalancedEndpoint>,
+    is_kept: bool,
+}
+
 /// Whether there are endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
@@ -100,29 +115,28 @@ impl Balancer {
     /// Replaces the endpoints and how they are used from `own` place. Those that stay (the same
     /// address, peer and pod) keep all that is known of them; the connections of others end when
     /// their last request does.
-    pub fn update(&self, set: EndpointSet, own: &Place) {
-        let EndpointSet { endpoints, policy } = set;
+    pub fn update(&self, set: impl Into<SharedEndpoints>, own: &Place) {
+        let SharedEndpoints { endpoints, policy } = set.into();
         let before = self.set.load();
-        let known: HashMap<SocketAddr, &Arc<BalancedEndpoint>> =
-            before.endpoints.iter().map(|known| (known.endpoint.address, known)).collect();
-        let kept = |endpoint: &Endpoint| {
-            known.get(&endpoint.address).copied().filter(|kept| {
-                kept.endpoint.peer == endpoint.peer && kept.endpoint.pod == endpoint.pod
-            })
-        };
+        let known = before.endpoints.iter().map(|endpoint| Known { endpoint, is_kept: false });
+        let mut known: HashMap<SocketAddr, Known<'_>> =
+            known.map(|known| (known.endpoint.endpoint.address, known)).collect();
         // All that begin together are equally cold.
         let warms_up = !before.endpoints.is_empty();
-        let is_kept = |address: SocketAddr| {
-            endpoints.iter().any(|one| one.address == address && kept(one).is_some())
-        };
-        self.state.set_endpoints(endpoints.len(), is_kept);
-        let after = endpoints
+        let after: Vec<Arc<BalancedEndpoint>> = endpoints
             .into_iter()
-            .map(|endpoint| match kept(&endpoint) {
-                Some(kept) => Arc::clone(kept),
-                None => BalancedEndpoint::new(endpoint, Arc::clone(&self.state), warms_up),
+            .map(|endpoint| match known.get_mut(&endpoint.address) {
+                Some(known) if known.is(&endpoint) => {
+                    known.is_kept = true;
+                    Arc::clone(known.endpoint)
+                }
+                Some(_) | None => {
+                    BalancedEndpoint::new(endpoint, Arc::clone(&self.state), warms_up)
+                }
             })
             .collect();
+        let is_kept = |address| known.get(&address).is_some_and(|known| known.is_kept);
+        self.state.set_endpoints(after.len(), is_kept);
         self.replace(after, Arc::new(policy), own);
     }
 
@@ -337,6 +351,20 @@ impl Balancer {
     fn begin_queued(&self, metrics: &Metrics) -> Timed {
         let make = || BackendLabels { backend: Arc::clone(self.label()) };
         self.queued.metric(&metrics.queued, |_held| true, make).begin()
+    }
+}
+
+impl Known<'_> {
+    fn is(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let known = &self.endpoint.endpoint;
+        // Of a change most are what they were, which need not be compared.
+        Arc::ptr_eq(known, endpoint) || (known.peer == endpoint.peer && known.pod == endpoint.pod)
+    }
+}
+
+impl From<EndpointSet> for SharedEndpoints {
+    fn from(EndpointSet { endpoints, policy }: EndpointSet) -> Self {
+        Self { endpoints: endpoints.into_iter().map(Arc::new).collect(), policy }
     }
 }
 

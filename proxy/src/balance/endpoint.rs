@@ -27,7 +27,7 @@ use crate::metrics::{Direction, EjectionReason, Metrics, RequestLabels, RequestO
 /// One endpoint of one backend.
 pub struct BalancedEndpoint {
     /// Where it is and who must answer there.
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
     /// Connections to it that can be used again.
     pub pool: Pool,
     backend: Arc<BackendState>,
@@ -60,7 +60,7 @@ pub enum Standing {
 
 impl BalancedEndpoint {
     /// `warms_up`: it gets its full share only after some time, if the policy has it.
-    pub fn new(endpoint: Endpoint, backend: Arc<BackendState>, warms_up: bool) -> Arc<Self> {
+    pub fn new(endpoint: Arc<Endpoint>, backend: Arc<BackendState>, warms_up: bool) -> Arc<Self> {
         let since = nanoseconds(backend.since_born(Instant::now())).max(1);
         Arc::new(Self {
             pod: endpoint.pod.as_str().into(),

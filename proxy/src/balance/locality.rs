@@ -4,23 +4,27 @@ use heddle_model::policy::Preference;
 
 /// Where something runs. Empty: unknown, and close to nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Place<Text = String> {
     /// The topology zone.
-    pub zone: String,
+    pub zone: Text,
     /// The node.
-    pub node: String,
+    pub node: Text,
 }
 
 /// Sets of indices of `places`, the closest first, each within the next; the last is all. None is
 /// empty unless there are no places.
-pub fn tiers(places: &[Place], own: &Place, preference: Preference) -> Vec<Vec<usize>> {
-    let those = |is_close: &dyn Fn(&Place) -> bool| {
+pub fn tiers<Text: AsRef<str>>(
+    places: &[Place<Text>],
+    own: &Place,
+    preference: Preference,
+) -> Vec<Vec<usize>> {
+    let those = |is_close: &dyn Fn(&Place<Text>) -> bool| {
         let close = places.iter().enumerate().filter(|(_index, place)| is_close(place));
         close.map(|(index, _place)| index).collect::<Vec<usize>>()
     };
-    let same_zone = |place: &Place| !own.zone.is_empty() && place.zone == own.zone;
+    let same_zone = |place: &Place<Text>| !own.zone.is_empty() && place.zone.as_ref() == own.zone;
     // A name of a node is unique, whatever zone it says it is in.
-    let same_node = |place: &Place| !own.node.is_empty() && place.node == own.node;
+    let same_node = |place: &Place<Text>| !own.node.is_empty() && place.node.as_ref() == own.node;
     let all = those(&|_place| true);
     let mut tiers = match preference {
         Preference::None => Vec::new(),

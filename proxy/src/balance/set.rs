@@ -88,11 +88,9 @@ impl Set {
         policy: Arc<BackendPolicy>,
         own: &Place,
     ) -> Self {
-        let place = |endpoint: &Arc<BalancedEndpoint>| Place {
-            zone: endpoint.endpoint.zone.clone(),
-            node: endpoint.endpoint.node.clone(),
-        };
-        let places: Vec<Place> = endpoints.iter().map(place).collect();
+        let shared = endpoints.iter().map(|balanced| &balanced.endpoint);
+        let places: Vec<Place<&str>> =
+            shared.map(|one| Place { zone: one.zone.as_str(), node: one.node.as_str() }).collect();
         let tiers = locality::tiers(&places, own, policy.locality.preference)
             .into_iter()
             .map(|indices| Tier::new(&endpoints, &indices, &policy.balance))

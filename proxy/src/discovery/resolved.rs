@@ -19,7 +19,7 @@ use heddle_runtime::clock;
 use http::HeaderMap;
 use rand::Rng;
 
-use crate::balance::balancer::Balancer;
+use crate::balance::balancer::{Balancer, SharedEndpoints};
 use crate::balance::locality::Place;
 use crate::balance::session::Session;
 use crate::balance::weighted;
@@ -220,7 +220,7 @@ impl Resolver {
     }
 
     /// All endpoints of a service's port.
-    pub fn update(&mut self, service: &ServicePort, set: EndpointSet) {
+    pub fn update(&mut self, service: &ServicePort, set: impl Into<SharedEndpoints>) {
         self.balancer(service).update(set, &self.own);
     }
 

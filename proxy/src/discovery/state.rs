@@ -3,14 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use heddle_model::destination::{Destination, EndpointDestination, ServiceDestination};
-use heddle_model::endpoint::{Endpoint, EndpointSet};
+use heddle_model::endpoint::Endpoint;
 use heddle_model::identity::PodUid;
 use heddle_model::names::ServicePort;
 use heddle_model::resource::{ResourceKey, Version};
 use heddle_model::workload::Workload;
 
+use crate::balance::balancer::SharedEndpoints;
 use crate::discovery::update::{Content, EndpointsChange, Refusal, Update, refusal};
 use crate::http::route::{CompiledRule, compile};
 
@@ -43,8 +45,11 @@ struct Held {
 enum Value {
     Workload,
     Destination { refers_to: Vec<ServicePort> },
-    Endpoints(BTreeMap<SocketAddr, Endpoint>),
+    Endpoints(Endpoints),
 }
+
+/// Shared with readers, and from one version to the next.
+type Endpoints = BTreeMap<SocketAddr, Arc<Endpoint>>;
 
 /// What became of an update.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ pub enum Change {
         unused: Vec<ServicePort>,
     },
     /// All endpoints of a service's port, and how they are used.
-    Endpoints(ServicePort, Box<EndpointSet>),
+    Endpoints(ServicePort, Box<SharedEndpoints>),
     /// Endpoints that are not held any more.
     EndpointsRemoved(ServicePort),
 }
@@ -352,14 +357,15 @@ impl State {
         for address in &change.removed {
             endpoints.remove(address);
         }
-        endpoints.extend(change.upserted.into_iter().map(|endpoint| (endpoint.address, endpoint)));
+        let upserted = change.upserted.into_iter();
+        endpoints.extend(upserted.map(|endpoint| (endpoint.address, Arc::new(endpoint))));
         if endpoints.len() > ENDPOINT_LIMIT {
             let reason =
                 format!("{} endpoints are over the limit of {ENDPOINT_LIMIT}", endpoints.len());
             return Err(refusal(&reason));
         }
         let all = endpoints.values().cloned().collect();
-        let set = EndpointSet { endpoints: all, policy: change.policy };
+        let set = SharedEndpoints { endpoints: all, policy: change.policy };
         self.withdrawn.remove(service);
         self.hold(key, stamp, Value::Endpoints(endpoints));
         Ok(Change::Endpoints(service.clone(), Box::new(set)))
@@ -417,7 +423,7 @@ fn understand(destination: Destination) -> Result<(Meaning, Vec<ServicePort>), R
 }
 
 /// The endpoints that a change applies to.
-fn base(held: Option<&Held>, base: Version) -> Result<BTreeMap<SocketAddr, Endpoint>, Refusal> {
+fn base(held: Option<&Held>, base: Version) -> Result<Endpoints, Refusal> {
     if base == Version(0) {
         return Ok(BTreeMap::new());
     }

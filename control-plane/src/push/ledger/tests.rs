@@ -81,9 +81,9 @@ impl World {
             };
             let endpoints = endpoints.iter().map(endpoint).collect();
             let resource = |content| Arc::new(Resource::new(content, Vec::new()));
-            contents.services_by_address.insert(address(service).ip(), port(service).service);
-            contents
-                .destinations
+            Arc::make_mut(&mut contents.services_by_address)
+                .insert(address(service).ip(), port(service).service);
+            Arc::make_mut(&mut contents.destinations)
                 .insert(port(service), resource(Content::Destination(destination)));
             let set = EndpointSet { endpoints, policy: BackendPolicy::default() };
             Arc::make_mut(&mut contents.endpoints)

@@ -208,7 +208,7 @@ fn the_same_key_goes_to_the_same_endpoint_until_it_is_gone() {
         balancer.pick(&PickContext { key, ..first() }, &mut random()).unwrap().endpoint.clone()
     };
     let users: Vec<String> = (0..200).map(|user| format!("user-{user}")).collect();
-    let before: Vec<Endpoint> = users.iter().map(|user| of(user)).collect();
+    let before: Vec<Arc<Endpoint>> = users.iter().map(|user| of(user)).collect();
     set(&balancer, endpoints(4), &policy);
     for (user, before) in users.iter().zip(before) {
         let after = of(user);
@@ -316,6 +316,26 @@ async fn most_endpoints_are_never_ejected() {
     set(&balancer, endpoints(1), &BackendPolicy::default());
     assert!(ejected(&1));
     assert_eq!(pick(&balancer, &mut random()).endpoint.pod, "pod-1", "better than none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_ejected_endpoints_those_count_that_stay() {
+    let gone = endpoints(5).split_off(2);
+    let replaced = [endpoint(1, "another"), endpoint(2, "pod-2")].into_iter().chain(gone.clone());
+    for (case, after, expected) in [
+        ("all stay", endpoints(5), 2),
+        ("one is gone", endpoints(5).split_off(1), 1),
+        ("one is another pod", replaced.collect(), 1),
+        ("both are gone", gone, 0),
+    ] {
+        let (balancer, metrics) = (balancer(endpoints(5)), metrics());
+        fail(&at(&balancer, 1), &metrics, 5);
+        fail(&at(&balancer, 2), &metrics, 5);
+        set(&balancer, after, &BackendPolicy::default());
+        let labels = BackendLabels { backend: Arc::clone(balancer.label()) };
+        let ejected = metrics.ejected.family().get(&labels).map(|count| count.get());
+        assert_eq!(ejected, Some(expected), "case: {case}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,21 @@ fn pods(outcome: Outcome) -> Vec<String> {
     let Outcome::Ack(Change::Endpoints(_, set)) = outcome else {
         panic!("no endpoints: {outcome:?}")
     };
-    set.endpoints.into_iter().map(|endpoint| endpoint.pod).collect()
+    set.endpoints.iter().map(|endpoint| endpoint.pod.clone()).collect()
+}
+
+#[test]
+fn what_a_change_does_not_name_is_shared_with_the_version_before() {
+    let mut state = state();
+    let mut endpoints_after = |update| {
+        let Outcome::Ack(Change::Endpoints(_, set)) = state.apply(update) else { panic!("none") };
+        set.endpoints
+    };
+    let before = endpoints_after(endpoints("v1", 5, 0, &[1, 2, 3], &[]));
+    let after = endpoints_after(endpoints("v1", 6, 5, &[2, 4], &[3]));
+    let is_shared = |one: &Arc<Endpoint>| before.iter().any(|known| Arc::ptr_eq(known, one));
+    let shared: Vec<bool> = after.iter().map(is_shared).collect();
+    assert_eq!(shared, [true, false, false], "{after:?}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn call(direction: Direction) -> Call {
             error: "",
             backend: "shop/api-v2:80".into(),
             route: if is_outbound { "canary".into() } else { "".into() },
-            endpoint: Some(BalancedEndpoint::new(endpoint, backend, false)),
+            endpoint: Some(BalancedEndpoint::new(endpoint.into(), backend, false)),
         },
         attempts: 1,
         is_whole: true,
