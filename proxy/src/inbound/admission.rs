@@ -113,7 +113,7 @@ pub(super) fn may_carry(inner: InnerProtocol, declared: Protocol) -> Result<(), 
             InnerProtocol::Tcp | InnerProtocol::Warm,
             Protocol::Tls | Protocol::Opaque | Protocol::Detect,
         )
-        | (InnerProtocol::Http1 | InnerProtocol::Http2, _) => Ok(()),
+        | (InnerProtocol::Http1 | InnerProtocol::SharedHttp1 | InnerProtocol::Http2, _) => Ok(()),
     }
 }
 

@@ -137,7 +137,10 @@ async fn attempt(
     };
     let (connected, sent_at) = match used {
         Some(connection) => (Ok((connection, false)), now),
-        None => (Box::pin(connect(dialer, backend, endpoint)).await, Instant::now()),
+        None => {
+            let connecting = Box::pin(connect(dialer, backend, endpoint, history.closed_at));
+            (connecting.await, Instant::now())
+        }
     };
     let (mut connection, is_new) =
         connected.map_err(|error| Unanswered::NotConnected { request: (), error })?;
@@ -163,7 +166,7 @@ async fn attempt(
         Err(NoAnswer::Unsent(error)) => Err(Unanswered::NotSent { request: (), error }.into()),
         Err(NoAnswer::Lost(error)) => {
             let again = (!is_new && history.may_repeat && is_repeatable).then_some(());
-            let is_news = again.is_none();
+            let is_news = again.is_none() && connection.is_news();
             Err(Unanswered::Lost(Lost { error, again, is_closed: true, is_new, is_news }).into())
         }
         Err(NoAnswer::Ambiguous(fault)) => {
@@ -194,6 +197,7 @@ async fn connect(
     dialer: &Dialer,
     backend: &Balancer,
     endpoint: &Arc<BalancedEndpoint>,
+    opened_since: Option<Instant>,
 ) -> Result<(Connection, bool), ConnectError> {
     let handed_over = async { endpoint.pool.wait().await.ok() };
     let slot = tokio::select! {
@@ -204,9 +208,9 @@ async fn connect(
     };
     let slot = slot.map_err(|_refused| ConnectError::TooMany)?;
     let connecting = Connecting::begin(endpoint);
-    let opened = client::for_lane(dialer, endpoint, slot).await;
+    let opened = client::for_lane(dialer, endpoint, slot, opened_since).await;
     connecting.end();
-    opened.map(|connection| (connection, true))
+    opened
 }
 
 /// What is sent, and what is to be known of it to read the answer.
