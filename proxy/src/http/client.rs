@@ -113,8 +113,10 @@ async fn channel(
     let first = session.open();
     pool.add_session(&session, retire_at);
     let address = endpoint.endpoint.address;
+    let settings = &dialer.settings;
+    let vigilance = (settings.http2_ping_interval, settings.http2_ping_timeout);
     dialer.tasks.spawn_quiet(async move {
-        let ended = multiplex::driver::drive(transport, &session, drop).await;
+        let ended = multiplex::driver::drive(transport, &session, Some(vigilance), drop).await;
         debug!(backend = %address, ?ended, "connection ended");
     });
     let channel = first.ok_or(ConnectError::FailedBefore { address })?;

@@ -37,7 +37,7 @@ impl Inbound {
                 spawner.spawn(served, ());
             }
         };
-        let mut driven = pin!(drive(stream, &session, begin));
+        let mut driven = pin!(drive(stream, &session, None, begin));
         let called_off = pin!(self.called_off(&session, first.until));
         let ended = match group.run(driven.as_mut(), called_off).await {
             Turn::Ended(ended) => Some(ended),

@@ -427,7 +427,7 @@ async fn connections_of_http_do_not_outlive_the_callers_certificate() {
                         channel.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
                         channel.read_to_end(&mut Vec::new()).await.unwrap();
                     };
-                    let driven = drive(stream, &session, drop);
+                    let driven = drive(stream, &session, None, drop);
                     assert!(tokio::join!(asked, driven).1.is_ok());
                 }
                 InnerProtocol::Http2 => {

@@ -1,25 +1,30 @@
 //! The connection itself: what comes over it goes to its channels, and what they send leaves together.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
 use crate::http::gate::io::READ_BYTES;
 use crate::http::lane::buffers;
 use crate::multiplex::Session;
 use crate::multiplex::channel::Channel;
+use crate::multiplex::state::ANSWER_LIMIT_BYTES;
 
 /// Runs a connection until it breaks, or is over. `begin` gets what the other side opens; nothing does where this side opens
-/// channels.
+/// channels. `vigilance`: for how long nothing may come before the other side is asked whether it is there, and how long it
+/// has to answer; without, that is left to the kernel.
 pub async fn drive<I>(
     mut io: I,
     session: &Arc<Session>,
+    vigilance: Option<(Duration, Duration)>,
     begin: impl FnMut(Channel) + Send,
 ) -> io::Result<()>
 where
@@ -36,6 +41,7 @@ where
         is_unflushed: false,
         begun: Vec::new(),
         wakers: Vec::new(),
+        vigil: vigilance.map(Vigil::new),
     };
     let ended = poll_fn(|context| driver.poll(Pin::new(&mut io), context)).await;
     drop(closing);
@@ -71,6 +77,37 @@ struct Driver<'a, B> {
     /// Kept to be used again.
     begun: Vec<u32>,
     wakers: Vec<Waker>,
+    vigil: Option<Vigil>,
+}
+
+/// Finds a peer that has vanished without a word: all that are sent to it share its fate.
+struct Vigil {
+    interval: Duration,
+    limit: Duration,
+    alarm: Pin<Box<Sleep>>,
+    has_heard: bool,
+    is_asked: bool,
+}
+
+impl Vigil {
+    fn new((interval, limit): (Duration, Duration)) -> Self {
+        let alarm = Box::pin(sleep(interval));
+        Self { interval, limit, alarm, has_heard: false, is_asked: false }
+    }
+
+    /// Fails if there was no sign of life for too long.
+    fn poll(&mut self, session: &Session, context: &mut Context<'_>) -> io::Result<()> {
+        while self.alarm.as_mut().poll(context).is_ready() {
+            let was_heard = std::mem::take(&mut self.has_heard);
+            if self.is_asked && !was_heard {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.is_asked = !was_heard && session.state.lock().ping();
+            let wait = if self.is_asked { self.limit } else { self.interval };
+            self.alarm.as_mut().reset(Instant::now() + wait);
+        }
+        Ok(())
+    }
 }
 
 impl<B: FnMut(Channel)> Driver<'_, B> {
@@ -80,6 +117,9 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         self.session.state.lock().begin_turn();
+        if let Some(vigil) = &mut self.vigil {
+            vigil.poll(self.session, context)?;
+        }
         let is_blocked = self.write(io.as_mut(), context)?.is_pending();
         let has_more = self.read(io.as_mut(), context)?;
         let is_blocked = is_blocked || self.write(io, context)?.is_pending();
@@ -140,13 +180,22 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         context: &mut Context<'_>,
     ) -> io::Result<bool> {
         for _read in 0..READ_LIMIT {
+            // Whoever asks and does not listen is not heard.
+            if self.session.state.lock().ready() >= ANSWER_LIMIT_BYTES {
+                return Ok(false);
+            }
             if self.input.capacity() == 0 {
                 self.input = buffers::for_reading();
             }
             self.input.reserve(READ_BYTES);
             match poll_read_buf(io.as_mut(), context, &mut self.input)? {
                 Poll::Ready(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Poll::Ready(_length) => self.look()?,
+                Poll::Ready(_length) => {
+                    if let Some(vigil) = &mut self.vigil {
+                        vigil.has_heard = true;
+                    }
+                    self.look()?;
+                }
                 Poll::Pending => {
                     if self.input.is_empty() {
                         buffers::read(std::mem::take(&mut self.input));

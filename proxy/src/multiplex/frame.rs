@@ -4,6 +4,7 @@
 //! A channel is `OPEN` from the client's proxy, then from each side any number of `DATA`, as far as the other has told
 //! that there is room, and one `END`; or a `RESET` from either, after which nothing of it means anything. `CLOSING`
 //! belongs to no channel: the server's proxy asks that no new one be opened, and the client's says that none will be.
+//! `PING` is answered with `PONG`, so that a peer that has vanished is found.
 
 /// One frame, but for the payload of `DATA`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub(super) enum Frame {
     Room(u32, u32),
     /// No new channel.
     Closing,
+    /// Whether anybody is there.
+    Ping,
+    /// Yes.
+    Pong,
 }
 
 /// What cannot be a frame.
@@ -43,6 +48,8 @@ impl Frame {
             Self::Reset(channel) => (RESET, channel, 0),
             Self::Room(channel, _) => (ROOM, channel, 4),
             Self::Closing => (CLOSING, 0, 0),
+            Self::Ping => (PING, 0, 0),
+            Self::Pong => (PONG, 0, 0),
         };
         output.push(kind);
         output.extend_from_slice(&channel.to_be_bytes());
@@ -71,6 +78,8 @@ impl Frame {
                 Self::Room(channel, u32::from_be_bytes(*by))
             }
             (CLOSING, 0, 0) => Self::Closing,
+            (PING, 0, 0) => Self::Ping,
+            (PONG, 0, 0) => Self::Pong,
             (_, _, _) => return Err(FrameError { kind, channel, length }),
         };
         *input = after;
@@ -84,6 +93,8 @@ const END: u8 = 3;
 const RESET: u8 = 4;
 const ROOM: u8 = 5;
 const CLOSING: u8 = 6;
+const PING: u8 = 7;
+const PONG: u8 = 8;
 const HEAD_BYTES: usize = 7;
 /// The payload of one frame at most: with its head, it fills a record of TLS (RFC 8446, section 5.1).
 pub(super) const DATA_BYTES: usize = (1 << 14) - HEAD_BYTES;
@@ -92,13 +103,15 @@ pub(super) const DATA_BYTES: usize = (1 << 14) - HEAD_BYTES;
 mod tests {
     use super::*;
 
-    const ALL: [Frame; 6] = [
+    const ALL: [Frame; 8] = [
         Frame::Open(1),
         Frame::Data(u32::MAX, DATA_BYTES),
         Frame::End(2),
         Frame::Reset(3),
         Frame::Room(4, u32::MAX),
         Frame::Closing,
+        Frame::Ping,
+        Frame::Pong,
     ];
 
     #[test]
@@ -122,7 +135,7 @@ mod tests {
     fn what_is_no_frame_is_told() {
         for (case, octets) in [
             ("no kind", [0, 0, 0, 0, 1, 0, 0]),
-            ("an unknown kind", [7, 0, 0, 0, 1, 0, 0]),
+            ("an unknown kind", [9, 0, 0, 0, 0, 0, 0]),
             ("no channel", [OPEN, 0, 0, 0, 0, 0, 0]),
             ("data of no channel", [DATA, 0, 0, 0, 0, 0, 1]),
             ("no data", [DATA, 0, 0, 0, 1, 0, 0]),

@@ -175,6 +175,15 @@ impl State {
         }
     }
 
+    /// Asks for a sign of life, unless nobody would miss it.
+    pub(super) fn ping(&mut self) -> bool {
+        let is_missed = self.held > 0;
+        if is_missed {
+            Frame::Ping.write(&mut self.output);
+        }
+        is_missed
+    }
+
     pub(super) fn begin_turn(&mut self) {
         self.is_waiting = false;
     }
@@ -246,6 +255,8 @@ impl State {
                 }
             }
             Frame::Closing => self.on_closing(),
+            Frame::Ping => Frame::Pong.write(&mut self.output),
+            Frame::Pong => {}
         }
         *input = rest;
         Ok(true)
@@ -366,7 +377,8 @@ impl State {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         self.is_full |= self.output.len() >= OUTPUT_LIMIT_BYTES;
-        let length = if self.is_full { 0 } else { octets.len().min(entry.room) };
+        let length =
+            if self.is_full { 0 } else { octets.len().min(entry.room).min(OUTPUT_LIMIT_BYTES) };
         if length == 0 && !octets.is_empty() {
             remember(&mut entry.writer, context);
             return Poll::Pending;
@@ -496,3 +508,5 @@ const WINDOW_LIMIT_BYTES: usize = 1024 * 1024;
 const EXTRA_BYTES: usize = CHANNEL_LIMIT * WINDOW_BYTES;
 /// What is to be sent and was not: whoever has more waits.
 const OUTPUT_LIMIT_BYTES: usize = 128 * 1024;
+/// The same, after which nothing is read: more than what channels send can be, or both sides could wait for each other.
+pub(super) const ANSWER_LIMIT_BYTES: usize = 8 * OUTPUT_LIMIT_BYTES;

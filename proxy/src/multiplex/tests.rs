@@ -11,6 +11,7 @@ use super::*;
 use crate::http::breaker::Reset as _;
 use crate::multiplex::driver::drive;
 use crate::multiplex::frame::Frame;
+use crate::multiplex::state::ANSWER_LIMIT_BYTES;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -29,11 +30,10 @@ fn pair() -> Pair {
     let (client, server) = (Session::new(Role::Client), Session::new(Role::Server));
     let (tell, begun) = unbounded_channel();
     let (of_client, of_server) = (Arc::clone(&client), Arc::clone(&server));
-    let client_task = tokio::spawn(async move { drive(near, &of_client, drop).await });
-    let server_task =
-        tokio::spawn(
-            async move { drive(far, &of_server, |channel| drop(tell.send(channel))).await },
-        );
+    let client_task = tokio::spawn(async move { drive(near, &of_client, None, drop).await });
+    let server_task = tokio::spawn(async move {
+        drive(far, &of_server, None, |channel| drop(tell.send(channel))).await
+    });
     Pair { client, server, begun, client_task, server_task }
 }
 
@@ -49,7 +49,7 @@ fn alone(role: Role) -> (Arc<Session>, DuplexStream, JoinHandle<std::io::Result<
     let own = Arc::clone(&session);
     let task = tokio::spawn(async move {
         let mut kept = Vec::new();
-        drive(near, &own, |channel| kept.push(channel)).await
+        drive(near, &own, None, |channel| kept.push(channel)).await
     });
     (session, far, task)
 }
@@ -339,4 +339,54 @@ async fn one_that_always_waits_for_more_room_gets_more() {
     }
     assert!(windows.first() < windows.last(), "{windows:?}");
     assert!(windows.last().is_some_and(|last| *last <= 2 * 1024 * 1024), "{windows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_has_vanished_is_found_and_one_that_is_there_is_not() {
+    let vigilance = Some((Duration::from_secs(20), Duration::from_secs(10)));
+    let (near, mut far) = duplex(1 << 20);
+    let session = Session::new(Role::Client);
+    let own = Arc::clone(&session);
+    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    let task = tokio::spawn(async move { drive(near, &own, vigilance, drop).await });
+    // Nobody misses it who has no channel.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let _channel = session.open().unwrap();
+    let mut head = [0; 7];
+    for expected in [Frame::Open(1), Frame::Ping, Frame::Ping] {
+        soon_in_hours(far.read_exact(&mut head)).await.unwrap();
+        assert_eq!(Frame::read(&mut head.as_slice()), Ok(Some(expected)));
+        if expected == Frame::Ping {
+            far.write_all(&octets(&[(Frame::Pong, b"")])).await.unwrap();
+        }
+    }
+    let error = soon_in_hours(task).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(!session.is_open());
+}
+
+/// Time does not pass by itself.
+async fn soon_in_hours<T>(what: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(3600), what).await.expect("it takes too long")
+}
+
+#[tokio::test]
+async fn whoever_asks_and_does_not_listen_is_not_heard_for_ever() {
+    let (near, far) = duplex(4096);
+    let session = Session::new(Role::Server);
+    let own = Arc::clone(&session);
+    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    let task = tokio::spawn(async move { drive(near, &own, None, drop).await });
+    let pings = octets(&[(Frame::Ping, b"".as_slice()); 1024]);
+    let (_reading, mut writing) = tokio::io::split(far);
+    let flood = async {
+        for _time in 0..10_000 {
+            writing.write_all(&pings).await.unwrap();
+        }
+    };
+    let _stuck = timeout(Duration::from_secs(2), flood).await;
+    let ready = session.state.lock().ready();
+    assert!((1..2 * ANSWER_LIMIT_BYTES).contains(&ready), "{ready}");
+    assert!(session.is_open());
+    task.abort();
 }
