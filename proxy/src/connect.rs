@@ -311,6 +311,14 @@ impl Transport {
         }
     }
 
+    /// After a failure, whether that is the end of all that it carried.
+    pub fn is_spent(&self) -> bool {
+        match self {
+            Self::Channel(channel) => !channel.session().is_open(),
+            Self::Plain(_) | Self::Mutual(_) | Self::Warm(_) => true,
+        }
+    }
+
     /// Whether its failure tells something that is not known yet.
     pub fn is_news(&self) -> bool {
         match self {

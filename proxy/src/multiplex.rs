@@ -11,7 +11,7 @@ pub mod frame;
 mod state;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -24,6 +24,8 @@ pub struct Session {
     state: Mutex<State>,
     /// Somebody has told that it was lost.
     is_loss_told: AtomicBool,
+    /// Counts what is read and written.
+    moves: AtomicU64,
 }
 
 /// Who opens channels.
@@ -38,7 +40,8 @@ pub enum Role {
 impl Session {
     /// Of a connection that has no channels yet.
     pub fn new(role: Role) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::new(role)), is_loss_told: AtomicBool::new(false) })
+        let (state, is_loss_told) = (Mutex::new(State::new(role)), AtomicBool::new(false));
+        Arc::new(Self { state, is_loss_told, moves: AtomicU64::new(0) })
     }
 
     /// Opens a channel; `None`: it takes no more.
@@ -61,6 +64,15 @@ impl Session {
     /// Whether nobody on this side has a channel of it.
     pub fn is_idle(&self) -> bool {
         self.state.lock().held == 0
+    }
+
+    /// Another number once anything was read or written.
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
+    }
+
+    fn count_move(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It takes no new channel, and ends after those that it has. Where the other side opens them, it is told, and
@@ -96,7 +108,8 @@ impl Session {
     }
 }
 
-/// Channels at once on one connection; as many as HTTP/2 has streams. Whoever has more opens another connection.
+/// Channels at once on one connection; as many as HTTP/2 has streams. Whoever has more opens another connection. Both sides
+/// rely on it: another number is another protocol.
 pub const CHANNEL_LIMIT: usize = 250;
 
 #[cfg(test)]

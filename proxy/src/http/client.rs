@@ -83,10 +83,14 @@ async fn channel(
         return Ok((opened, false));
     }
     let start = Instant::now();
-    let opening = match pool.has_old_peer() {
-        true => None,
-        false => Some(pool.opening_session.lock().await),
+    let mut opening = match pool.shares_sessions() {
+        true => Some(pool.opening_session.lock().await),
+        false => None,
     };
+    if !pool.shares_sessions() {
+        // Whoever had the turn before has found out.
+        opening = None;
+    }
     if opening.is_some() {
         if endpoint.was_unreachable_since(start) {
             return Err(ConnectError::FailedBefore { address: endpoint.endpoint.address });

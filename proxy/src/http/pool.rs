@@ -296,8 +296,7 @@ impl Pool {
             drop(state.idle.remove(0));
             return true;
         }
-        if state.lane.close_oldest() || state.sessions.close_idle() || state.upstreams.close_idle()
-        {
+        if state.lane.close_oldest() || state.upstreams.close_idle() {
             return true;
         }
         let idle = state.shared.iter().position(|connection| connection.stream_count() == 0);

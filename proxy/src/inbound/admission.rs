@@ -274,7 +274,9 @@ mod tests {
             for bytes in [InnerProtocol::Tcp, InnerProtocol::Warm] {
                 assert_eq!(may_carry(bytes, declared), expected, "case: {bytes}, {declared:?}");
             }
-            assert_eq!(may_carry(InnerProtocol::Http1, declared), Ok(()), "case: {declared:?}");
+            for http in [InnerProtocol::Http1, InnerProtocol::SharedHttp1, InnerProtocol::Http2] {
+                assert_eq!(may_carry(http, declared), Ok(()), "case: {declared:?}");
+            }
         }
     }
 }

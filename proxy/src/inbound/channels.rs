@@ -2,8 +2,9 @@
 //! run in the connection's task, so that what they have to say leaves together.
 
 use std::future::pending;
+use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use heddle_runtime::logging::Chain;
@@ -17,6 +18,7 @@ use crate::http::group::{Group, Turn};
 use crate::http::server::serve;
 use crate::http::stack;
 use crate::inbound::{Admitted, Inbound};
+use crate::metrics::Direction;
 use crate::multiplex::channel::Channel;
 use crate::multiplex::driver::drive;
 use crate::multiplex::{Role, Session};
@@ -32,8 +34,12 @@ impl Inbound {
         let session = Session::new(Role::Server);
         let mut group = Group::new();
         let spawner = group.spawner();
+        let retired_at = OnceLock::new();
         let begin = |channel: Channel| {
-            if let Some(served) = self.channel(channel, &first) {
+            // Whoever goes on to open channels does not want to know that none is to be opened.
+            let is_late =
+                retired_at.get().is_some_and(|at: &Instant| at.elapsed() > AGREEMENT_LIMIT);
+            if !is_late && let Some(served) = self.channel(channel, &first) {
                 spawner.spawn(served, ());
             }
         };
@@ -43,8 +49,10 @@ impl Inbound {
             Turn::Ended(ended) => Some(ended),
             Turn::Happened(()) => {
                 // No new ones; those that are there have their own ends.
+                let _ = retired_at.set(Instant::now());
                 session.retire();
-                let abandoned = pin!(abandoned(&session));
+                // Or until nothing is served, and the other side neither takes anything nor ends.
+                let abandoned = pin!(quiet(&session, AGREEMENT_LIMIT));
                 match group.run(driven, abandoned).await {
                     Turn::Ended(ended) => Some(ended),
                     Turn::Happened(()) => None,
@@ -52,6 +60,9 @@ impl Inbound {
             }
         };
         if let Some(Err(error)) = ended {
+            if error.kind() == io::ErrorKind::InvalidData {
+                self.dialer.metrics.count_refused(Direction::Inbound, "broken");
+            }
             debug!(error = %Chain(&error), dst = %first.original, "connection of another proxy ended");
         }
     }
@@ -87,28 +98,36 @@ impl Inbound {
         tokio::select! {
             () = self.dialer.tasks.drain().cancelled() => {}
             () = expired => {}
-            () = self.dialer.pressure.critical() => {}
-            () = idle(session, self.dialer.settings.inbound_idle) => {}
+            () = self.crowded_out(session) => {}
+            () = quiet(session, self.dialer.settings.inbound_idle) => {}
+        }
+    }
+
+    /// Waits until memory is short while it has no channel: what is in use is left alone.
+    async fn crowded_out(&self, session: &Session) {
+        loop {
+            self.dialer.pressure.critical().await;
+            if session.is_idle() {
+                self.dialer.metrics.count_limit(Direction::Inbound, "memory");
+                return;
+            }
+            sleep(CROWDED_INTERVAL).await;
         }
     }
 }
 
-/// Waits until it had no channel for so long.
-async fn idle(session: &Session, limit: Duration) {
-    let mut was_idle = false;
+/// Waits until it has no channel, and nothing came or went, for `limit`, or twice as long at most.
+async fn quiet(session: &Session, limit: Duration) {
     loop {
+        let moves = session.moves();
         sleep(limit).await;
-        if was_idle && session.is_idle() {
+        if session.is_idle() && session.moves() == moves {
             return;
         }
-        was_idle = session.is_idle();
     }
-}
-
-/// Waits until the other side has not said, for some time, that it opens no channel any more, and has none.
-async fn abandoned(session: &Session) {
-    idle(session, AGREEMENT_LIMIT).await;
 }
 
 /// Several times what a busy proxy takes to answer.
 const AGREEMENT_LIMIT: Duration = Duration::from_secs(5);
+/// How often one that is in use looks whether it is still in the way.
+const CROWDED_INTERVAL: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use crate::http::gate::io::READ_BYTES;
 use crate::http::lane::buffers;
 use crate::multiplex::Session;
 use crate::multiplex::channel::Channel;
-use crate::multiplex::state::ANSWER_LIMIT_BYTES;
+use crate::multiplex::state::{ANSWER_LIMIT_BYTES, ENDING_LIMIT};
 
 /// Runs a connection until it breaks, or is over. `begin` gets what the other side opens; nothing does where this side opens
 /// channels. `vigilance`: for how long nothing may come before the other side is asked whether it is there, and how long it
@@ -117,11 +117,18 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         self.session.state.lock().begin_turn();
+        let is_blocked = self.write(io.as_mut(), context)?.is_pending();
+        let has_more = match self.read(io.as_mut(), context) {
+            // Whoever has nothing under way may end.
+            Err(error) if is_end(&error) && self.session.state.lock().open == 0 => {
+                return Poll::Ready(Ok(()));
+            }
+            read => read?,
+        };
+        // What was there is heard first: the own process may have been the one that stood still.
         if let Some(vigil) = &mut self.vigil {
             vigil.poll(self.session, context)?;
         }
-        let is_blocked = self.write(io.as_mut(), context)?.is_pending();
-        let has_more = self.read(io.as_mut(), context)?;
         let is_blocked = is_blocked || self.write(io, context)?.is_pending();
         let mut state = self.session.state.lock();
         if state.is_over() && state.ready() == 0 && !is_blocked {
@@ -156,6 +163,7 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     length => self.written += length,
                 }
+                self.session.count_move();
                 self.is_unflushed = true;
             }
             self.written = 0;
@@ -180,10 +188,15 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         context: &mut Context<'_>,
     ) -> io::Result<bool> {
         for _read in 0..READ_LIMIT {
+            let state = self.session.state.lock();
             // Whoever asks and does not listen is not heard.
-            if self.session.state.lock().ready() >= ANSWER_LIMIT_BYTES {
+            if state.ready() >= ANSWER_LIMIT_BYTES {
                 return Ok(false);
             }
+            if state.channels.len() >= ENDING_LIMIT {
+                return Ok(true);
+            }
+            drop(state);
             if self.input.capacity() == 0 {
                 self.input = buffers::for_reading();
             }
@@ -194,6 +207,7 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
                     if let Some(vigil) = &mut self.vigil {
                         vigil.has_heard = true;
                     }
+                    self.session.count_move();
                     self.look()?;
                 }
                 Poll::Pending => {
@@ -231,6 +245,10 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
     fn wake(&mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
     }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 /// How often is read before others have their turn.

@@ -26,8 +26,10 @@ pub(super) struct State {
     last: u32,
     /// Frames that are to be sent.
     output: Vec<u8>,
-    /// Somebody waits until there is less of that.
-    is_full: bool,
+    /// Counts how often that was taken.
+    turn: u64,
+    /// Somebody waits for the next time.
+    is_awaited: bool,
     /// What channels may have under way to here beyond [`WINDOW_BYTES`] each.
     extra: usize,
     /// The other side has said that it opens no more.
@@ -53,6 +55,9 @@ pub(super) struct Entry {
     taken: usize,
     /// How much may be sent.
     room: usize,
+    /// How much was sent in this turn.
+    turn: u64,
+    in_turn: usize,
     /// How much has come, and may come, since it began.
     received: u64,
     granted: u64,
@@ -101,7 +106,8 @@ impl State {
             held: 0,
             last: 0,
             output: Vec::new(),
-            is_full: false,
+            turn: 0,
+            is_awaited: false,
             extra: 0,
             is_agreed: false,
             task: None,
@@ -157,10 +163,17 @@ impl State {
         self.output.len()
     }
 
+    /// How much room what came takes.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.channels.values().map(|entry| entry.inbox.capacity()).sum()
+    }
+
     /// Moves what is to be sent into an empty `octets`.
     pub(super) fn take_output(&mut self, octets: &mut Vec<u8>, wakers: &mut Vec<Waker>) {
         std::mem::swap(&mut self.output, octets);
-        if std::mem::take(&mut self.is_full) {
+        self.turn += 1;
+        if std::mem::take(&mut self.is_awaited) {
             wakers.extend(self.channels.values_mut().filter_map(|entry| entry.writer.take()));
         }
     }
@@ -169,15 +182,18 @@ impl State {
     pub(super) fn is_over(&self) -> bool {
         match (self.life, self.role) {
             (Life::Open, _) => false,
-            (Life::Closing | Life::Closed, Role::Client) => self.channels.is_empty(),
-            // Nothing that still comes would be served.
-            (Life::Closing | Life::Closed, Role::Server) => self.is_agreed && self.held == 0,
+            // What still comes would go to nobody.
+            (Life::Closing | Life::Closed, Role::Client) => self.held == 0,
+            // The client has read all, or it would not have ended its channels.
+            (Life::Closing | Life::Closed, Role::Server) => {
+                self.is_agreed && self.channels.is_empty()
+            }
         }
     }
 
     /// Asks for a sign of life, unless nobody would miss it.
     pub(super) fn ping(&mut self) -> bool {
-        let is_missed = self.held > 0;
+        let is_missed = !self.channels.is_empty();
         if is_missed {
             Frame::Ping.write(&mut self.output);
         }
@@ -236,12 +252,17 @@ impl State {
                 if let Some(entry) = self.channels.get_mut(&id) {
                     entry.is_ended = true;
                     wakers.extend(entry.reader.take());
+                    self.answer_end(id);
                     self.settle(id);
                 }
             }
             Frame::Reset(id) => {
                 if let Some(entry) = self.channels.get_mut(&id) {
                     entry.is_reset = true;
+                    if self.role == Role::Server {
+                        // Nobody waits for what was asked for; an answer may have come before its request was all there.
+                        entry.drop_unread();
+                    }
                     wakers.extend(entry.reader.take());
                     wakers.extend(entry.writer.take());
                     self.settle(id);
@@ -270,7 +291,7 @@ impl State {
             return Err(Fault::Again(id));
         }
         // Those that were reset, and are still being ended, count as well (CVE-2023-44487).
-        if self.open >= CHANNEL_LIMIT || self.channels.len() >= 4 * CHANNEL_LIMIT {
+        if self.open >= CHANNEL_LIMIT || self.channels.len() >= 4 * ENDING_LIMIT {
             return Err(Fault::TooMany);
         }
         self.last = id;
@@ -299,6 +320,10 @@ impl State {
         entry.is_short |= entry.received == entry.granted_before || entry.received == entry.granted;
         if entry.inbox.capacity() == 0 {
             entry.inbox = buffers::for_writing();
+        } else if entry.taken >= entry.inbox.len() / 2 {
+            // What was taken is room again: whoever reads may never come to the end.
+            entry.inbox.drain(..entry.taken);
+            entry.taken = 0;
         }
         entry.inbox.extend_from_slice(data);
         wakers.extend(entry.reader.take());
@@ -342,13 +367,15 @@ impl State {
             if let Some(by) = entry.use_up(length, &mut self.extra) {
                 Frame::Room(id, by).write(&mut self.output);
             }
+            self.answer_end(id);
+            return Poll::Ready(Ok(()));
+        }
+        // What has ended has, whatever becomes of the connection after that.
+        if entry.is_ended || buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
         if entry.is_reset {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        if entry.is_ended || buffer.remaining() == 0 {
-            return Poll::Ready(Ok(()));
         }
         remember(&mut entry.reader, context);
         Poll::Pending
@@ -376,10 +403,12 @@ impl State {
         if entry.has_ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        self.is_full |= self.output.len() >= OUTPUT_LIMIT_BYTES;
-        let length =
-            if self.is_full { 0 } else { octets.len().min(entry.room).min(OUTPUT_LIMIT_BYTES) };
+        if entry.turn != self.turn {
+            (entry.turn, entry.in_turn) = (self.turn, 0);
+        }
+        let length = octets.len().min(entry.room).min(PART_BYTES.saturating_sub(entry.in_turn));
         if length == 0 && !octets.is_empty() {
+            self.is_awaited = true;
             remember(&mut entry.writer, context);
             return Poll::Pending;
         }
@@ -392,7 +421,17 @@ impl State {
             self.output.extend_from_slice(part);
         }
         entry.room -= length;
+        entry.in_turn += length;
         Poll::Ready(Ok(length))
+    }
+
+    /// A client has nothing to say to a server that has ended, once it has read that: what it would ask for then was not
+    /// sent, and the server knows that all it has sent was read.
+    fn answer_end(&mut self, id: u32) {
+        let Some(entry) = self.channels.get(&id) else { return };
+        if self.role == Role::Client && entry.is_ended && entry.inbox.is_empty() {
+            self.end(id);
+        }
     }
 
     /// Ends this side's direction.
@@ -423,11 +462,10 @@ impl State {
         entry.is_left = true;
         self.held = self.held.saturating_sub(1);
         (entry.reader, entry.writer) = (None, None);
-        let unread = std::mem::take(&mut entry.inbox);
-        if !entry.has_ended || !unread.is_empty() {
+        if !entry.has_ended || !entry.inbox.is_empty() {
+            entry.drop_unread();
             self.reset(id);
         }
-        buffers::written(unread);
         self.settle(id);
     }
 
@@ -451,6 +489,8 @@ impl Entry {
             inbox: Vec::new(),
             taken: 0,
             room: WINDOW_BYTES,
+            turn: 0,
+            in_turn: 0,
             received: 0,
             granted,
             granted_before: granted,
@@ -465,6 +505,11 @@ impl Entry {
             is_left: false,
             is_counted: true,
         }
+    }
+
+    fn drop_unread(&mut self) {
+        self.taken = 0;
+        buffers::written(std::mem::take(&mut self.inbox));
     }
 
     /// Whether nothing more can come or go.
@@ -499,14 +544,17 @@ fn remember(waker: &mut Option<Waker>, context: &Context<'_>) {
     }
 }
 
-/// What may be under way on one channel, to begin with. It takes most requests and answers; all channels of a
+/// What may be under way on one channel, to begin with, which both sides rely on: another number is another protocol. It takes most requests and answers; all channels of a
 /// connection together bound its memory.
-const WINDOW_BYTES: usize = 32 * 1024;
+pub(super) const WINDOW_BYTES: usize = 32 * 1024;
 /// The same of one that always has more to carry: fills 1 Gbit/s at a round trip of 8 ms.
 const WINDOW_LIMIT_BYTES: usize = 1024 * 1024;
 /// What all channels of a connection may have beyond [`WINDOW_BYTES`] each: as much as these are together.
 const EXTRA_BYTES: usize = CHANNEL_LIMIT * WINDOW_BYTES;
-/// What is to be sent and was not: whoever has more waits.
-const OUTPUT_LIMIT_BYTES: usize = 128 * 1024;
-/// The same, after which nothing is read: more than what channels send can be, or both sides could wait for each other.
-pub(super) const ANSWER_LIMIT_BYTES: usize = 8 * OUTPUT_LIMIT_BYTES;
+/// Channels at once, with those that are reset and still being ended: with more, nothing is read before these are.
+pub(super) const ENDING_LIMIT: usize = 2 * CHANNEL_LIMIT;
+/// What a channel may send at once, before what others have sent has left.
+const PART_BYTES: usize = 32 * 1024;
+/// What waits to be sent when nothing more is read: more than all channels together can send at once, or both sides could
+/// wait for each other.
+pub(super) const ANSWER_LIMIT_BYTES: usize = 2 * CHANNEL_LIMIT * PART_BYTES;

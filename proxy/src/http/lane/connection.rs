@@ -54,6 +54,11 @@ impl Connection {
         self.retire_at.is_none_or(|at| now < at) && self.transport.takes_more() && self.is_silent()
     }
 
+    /// Whether what carried it is of no more use.
+    pub(super) fn is_closed(&self) -> bool {
+        self.transport.is_spent()
+    }
+
     /// Whether its failure tells something that is not known yet.
     pub(in crate::http) fn is_news(&self) -> bool {
         self.transport.is_news()

@@ -135,6 +135,7 @@ async fn attempt(
         Some(_) => None,
         None => endpoint.pool.take(now, idle_limit(dialer, endpoint, is_repeatable)),
     };
+    let is_fresh = used.is_none();
     let (connected, sent_at) = match used {
         Some(connection) => (Ok((connection, false)), now),
         None => {
@@ -165,9 +166,12 @@ async fn attempt(
         Ok(heard) => Ok((connection, heard, tell_answered())),
         Err(NoAnswer::Unsent(error)) => Err(Unanswered::NotSent { request: (), error }.into()),
         Err(NoAnswer::Lost(error)) => {
+            // One that broke off alone tells as much as a connection that was just opened.
+            let is_closed = connection.is_closed();
+            let is_new = is_new || is_fresh && !is_closed;
             let again = (!is_new && history.may_repeat && is_repeatable).then_some(());
             let is_news = again.is_none() && connection.is_news();
-            Err(Unanswered::Lost(Lost { error, again, is_closed: true, is_new, is_news }).into())
+            Err(Unanswered::Lost(Lost { error, again, is_closed, is_new, is_news }).into())
         }
         Err(NoAnswer::Ambiguous(fault)) => {
             tell_answered();

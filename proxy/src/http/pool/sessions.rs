@@ -50,12 +50,6 @@ impl Sessions {
         });
         self.all.is_empty()
     }
-
-    /// Closes one that has no channel; whether there was one.
-    pub(super) fn close_idle(&mut self) -> bool {
-        let idle = self.all.iter().position(|held| held.session.is_idle());
-        idle.map(|index| self.all.remove(index)).is_some()
-    }
 }
 
 impl Pool {
@@ -83,9 +77,14 @@ impl Pool {
         }
     }
 
-    /// Whether whoever answered last knows no channels, so that each connection of the lane is one by itself.
-    pub fn has_old_peer(&self) -> bool {
-        self.state.lock().sessions.has_old_peer
+    /// Whether connections are opened for all, so that one is enough: not if whoever answered last knows no channels, nor
+    /// while the process drains, when none is kept.
+    pub fn shares_sessions(&self) -> bool {
+        let state = self.state.lock();
+        match state.life {
+            Life::Empty | Life::Kept => !state.sessions.has_old_peer,
+            Life::Closed => false,
+        }
     }
 
     /// Whether whoever has just answered does.
