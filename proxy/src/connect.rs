@@ -27,9 +27,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::access_log::AccessLog;
+use crate::http::breaker::Reset as _;
 use crate::http::witness::Witnesses;
 use crate::listen::DataPathSettings;
 use crate::metrics::{Metrics, Protection, Side};
+use crate::multiplex::channel::Channel;
 use crate::pressure::Pressure;
 use crate::warm::dial::{PeerStream, Turn};
 use crate::warm::pool::Pool;
@@ -132,6 +134,24 @@ impl Dialer {
         let (connected, ends) = connecting.await?;
         let transport = Transport::Mutual(Box::new(connected.stream));
         Ok(Opened { transport, retire_at: ends.map(retire_at) })
+    }
+
+    /// The same for HTTP/1, and whether it is for many connections at once, which is up to the peer.
+    pub async fn endpoint_shared(
+        &self,
+        endpoint: &Endpoint,
+        keep_alive: &KeepAlive,
+    ) -> Result<(Opened, bool), ConnectError> {
+        let Some(target) = self.peer_target(endpoint)? else {
+            let opened = self.endpoint(endpoint, InnerProtocol::Http1, keep_alive).await?;
+            return Ok((opened, false));
+        };
+        let protocols = [InnerProtocol::SharedHttp1, InnerProtocol::Http1];
+        let (connected, ends) =
+            self.mutual(endpoint.address, &target, &protocols, keep_alive).await?;
+        let is_shared = connected.protocol == InnerProtocol::SharedHttp1;
+        let transport = Transport::Mutual(Box::new(connected.stream));
+        Ok((Opened { transport, retire_at: ends.map(retire_at) }, is_shared))
     }
 
     /// A new connection to another proxy, for one of `protocols`, and when the first of the two
@@ -263,6 +283,8 @@ pub enum Transport {
     Mutual(Box<PeerStream>),
     /// The same, for one turn.
     Warm(Box<Turn>),
+    /// The same, shared with others.
+    Channel(Channel),
 }
 
 impl Transport {
@@ -277,6 +299,31 @@ impl Transport {
                 session.wants_read() && is_silent(stream)
             }
             Self::Warm(_) => false,
+            Self::Channel(channel) => channel.is_silent(),
+        }
+    }
+
+    /// Whether it may be used for more than what is under way.
+    pub fn takes_more(&self) -> bool {
+        match self {
+            Self::Channel(channel) => channel.session().is_open(),
+            Self::Plain(_) | Self::Mutual(_) | Self::Warm(_) => true,
+        }
+    }
+
+    /// After a failure, whether that is the end of all that it carried.
+    pub fn is_spent(&self) -> bool {
+        match self {
+            Self::Channel(channel) => !channel.session().is_open(),
+            Self::Plain(_) | Self::Mutual(_) | Self::Warm(_) => true,
+        }
+    }
+
+    /// Whether its failure tells something that is not known yet.
+    pub fn is_news(&self) -> bool {
+        match self {
+            Self::Channel(channel) => channel.session().is_news(),
+            Self::Plain(_) | Self::Mutual(_) | Self::Warm(_) => true,
         }
     }
 
@@ -287,6 +334,7 @@ impl Transport {
             // Without a close_notify the peer sees an error anyway.
             Self::Mutual(stream) => reset_on_close(stream.get_ref().0),
             Self::Warm(turn) => reset_on_close(turn.carrier.stream().get_ref().0),
+            Self::Channel(channel) => channel.reset(),
         }
     }
 }
@@ -305,6 +353,10 @@ macro_rules! either {
             }
             Self::Warm(turn) => {
                 let $stream = Pin::new(&mut turn.carrier);
+                $call
+            }
+            Self::Channel($stream) => {
+                let $stream = Pin::new($stream);
                 $call
             }
         }
@@ -343,6 +395,7 @@ impl AsyncWrite for Transport {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Mutual(stream) => stream.is_write_vectored(),
             Self::Warm(turn) => turn.carrier.is_write_vectored(),
+            Self::Channel(channel) => channel.is_write_vectored(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod admission;
 mod applications;
+mod channels;
 mod gateway;
 mod https;
 mod mesh;
@@ -337,6 +338,22 @@ impl Inbound {
         I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     {
         let Admitted { original, application, caller, until, probes, .. } = admitted;
+        let (call, serving) = self.call(version, (original, application), (caller, until, probes));
+        let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
+        async move {
+            if let Err(error) = served.await {
+                debug!(error = %Chain(&*error), dst = %original, "connection to the workload ended");
+            }
+        }
+    }
+
+    /// How a connection of HTTP is served.
+    fn call(
+        &self,
+        version: HttpVersion,
+        (original, application): (SocketAddr, Arc<Balancer>),
+        (caller, until, probes): (Caller, Option<Instant>, Option<ProbeRequests>),
+    ) -> (InboundCall, Serving) {
         let (window_bytes, budgets) = match caller {
             Caller::Mutual { .. } => (HTTP2_CONNECTION_WINDOW_BYTES, Budgets::TRUSTED),
             Caller::Plaintext => (HTTP2_PLAINTEXT_CONNECTION_WINDOW_BYTES, Budgets::PLAINTEXT),
@@ -356,12 +373,7 @@ impl Inbound {
         let places = self.callers.places_of(original, caller.identity(), places);
         let call =
             InboundCall { dialer, application, original, version, caller, limits, places, probes };
-        let served = Box::pin(serve(client, stack::inbound(call), serving, &self.dialer));
-        async move {
-            if let Err(error) = served.await {
-                debug!(error = %Chain(&*error), dst = %original, "connection to the workload ended");
-            }
-        }
+        (call, serving)
     }
 
     fn refuse(&self, client: &TcpStream, passage: &Passage, refusal: &Refusal) {

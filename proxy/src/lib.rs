@@ -15,6 +15,7 @@ pub mod identity;
 pub mod inbound;
 pub mod listen;
 pub mod metrics;
+pub mod multiplex;
 pub mod opening;
 pub mod original_dst;
 pub mod outbound;

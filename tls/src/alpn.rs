@@ -7,6 +7,8 @@ use std::fmt;
 pub enum InnerProtocol {
     /// HTTP/1.0 or HTTP/1.1.
     Http1,
+    /// The same of many connections of the application at once, in frames.
+    SharedHttp1,
     /// HTTP/2, with prior knowledge.
     Http2,
     /// Bytes that the mesh does not read.
@@ -17,14 +19,15 @@ pub enum InnerProtocol {
 
 impl InnerProtocol {
     /// All of them, in the order in which a server prefers them.
-    pub const ALL: [Self; 4] = [Self::Http2, Self::Http1, Self::Warm, Self::Tcp];
+    pub const ALL: [Self; 5] = [Self::Http2, Self::SharedHttp1, Self::Http1, Self::Warm, Self::Tcp];
     /// What a proxy takes that makes a handshake for each connection of the application.
-    pub const WITHOUT_WARM: [Self; 3] = [Self::Http2, Self::Http1, Self::Tcp];
+    pub const WITHOUT_WARM: [Self; 4] = [Self::Http2, Self::SharedHttp1, Self::Http1, Self::Tcp];
 
     /// The name in the handshake, such as `heddle/h2`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http1 => "heddle/h1",
+            Self::SharedHttp1 => "heddle/h1-shared",
             Self::Http2 => "heddle/h2",
             Self::Tcp => "heddle/tcp",
             Self::Warm => "heddle/warm",

@@ -163,7 +163,7 @@ const TIMERS: [Timer; 11] = [
     timer(
         "http2-ping-interval",
         "HEDDLE_HTTP2_PING_INTERVAL",
-        "How often an HTTP/2 peer is asked whether it is there; 20s if not set",
+        "How often an HTTP/2 peer, or a proxy that many connections of HTTP/1 go to at once, is asked whether it is there; 20s if not set",
         |settings| &mut settings.http2_ping_interval,
     ),
     timer(

@@ -12,7 +12,7 @@ use tracing::debug;
 use crate::balance::balancer::Balancer;
 use crate::balance::endpoint::BalancedEndpoint;
 use crate::balance::queue::Slot;
-use crate::connect::{ConnectError, Dialer, Opened};
+use crate::connect::{ConnectError, Dialer, Opened, Transport};
 use crate::http::attempt::Unanswered;
 use crate::http::breaker::{Breakable, Breaker};
 use crate::http::group::{Group, Spawner};
@@ -26,6 +26,7 @@ use crate::listen::{
     HTTP2_STREAM_WINDOW_BYTES,
 };
 use crate::metrics::Protection;
+use crate::multiplex::{self, Role, Session};
 
 /// A new HTTP/1 connection, which holds `slot`.
 pub async fn http1(
@@ -53,15 +54,77 @@ pub async fn http1(
     Ok(Http1Connection { sender, breaker, retire_at, idle_since, handed_over: 0 })
 }
 
-/// A new HTTP/1 connection for the lane, which holds `slot`.
+/// A new HTTP/1 connection for the lane, which holds `slot`: where another proxy answers, one of those that share a
+/// connection with it. `opened_since`: that has to be younger. The second says whether what carries it is new, so that its
+/// failure tells of the endpoint.
 pub async fn for_lane(
     dialer: &Dialer,
     endpoint: &Arc<BalancedEndpoint>,
     slot: Slot,
-) -> Result<Connection, ConnectError> {
-    let opened = open(dialer, endpoint, InnerProtocol::Http1).await?;
+    opened_since: Option<Instant>,
+) -> Result<(Connection, bool), ConnectError> {
+    let (opened, is_new) = match dialer.protection(&endpoint.endpoint) {
+        Protection::Mutual => channel(dialer, endpoint, opened_since).await?,
+        Protection::Plaintext => (open(dialer, endpoint, InnerProtocol::Http1).await?, true),
+    };
     keep_pool(dialer, endpoint);
-    Ok(Connection::new(opened, slot))
+    Ok((Connection::new(opened, slot), is_new))
+}
+
+/// A channel of a connection that is there or, if none takes one more, of a new one: a burst opens one, and not one for
+/// each. A peer that knows no channels gets a connection for each.
+async fn channel(
+    dialer: &Dialer,
+    endpoint: &Arc<BalancedEndpoint>,
+    opened_since: Option<Instant>,
+) -> Result<(Opened, bool), ConnectError> {
+    let pool = &endpoint.pool;
+    if let Some(opened) = pool.open_channel(Instant::now(), opened_since) {
+        return Ok((opened, false));
+    }
+    let start = Instant::now();
+    let mut opening = match pool.shares_sessions() {
+        true => Some(pool.opening_session.lock().await),
+        false => None,
+    };
+    if !pool.shares_sessions() {
+        // Whoever had the turn before has found out.
+        opening = None;
+    }
+    if opening.is_some() {
+        if endpoint.was_unreachable_since(start) {
+            return Err(ConnectError::FailedBefore { address: endpoint.endpoint.address });
+        }
+        // Whoever opened one while this waited opened it for all.
+        if let Some(opened) = pool.open_channel(Instant::now(), opened_since) {
+            return Ok((opened, false));
+        }
+    }
+    let keep_alive = endpoint.backend().policy().keep_alive;
+    let connecting = Box::pin(dialer.endpoint_shared(&endpoint.endpoint, &keep_alive));
+    let (opened, is_shared) = connecting.await.inspect_err(|error| {
+        // Before those who wait for their turn get it.
+        if opening.is_some() && !error.is_local() {
+            endpoint.mark_unreachable();
+        }
+    })?;
+    pool.set_old_peer(!is_shared);
+    if !is_shared {
+        return Ok((opened, true));
+    }
+    let Opened { transport, retire_at } = opened;
+    let session = Session::new(Role::Client);
+    let first = session.open();
+    pool.add_session(&session, retire_at);
+    let address = endpoint.endpoint.address;
+    let settings = &dialer.settings;
+    let vigilance = (settings.http2_ping_interval, settings.http2_ping_timeout);
+    dialer.tasks.spawn_quiet(async move {
+        let ended = multiplex::driver::drive(transport, &session, Some(vigilance), drop).await;
+        debug!(backend = %address, ?ended, "connection ended");
+    });
+    let channel = first.ok_or(ConnectError::FailedBefore { address })?;
+    Ok((Opened { transport: Transport::Channel(channel), retire_at }, true))
 }
 
 /// A new HTTP/2 connection, which holds `slot`.

@@ -7,7 +7,7 @@
 //! its first octet. The reasons are in `docs/adr/0014-a-lane-for-simple-requests.md`.
 
 pub(super) mod answer;
-pub(super) mod buffers;
+pub(crate) mod buffers;
 mod client;
 pub mod connection;
 mod framing;
@@ -239,7 +239,9 @@ where
                 }
                 Err(_refusal) => {
                     metrics.response_broken.inc();
-                    in_flight.endpoint().observe(Sign::BadConnection, metrics);
+                    if connection.is_news() {
+                        in_flight.endpoint().observe(Sign::BadConnection, metrics);
+                    }
                     self.client.reset();
                     return Err(Gone);
                 }
@@ -268,7 +270,9 @@ where
             let is_end = !is_deaf && matches!(read, Ok(0)) && framing.end(&mut self.reply);
             if !is_end && !matches!(read, Ok(1..)) {
                 metrics.response_broken.inc();
-                in_flight.endpoint().observe(Sign::BadConnection, metrics);
+                if connection.is_news() {
+                    in_flight.endpoint().observe(Sign::BadConnection, metrics);
+                }
                 self.client.reset();
                 return Err(Gone);
             }

@@ -9,7 +9,7 @@
 
 mod block;
 pub mod frame;
-mod numbers;
+pub(crate) mod numbers;
 pub mod outbox;
 mod request;
 mod response;

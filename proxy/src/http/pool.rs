@@ -1,10 +1,12 @@
 //! Connections to one endpoint that can be used again. Opening them is in client.rs.
 //!
-//! HTTP/1: a stack of idle connections, the warmest on top; those of the lane are in pool/lane.rs. HTTP/2: a few connections that requests
+//! HTTP/1: a stack of idle connections, the warmest on top; those of the lane are in pool/lane.rs, and what carries many of
+//! them in pool/sessions.rs. HTTP/2: a few connections that requests
 //! share; those of its lane are in pool/upstreams.rs. A connection takes no new request after the certificate that authenticated it is near its
 //! end; requests in flight finish. While draining nothing is kept.
 
 pub mod lane;
+mod sessions;
 pub mod upstreams;
 
 use std::collections::VecDeque;
@@ -28,6 +30,7 @@ use crate::http::breaker::Breaker;
 use crate::http::outcome;
 use crate::http::peer_settings::PeerSettings;
 use crate::http::pool::lane::LaneConnections;
+use crate::http::pool::sessions::Sessions;
 use crate::http::pool::upstreams::Upstreams;
 use crate::metrics::Metrics;
 
@@ -37,6 +40,8 @@ pub struct Pool {
     state: Mutex<State>,
     /// Held by who opens an HTTP/2 connection, so that a burst opens one and not one for each.
     pub opening: tokio::sync::Mutex<()>,
+    /// The same for one of HTTP/1 that many share.
+    pub opening_session: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -47,6 +52,8 @@ struct State {
     shared: Vec<Http2Connection>,
     /// Of the lane of HTTP/1.
     lane: LaneConnections,
+    /// What carries those of the lane, where another proxy answers.
+    sessions: Sessions,
     /// Of that of HTTP/2.
     upstreams: Upstreams,
     life: Life,
@@ -272,6 +279,7 @@ impl Pool {
         });
         let is_lane_empty = state.lane.sweep(now, idle_timeout);
         let is_lane_empty = state.upstreams.sweep(now, idle_timeout) && is_lane_empty;
+        let is_lane_empty = state.sessions.sweep(now, idle_timeout) && is_lane_empty;
         let is_over =
             state.idle.is_empty() && state.shared.is_empty() && is_lane_empty && load() == 0;
         if is_over {

@@ -113,7 +113,7 @@ pub(super) fn may_carry(inner: InnerProtocol, declared: Protocol) -> Result<(), 
             InnerProtocol::Tcp | InnerProtocol::Warm,
             Protocol::Tls | Protocol::Opaque | Protocol::Detect,
         )
-        | (InnerProtocol::Http1 | InnerProtocol::Http2, _) => Ok(()),
+        | (InnerProtocol::Http1 | InnerProtocol::SharedHttp1 | InnerProtocol::Http2, _) => Ok(()),
     }
 }
 
@@ -274,7 +274,9 @@ mod tests {
             for bytes in [InnerProtocol::Tcp, InnerProtocol::Warm] {
                 assert_eq!(may_carry(bytes, declared), expected, "case: {bytes}, {declared:?}");
             }
-            assert_eq!(may_carry(InnerProtocol::Http1, declared), Ok(()), "case: {declared:?}");
+            for http in [InnerProtocol::Http1, InnerProtocol::SharedHttp1, InnerProtocol::Http2] {
+                assert_eq!(may_carry(http, declared), Ok(()), "case: {declared:?}");
+            }
         }
     }
 }

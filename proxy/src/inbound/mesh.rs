@@ -1,5 +1,6 @@
 //! Another proxy's connection to the workload: its handshake, whether it may come in by what that says, and on by what
-//! flows inside. Connections that take turns are in inbound/warm.rs.
+//! flows inside. Connections that take turns are in inbound/warm.rs,
+//! those that share one in inbound/channels.rs.
 
 use std::net::SocketAddr;
 
@@ -50,6 +51,7 @@ impl Inbound {
         };
         match protocol {
             InnerProtocol::Http1 => self.http(stream, HttpVersion::Http1, admitted).await,
+            InnerProtocol::SharedHttp1 => Box::pin(self.channels(stream, admitted)).await,
             InnerProtocol::Http2 => self.http(stream, HttpVersion::Http2, admitted).await,
             InnerProtocol::Tcp => drop(Box::pin(self.brought(stream, declared, admitted)).await),
             InnerProtocol::Warm => {

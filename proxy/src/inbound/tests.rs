@@ -25,6 +25,8 @@ use tokio::sync::watch;
 use super::*;
 use crate::discovery::store::{self, StoreWriter};
 use crate::metrics::Side;
+use crate::multiplex::driver::drive;
+use crate::multiplex::{Role, Session};
 use crate::outbound::Outbound;
 use crate::testing::{
     Backend, Client, Mesh, balancer, dialer_with, identity, listen, pod_uid, resolved, tcp_pair,
@@ -402,7 +404,7 @@ async fn an_own_certificate_that_has_expired_is_told_and_not_held_against_the_en
 async fn connections_of_http_do_not_outlive_the_callers_certificate() {
     let backend = Backend::at(application_address(), "application").await;
     let pair = Pair::new(backend.address, InboundMode::Strict, "server").await;
-    for protocol in [InnerProtocol::Http1, InnerProtocol::Http2] {
+    for protocol in [InnerProtocol::Http1, InnerProtocol::SharedHttp1, InnerProtocol::Http2] {
         let (_writer, credentials) = pair.mesh.credentials("client", Duration::from_secs(2));
         let target = PeerTarget {
             identity: identity("server"),
@@ -417,6 +419,16 @@ async fn connections_of_http_do_not_outlive_the_callers_certificate() {
                 InnerProtocol::Http1 | InnerProtocol::Tcp | InnerProtocol::Warm => {
                     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
                     stream.read_to_end(&mut Vec::new()).await.unwrap();
+                }
+                InnerProtocol::SharedHttp1 => {
+                    let session = Session::new(Role::Client);
+                    let mut channel = session.open().unwrap();
+                    let asked = async move {
+                        channel.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                        channel.read_to_end(&mut Vec::new()).await.unwrap();
+                    };
+                    let driven = drive(stream, &session, None, drop);
+                    assert!(tokio::join!(asked, driven).1.is_ok());
                 }
                 InnerProtocol::Http2 => {
                     let (_sender, connection) = http2::Builder::new(TokioExecutor::new())

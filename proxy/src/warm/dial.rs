@@ -71,9 +71,10 @@ impl Dialer {
                 Transport::Warm(Box::new(Turn { carrier, peer, term, keep_alive: *keep_alive }))
             }
             // An older proxy, or one that is told not to.
-            InnerProtocol::Tcp | InnerProtocol::Http1 | InnerProtocol::Http2 => {
-                Transport::Mutual(Box::new(connected.stream))
-            }
+            InnerProtocol::Tcp
+            | InnerProtocol::Http1
+            | InnerProtocol::SharedHttp1
+            | InnerProtocol::Http2 => Transport::Mutual(Box::new(connected.stream)),
         })
     }
 
@@ -114,7 +115,7 @@ impl Dialer {
     pub fn give_back(&self, transport: Transport) {
         let turn = match transport {
             Transport::Warm(turn) => *turn,
-            Transport::Plain(_) | Transport::Mutual(_) => return,
+            Transport::Plain(_) | Transport::Mutual(_) | Transport::Channel(_) => return,
         };
         let Turn { carrier, peer, term, keep_alive } = turn;
         let Some(stream) = carrier.finish() else { return };

@@ -8,19 +8,19 @@ use bytes::BytesMut;
 use crate::http::gate::io::READ_BYTES;
 
 /// Room to read into, of [`READ_BYTES`].
-pub(in crate::http) fn for_reading() -> BytesMut {
+pub(crate) fn for_reading() -> BytesMut {
     SPARE
         .with_borrow_mut(|spare| spare.reading.pop())
         .unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES))
 }
 
 /// Room to write into.
-pub(in crate::http) fn for_writing() -> Vec<u8> {
+pub(crate) fn for_writing() -> Vec<u8> {
     SPARE.with_borrow_mut(|spare| spare.writing.pop()).unwrap_or_default()
 }
 
 /// It is not needed any more.
-pub(in crate::http) fn read(mut buffer: BytesMut) {
+pub(crate) fn read(mut buffer: BytesMut) {
     buffer.clear();
     // What it was cut from may be in use elsewhere.
     let is_fit = (READ_BYTES..=LARGE_BYTES).contains(&buffer.capacity());
@@ -32,7 +32,7 @@ pub(in crate::http) fn read(mut buffer: BytesMut) {
 }
 
 /// It is not needed any more.
-pub(in crate::http) fn written(mut buffer: Vec<u8>) {
+pub(crate) fn written(mut buffer: Vec<u8>) {
     buffer.clear();
     let is_fit = (1..=LARGE_BYTES).contains(&buffer.capacity());
     SPARE.with_borrow_mut(|spare| {

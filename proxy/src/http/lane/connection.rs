@@ -51,7 +51,17 @@ impl Connection {
 
     /// Whether it may take another request by now.
     pub fn is_usable(&mut self, now: Instant) -> bool {
-        self.retire_at.is_none_or(|at| now < at) && self.is_silent()
+        self.retire_at.is_none_or(|at| now < at) && self.transport.takes_more() && self.is_silent()
+    }
+
+    /// Whether what carried it is of no more use.
+    pub(super) fn is_closed(&self) -> bool {
+        self.transport.is_spent()
+    }
+
+    /// Whether its failure tells something that is not known yet.
+    pub(in crate::http) fn is_news(&self) -> bool {
+        self.transport.is_news()
     }
 
     /// Between two answers there is nothing to be read: an end is one, and all else belongs to no request.

@@ -135,9 +135,13 @@ async fn attempt(
         Some(_) => None,
         None => endpoint.pool.take(now, idle_limit(dialer, endpoint, is_repeatable)),
     };
+    let is_fresh = used.is_none();
     let (connected, sent_at) = match used {
         Some(connection) => (Ok((connection, false)), now),
-        None => (Box::pin(connect(dialer, backend, endpoint)).await, Instant::now()),
+        None => {
+            let connecting = Box::pin(connect(dialer, backend, endpoint, history.closed_at));
+            (connecting.await, Instant::now())
+        }
     };
     let (mut connection, is_new) =
         connected.map_err(|error| Unanswered::NotConnected { request: (), error })?;
@@ -162,9 +166,12 @@ async fn attempt(
         Ok(heard) => Ok((connection, heard, tell_answered())),
         Err(NoAnswer::Unsent(error)) => Err(Unanswered::NotSent { request: (), error }.into()),
         Err(NoAnswer::Lost(error)) => {
+            // One that broke off alone tells as much as a connection that was just opened.
+            let is_closed = connection.is_closed();
+            let is_new = is_new || is_fresh && !is_closed;
             let again = (!is_new && history.may_repeat && is_repeatable).then_some(());
-            let is_news = again.is_none();
-            Err(Unanswered::Lost(Lost { error, again, is_closed: true, is_new, is_news }).into())
+            let is_news = again.is_none() && connection.is_news();
+            Err(Unanswered::Lost(Lost { error, again, is_closed, is_new, is_news }).into())
         }
         Err(NoAnswer::Ambiguous(fault)) => {
             tell_answered();
@@ -194,6 +201,7 @@ async fn connect(
     dialer: &Dialer,
     backend: &Balancer,
     endpoint: &Arc<BalancedEndpoint>,
+    opened_since: Option<Instant>,
 ) -> Result<(Connection, bool), ConnectError> {
     let handed_over = async { endpoint.pool.wait().await.ok() };
     let slot = tokio::select! {
@@ -204,9 +212,9 @@ async fn connect(
     };
     let slot = slot.map_err(|_refused| ConnectError::TooMany)?;
     let connecting = Connecting::begin(endpoint);
-    let opened = client::for_lane(dialer, endpoint, slot).await;
+    let opened = client::for_lane(dialer, endpoint, slot, opened_since).await;
     connecting.end();
-    opened.map(|connection| (connection, true))
+    opened
 }
 
 /// What is sent, and what is to be known of it to read the answer.

@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 /// Stream numbers, which a peer chooses, but of which only a few hundred are there at once.
 #[derive(Debug, Default)]
-pub(super) struct IdHasher(u64);
+pub(crate) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, octets: &[u8]) {

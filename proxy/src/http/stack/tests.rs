@@ -2,6 +2,8 @@
 
 #[path = "tests/breaking.rs"]
 mod breaking;
+#[path = "tests/channels.rs"]
+mod channels;
 #[path = "tests/filters.rs"]
 mod filters;
 #[path = "tests/http2.rs"]
