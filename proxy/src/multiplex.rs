@@ -2,11 +2,12 @@
 //! to say at a time leaves in one record of TLS and one call of the kernel, and is read by one at the other end. Each
 //! channel is to its owner what a connection of its own would be.
 //!
-//! frame.rs is what is on the wire, state.rs what is known of the channels, channel.rs an end of one, and driver.rs
+//! frame.rs is what is on the wire, entry.rs what is known of a channel, state.rs of all of them, channel.rs an end of one, and driver.rs
 //! the connection itself. The reasons are in `docs/adr/0017-connections-of-http1-share-one.md`.
 
 pub mod channel;
 pub mod driver;
+mod entry;
 pub mod frame;
 mod state;
 

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use super::*;
 use crate::http::breaker::Reset as _;
 use crate::multiplex::driver::drive;
+use crate::multiplex::entry::WINDOW_BYTES;
 use crate::multiplex::frame::{DATA_BYTES, Frame};
-use crate::multiplex::state::{ANSWER_LIMIT_BYTES, ENDING_LIMIT, WINDOW_BYTES};
+use crate::multiplex::state::{ANSWER_LIMIT_BYTES, ENDING_LIMIT};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
