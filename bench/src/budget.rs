@@ -17,6 +17,13 @@ impl Counts {
         self.0.insert(name, instructions);
     }
 
+    /// Notes other counts, of which the lower ones hold.
+    pub fn lower(&mut self, others: Self) {
+        for (name, count) in others.0 {
+            self.0.entry(name).and_modify(|known| *known = count.min(*known)).or_insert(count);
+        }
+    }
+
     /// Those that were accepted.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file)
@@ -83,6 +90,14 @@ mod tests {
                 (held, _) => panic!("case {case}: {held:?}"),
             }
         }
+    }
+
+    #[test]
+    fn of_several_counts_the_lowest_holds() {
+        let mut least = counts(&[("http1.client", 10), ("http1.server", 20)]);
+        least.lower(counts(&[("http1.client", 12), ("http1.server", 18), ("grpc.client", 5)]));
+        let expected = [("http1.client", 10), ("http1.server", 18), ("grpc.client", 5)];
+        assert_eq!(least, counts(&expected));
     }
 
     #[test]

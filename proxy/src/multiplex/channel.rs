@@ -1,4 +1,5 @@
-//! One end of a channel. Closing it before it has ended in order breaks it off, for the other side as well.
+//! One end of a channel. Its methods stay out of line: they would make those of `Transport`, which bytes that the mesh does not
+//! read pass as well, too large to be inlined themselves. Closing it before it has ended in order breaks it off, for the other side as well.
 
 use std::io;
 use std::pin::Pin;
@@ -40,6 +41,7 @@ impl Reset for Channel {
 }
 
 impl AsyncRead for Channel {
+    #[inline(never)]
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -50,6 +52,7 @@ impl AsyncRead for Channel {
 }
 
 impl AsyncWrite for Channel {
+    #[inline(never)]
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -63,6 +66,7 @@ impl AsyncWrite for Channel {
         Poll::Ready(Ok(()))
     }
 
+    #[inline(never)]
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.session.change(|state| state.end(self.id));
         Poll::Ready(Ok(()))
