@@ -16,7 +16,7 @@ use crate::http::gate::io::READ_BYTES;
 use crate::http::lane::buffers;
 use crate::multiplex::Session;
 use crate::multiplex::channel::Channel;
-use crate::multiplex::state::{ANSWER_LIMIT_BYTES, ENDING_LIMIT};
+use crate::multiplex::state::ANSWER_LIMIT_BYTES;
 
 /// Runs a connection until it breaks, or is over. `begin` gets what the other side opens; nothing does where this side opens
 /// channels. `vigilance`: for how long nothing may come before the other side is asked whether it is there, and how long it
@@ -188,15 +188,13 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         context: &mut Context<'_>,
     ) -> io::Result<bool> {
         for _read in 0..READ_LIMIT {
-            let state = self.session.state.lock();
-            // Whoever asks and does not listen is not heard.
-            if state.ready() >= ANSWER_LIMIT_BYTES {
-                return Ok(false);
+            {
+                let mut state = self.session.state.lock();
+                // Whoever asks and does not listen is not heard either.
+                if state.pauses() || state.ready() >= ANSWER_LIMIT_BYTES {
+                    return Ok(false);
+                }
             }
-            if state.channels.len() >= ENDING_LIMIT {
-                return Ok(true);
-            }
-            drop(state);
             if self.input.capacity() == 0 {
                 self.input = buffers::for_reading();
             }

@@ -31,6 +31,8 @@ pub(super) struct State {
     turn: u64,
     /// Somebody waits for the next time.
     is_awaited: bool,
+    /// Nothing is read, since too many channels are being ended.
+    is_paused: bool,
     /// What channels may have under way to here beyond [`WINDOW_BYTES`] each.
     extra: usize,
     /// The other side has said that it opens no more.
@@ -75,6 +77,7 @@ impl State {
             output: Vec::new(),
             turn: 0,
             is_awaited: false,
+            is_paused: false,
             extra: 0,
             is_agreed: false,
             task: None,
@@ -184,7 +187,14 @@ impl State {
     }
 
     fn has_something(&self) -> bool {
-        !self.output.is_empty() || self.is_over()
+        let may_go_on = self.is_paused && self.channels.len() < ENDING_LIMIT;
+        !self.output.is_empty() || self.is_over() || may_go_on
+    }
+
+    /// Whether nothing is to be read before channels that were reset are ended. Whoever ends one wakes the task.
+    pub(super) fn pauses(&mut self) -> bool {
+        self.is_paused = self.channels.len() >= ENDING_LIMIT;
+        self.is_paused
     }
 
     pub(super) fn task_to_wake(&mut self) -> Option<Waker> {
@@ -219,6 +229,8 @@ impl State {
                 if let Some(entry) = self.channels.get_mut(&id) {
                     entry.is_ended = true;
                     wakers.extend(entry.reader.take());
+                    // It may have nothing to say any more.
+                    wakers.extend(entry.writer.take());
                     self.answer_end(id);
                     self.settle(id);
                 }
@@ -373,9 +385,13 @@ impl State {
         if entry.turn != self.turn {
             (entry.turn, entry.in_turn) = (self.turn, 0);
         }
-        let length = octets.len().min(entry.room).min(PART_BYTES.saturating_sub(entry.in_turn));
+        // What those had written who have given up is there as well.
+        let is_full = self.output.len() >= ANSWER_LIMIT_BYTES / 2;
+        let part = if is_full { 0 } else { PART_BYTES.saturating_sub(entry.in_turn) };
+        let length = octets.len().min(entry.room).min(part);
         if length == 0 && !octets.is_empty() {
-            self.is_awaited = true;
+            // Whoever lacks room is woken by what gives it.
+            self.is_awaited |= part == 0;
             remember(&mut entry.writer, context);
             return Poll::Pending;
         }

@@ -439,7 +439,7 @@ async fn what_is_reset_and_not_ended_yet_is_ended_before_more_is_read() {
         .collect();
     let flood = octets(&flood);
     let (_reading, mut writing) = tokio::io::split(far);
-    // The test keeps all channels, as a server might that has no turn.
+    // The test keeps all channels, as a server might whose application is slow.
     let _stuck = timeout(Duration::from_secs(2), writing.write_all(&flood)).await;
     let open = session.state.lock().channels.len();
     assert!((CHANNEL_LIMIT..4 * ENDING_LIMIT).contains(&open), "{open}");
@@ -452,4 +452,26 @@ async fn what_is_reset_and_not_ended_yet_is_ended_before_more_is_read() {
 fn what_both_sides_rely_on_is_as_it_was() {
     assert_eq!(heddle_tls::alpn::InnerProtocol::SharedHttp1.name(), "heddle/h1-shared");
     assert_eq!((CHANNEL_LIMIT, WINDOW_BYTES, DATA_BYTES), (250, 32_768, 16_377));
+}
+
+#[tokio::test]
+async fn what_is_kept_for_a_peer_that_takes_nothing_is_bounded_also_over_many_that_give_up() {
+    let (near, _far) = duplex(64);
+    let session = Session::new(Role::Client);
+    let own = Arc::clone(&session);
+    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    let task = tokio::spawn(async move { drive(near, &own, None, drop).await });
+    let request = [0; 8000];
+    let mut refused = 0;
+    for _time in 0..3000 {
+        let mut channel = session.open().unwrap();
+        let written = timeout(Duration::from_millis(1), channel.write_all(&request)).await;
+        refused += usize::from(written.is_err());
+        if refused == 3 {
+            break;
+        }
+    }
+    assert_eq!(refused, 3, "it takes no more at last");
+    assert!(session.state.lock().ready() < ANSWER_LIMIT_BYTES);
+    task.abort();
 }

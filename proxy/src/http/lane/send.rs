@@ -135,15 +135,14 @@ async fn attempt(
         Some(_) => None,
         None => endpoint.pool.take(now, idle_limit(dialer, endpoint, is_repeatable)),
     };
-    let is_fresh = used.is_none();
     let (connected, sent_at) = match used {
-        Some(connection) => (Ok((connection, false)), now),
+        Some(connection) => (Ok((connection, Carried::Used)), now),
         None => {
             let connecting = Box::pin(connect(dialer, backend, endpoint, history.closed_at));
             (connecting.await, Instant::now())
         }
     };
-    let (mut connection, is_new) =
+    let (mut connection, carried) =
         connected.map_err(|error| Unanswered::NotConnected { request: (), error })?;
     let own = for_own_application(dialer, endpoint, (octets, sending.body_length));
     let octets = own.as_deref().unwrap_or(octets);
@@ -168,7 +167,11 @@ async fn attempt(
         Err(NoAnswer::Lost(error)) => {
             // One that broke off alone tells as much as a connection that was just opened.
             let is_closed = connection.is_closed();
-            let is_new = is_new || is_fresh && !is_closed;
+            let is_new = match carried {
+                Carried::New => true,
+                Carried::Fresh => !is_closed,
+                Carried::Used => false,
+            };
             let again = (!is_new && history.may_repeat && is_repeatable).then_some(());
             let is_news = again.is_none() && connection.is_news();
             Err(Unanswered::Lost(Lost { error, again, is_closed, is_new, is_news }).into())
@@ -196,25 +199,38 @@ fn for_own_application(
     Some([head, caller_line(&caller).as_bytes(), b"\r\n", body].concat())
 }
 
-/// A new connection; or, if no other may be opened, one that comes back in time. The second says whether it is new.
+/// What a connection has carried before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    /// Nothing: it was just opened.
+    New,
+    /// Nothing itself, but others that share what carries it.
+    Fresh,
+    /// Other requests.
+    Used,
+}
+
+/// A new connection; or, if no other may be opened, one that comes back in time.
 async fn connect(
     dialer: &Dialer,
     backend: &Balancer,
     endpoint: &Arc<BalancedEndpoint>,
     opened_since: Option<Instant>,
-) -> Result<(Connection, bool), ConnectError> {
+) -> Result<(Connection, Carried), ConnectError> {
     let handed_over = async { endpoint.pool.wait().await.ok() };
     let slot = tokio::select! {
         biased;
         // Usually there is one, and nothing is waited for.
         slot = backend.connection(&dialer.metrics) => slot,
-        Some(connection) = handed_over => return Ok((connection, false)),
+        Some(connection) = handed_over => return Ok((connection, Carried::Used)),
     };
     let slot = slot.map_err(|_refused| ConnectError::TooMany)?;
     let connecting = Connecting::begin(endpoint);
     let opened = client::for_lane(dialer, endpoint, slot, opened_since).await;
     connecting.end();
-    opened
+    opened.map(|(connection, is_new)| {
+        (connection, if is_new { Carried::New } else { Carried::Fresh })
+    })
 }
 
 /// What is sent, and what is to be known of it to read the answer.
