@@ -13,7 +13,7 @@ pub(super) struct Entry {
     pub(super) taken: usize,
     /// How much may be sent.
     pub(super) room: usize,
-    /// How much was sent in this turn.
+    /// When it last sent, by the state's count, and how much it has sent then.
     pub(super) turn: u64,
     pub(super) in_turn: usize,
     /// How much has come, and may come, since it began.
@@ -95,8 +95,8 @@ impl Entry {
     }
 }
 
-/// What may be under way on one channel, to begin with, which both sides rely on: another number is another protocol. It takes most requests and answers; all channels of a
-/// connection together bound its memory.
+/// What may be under way on one channel, to begin with. It takes most requests and answers; all channels of a connection
+/// together bound its memory. Both sides rely on it: another number is another protocol.
 pub(super) const WINDOW_BYTES: usize = 32 * 1024;
 /// The same of one that always has more to carry: fills 1 Gbit/s at a round trip of 8 ms.
 const WINDOW_LIMIT_BYTES: usize = 1024 * 1024;
