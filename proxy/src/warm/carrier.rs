@@ -191,26 +191,31 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> AsyncRead for Carrier<S> {
         if this.payload_left == 0 {
             this.poll_tell(context)?;
         }
+        let before = buffer.filled().len();
         while !this.hearing.has_ended() {
-            let bytes = ready!(Pin::new(&mut this.stream).poll_fill_buf(context))?;
-            if bytes.is_empty() {
-                return Poll::Ready(Err(cut_short()));
+            let has_read = buffer.filled().len() > before;
+            // What is read of a frame is handed on in one, so that it is written in one.
+            if buffer.remaining() == 0 || (has_read && !this.hearing.is_in_payload()) {
+                break;
             }
+            let bytes = match Pin::new(&mut this.stream).poll_fill_buf(context) {
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => bytes,
+                // First what there is; what is wrong will be wrong the next time too.
+                _ if has_read => break,
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(cut_short())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            };
             let (header, heard) = this.hearing.hear(bytes).map_err(refused)?;
             let mut taken = header;
-            let mut is_read = false;
             if let Heard::Payload(most) = heard {
                 let payload = bytes.get(header..).unwrap_or_default();
                 let length = most.min(payload.len()).min(buffer.remaining());
                 buffer.put_slice(payload.get(..length).unwrap_or_default());
                 this.hearing.took(length);
                 taken += length;
-                is_read = length > 0 || buffer.remaining() == 0;
             }
             Pin::new(&mut this.stream).consume(taken);
-            if is_read {
-                break;
-            }
         }
         Poll::Ready(Ok(()))
     }

@@ -110,6 +110,11 @@ impl Hearing {
         self.phase == Phase::Ended
     }
 
+    /// Whether more of a frame's payload is to come.
+    pub fn is_in_payload(&self) -> bool {
+        matches!(self.phase, Phase::Payload(_))
+    }
+
     /// Takes what can be taken of a header off `bytes`, says how many bytes that were, and what they
     /// mean. Payload is not taken here: [`Self::took`] tells how much of it was.
     pub fn hear(&mut self, bytes: &[u8]) -> Result<(usize, Heard), FrameError> {
@@ -183,8 +188,9 @@ pub enum FrameError {
 
 /// Of every frame.
 pub const HEADER_BYTES: usize = 3;
-/// Of one frame. With its header it fills four records of TLS.
-pub const PAYLOAD_LIMIT_BYTES: usize = 4 * 16 * 1024 - HEADER_BYTES;
+/// Of one frame. As many whole pages as leave room for the header within the 64 KiB that TLS takes at once:
+/// what is read in such pieces stays aligned, which the kernel copies faster.
+pub const PAYLOAD_LIMIT_BYTES: usize = 15 * 4096;
 const _: () = assert!(PAYLOAD_LIMIT_BYTES <= u16::MAX as usize);
 const OPEN: u8 = 1;
 const ACCEPT: u8 = 2;
