@@ -117,7 +117,13 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         self.session.state.lock().begin_turn();
-        let is_blocked = self.write(io.as_mut(), context)?.is_pending();
+        let is_blocked = match self.write(io.as_mut(), context) {
+            Ok(written) => written.is_pending(),
+            Err(error) => {
+                self.hear_out(io, context);
+                return Poll::Ready(Err(error));
+            }
+        };
         let has_more = match self.read(io.as_mut(), context) {
             // Whoever has nothing under way may end.
             Err(error) if is_end(&error) && self.session.state.lock().open == 0 => {
@@ -139,6 +145,15 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Reads what came before the other side was gone: these are answers that somebody waits for.
+    fn hear_out<I: AsyncRead>(&mut self, mut io: Pin<&mut I>, context: &mut Context<'_>) {
+        for _turn in 0..LAST_TURNS {
+            if !matches!(self.read(io.as_mut(), context), Ok(true)) {
+                break;
+            }
+        }
     }
 
     fn write<I: AsyncWrite>(
@@ -251,3 +266,5 @@ fn is_end(error: &io::Error) -> bool {
 
 /// How often is read before others have their turn.
 const READ_LIMIT: usize = 4;
+/// How often that is done when nothing can be written any more. Nobody sends for ever to a connection that is gone.
+const LAST_TURNS: usize = 64;

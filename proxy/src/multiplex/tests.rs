@@ -106,6 +106,24 @@ async fn channels_carry_both_ways_beside_each_other_whatever_their_length() {
 }
 
 #[tokio::test]
+async fn an_answer_that_came_before_the_end_is_heard_though_nothing_can_be_written() {
+    let (session, mut far, task) = alone(Role::Client);
+    let mut channel = session.open().unwrap();
+    let answer = vec![b'a'; 3 * DATA_BYTES];
+    for part in answer.chunks(DATA_BYTES) {
+        far.write_all(&octets(&[(Frame::Data(1, part.len()), part)])).await.unwrap();
+    }
+    far.write_all(&octets(&[(Frame::End(1), b"")])).await.unwrap();
+    // The driver learns of all this at once, when it has something to write.
+    drop(far);
+    channel.write_all(b"ask").await.unwrap();
+    let mut heard = Vec::new();
+    soon(channel.read_to_end(&mut heard)).await.unwrap();
+    assert!(heard == answer);
+    assert!(soon(task).await.unwrap().is_err());
+}
+
+#[tokio::test]
 async fn what_is_not_read_holds_up_nobody_else() {
     let mut pair = pair();
     let mut stuck = pair.client.open().unwrap();

@@ -116,8 +116,7 @@ impl Connection {
             match ready!(Pin::new(&mut self.transport).poll_write(context, rest)) {
                 Ok(0) => return Poll::Ready(Err(WriteError::Sent)),
                 Ok(written) => *rest = rest.get(written..).unwrap_or_default(),
-                // Of one record of TLS nobody reads a part.
-                Err(error) if rest.len() == length && length <= RECORD_BYTES => {
+                Err(error) if rest.len() == length && self.transport.sends_none_of(length) => {
                     return Poll::Ready(Err(WriteError::Unsent(error)));
                 }
                 Err(_error) => return Poll::Ready(Err(WriteError::Sent)),
@@ -178,6 +177,3 @@ impl Drop for Connection {
         }
     }
 }
-
-/// RFC 8446, section 5.1: as much as a record of TLS holds.
-const RECORD_BYTES: usize = 1 << 14;
