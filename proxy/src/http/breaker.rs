@@ -58,6 +58,11 @@ pub trait Reset {
     fn reset(&self);
 }
 
+/// A connection, whatever carries it: what serves it is there once, and not for each kind.
+pub trait ByteStream: AsyncRead + AsyncWrite + Reset + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin + Send> ByteStream for S {}
+
 impl Reset for TcpStream {
     fn reset(&self) {
         reset_on_close(self);
@@ -76,7 +81,7 @@ impl<S: Reset> Reset for Rewind<S> {
     }
 }
 
-impl<S: Reset> Reset for Box<S> {
+impl<S: Reset + ?Sized> Reset for Box<S> {
     fn reset(&self) {
         (**self).reset();
     }

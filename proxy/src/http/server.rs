@@ -3,10 +3,12 @@
 mod http2;
 pub mod open;
 
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use heddle_runtime::seldom::Seldom;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -14,14 +16,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::connect::Dialer;
 use crate::http::body::Body;
-use crate::http::breaker::{Breakable, Breaker, Reset};
+use crate::http::breaker::{Breakable, Breaker, ByteStream};
 use crate::http::expect;
 use crate::http::frames::Budgets;
 use crate::http::gate::exchanges::{Answer, Exchanges};
@@ -34,6 +35,7 @@ use crate::http::stack::Answering;
 use crate::http::{HttpService, HttpVersion};
 use crate::listen::HEADERS_LIMIT_BYTES;
 use crate::metrics::{Direction, Metrics};
+use crate::rewind::Rewind;
 
 /// How to serve a connection.
 #[derive(Clone, Debug)]
@@ -63,16 +65,21 @@ impl Serving {
 }
 
 /// Serves until the connection ends; fails if it breaks.
-pub async fn serve<I>(
-    io: I,
+pub fn serve(
+    io: impl ByteStream + 'static,
     answering: impl Into<Answering>,
     serving: Serving,
     dialer: &Dialer,
-) -> Result<(), Cause>
-where
-    I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
-{
-    let Answering { general, express } = answering.into();
+) -> impl Future<Output = Result<(), Cause>> + Send {
+    serve_any(Box::new(io), answering.into(), serving, dialer)
+}
+
+async fn serve_any(
+    io: Box<dyn ByteStream>,
+    Answering { general, express }: Answering,
+    serving: Serving,
+    dialer: &Dialer,
+) -> Result<(), Cause> {
     match (serving.version, express) {
         // Each in a box, so that none takes the room of the largest.
         (HttpVersion::Http2, express) => {
@@ -80,6 +87,7 @@ where
             Ok(Box::pin(http2::serve(io, answering, serving, dialer)).await?)
         }
         (HttpVersion::Http1, None) => {
+            let io = Rewind::new(Bytes::new(), io);
             Ok(Box::pin(serve_http1(io, general, serving, dialer)).await?)
         }
         (HttpVersion::Http1, Some(express)) => {
@@ -91,15 +99,12 @@ where
     }
 }
 
-async fn serve_http1<I>(
-    io: I,
+async fn serve_http1(
+    io: Rewind<Box<dyn ByteStream>>,
     service: HttpService,
     serving: Serving,
     dialer: &Dialer,
-) -> Result<(), hyper::Error>
-where
-    I: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
-{
+) -> Result<(), hyper::Error> {
     let exchanges = Exchanges::default();
     let breaker = Breaker::default();
     let limits = Limits {
