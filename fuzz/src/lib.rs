@@ -4,6 +4,7 @@
 //! Each panics when something does not hold: that is how a fuzzer is told.
 #![expect(clippy::panic, reason = "a check that fails has no other way to tell the fuzzer")]
 
+mod channels;
 mod detect;
 mod export;
 mod gate;
@@ -24,7 +25,8 @@ pub struct Check {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 9] = [
+pub const CHECKS: [Check; 10] = [
+    Check { name: "channels", run: channels::check },
     Check { name: "detect", run: detect::check },
     Check { name: "export", run: export::check },
     Check { name: "gate", run: gate::check },

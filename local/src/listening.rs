@@ -101,8 +101,14 @@ fn read(datagram: &[u8], addresses: &mut Vec<SocketAddr>) -> io::Result<bool> {
                 addresses.push(address(&response.header));
             }
             NetlinkPayload::Error(error) => return Err(error.to_io()),
+            // Also how it is told that there is no answer (`netlink_dump_done`).
+            NetlinkPayload::Done(done) if done.code < 0 => {
+                return Err(io::Error::from_raw_os_error(done.code.saturating_neg()));
+            }
             NetlinkPayload::Done(_) => return Ok(true),
-            // The enum is open: other kinds tell nothing of sockets.
+            NetlinkPayload::InnerMessage(_) | NetlinkPayload::Noop | NetlinkPayload::Overrun(_) => {
+            }
+            // The enum is open: a kind that a later release adds tells nothing of sockets.
             _ => {}
         }
         let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).max(1);
@@ -155,6 +161,13 @@ mod tests {
         for one in listeners {
             assert!(addresses.contains(&one.local_addr().unwrap()));
         }
+    }
+
+    #[test]
+    fn an_answer_that_there_is_none_is_an_error() {
+        let refused = [20, 0, 0, 0, 3, 0, 2, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff];
+        let error = read(&refused, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

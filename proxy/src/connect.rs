@@ -317,7 +317,9 @@ impl Transport {
             // What it does not take stays here.
             Self::Channel(_) => true,
             // Of one record of TLS nobody reads a part.
-            Self::Plain(_) | Self::Mutual(_) | Self::Warm(_) => length <= RECORD_BYTES,
+            Self::Plain(_) | Self::Mutual(_) => length <= RECORD_BYTES,
+            // Headers of frames share its records.
+            Self::Warm(_) => false,
         }
     }
 

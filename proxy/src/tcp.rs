@@ -280,8 +280,7 @@ impl Direction {
 
 /// One TLS record's worth.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// Larger ones gain nothing over TLS, whose library holds at most 64 KiB unsent; with the header of its
-/// frame such a buffer fills that.
+/// Larger ones gain nothing over TLS, whose library holds at most 64 KiB unsent: that is one frame.
 const BUFFER_LIMIT_BYTES: usize = PAYLOAD_LIMIT_BYTES;
 const TURNS_PER_POLL: usize = 16;
 

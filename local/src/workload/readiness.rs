@@ -61,7 +61,11 @@ impl Actor {
         }
         let addresses = match listening() {
             Ok(addresses) => addresses,
-            Err(error) => return Some(format!("cannot tell which ports are listened on: {error}")),
+            Err(error) => {
+                return Some(format!(
+                    "cannot tell which ports are listened on (has this kernel inet_diag and tcp_diag?): {error}"
+                ));
+            }
         };
         ports.into_iter().find_map(|port| match listener(&addresses, port) {
             Listener::Reachable => None,

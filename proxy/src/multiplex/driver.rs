@@ -14,9 +14,9 @@ use tokio_util::io::poll_read_buf;
 
 use crate::http::gate::io::READ_BYTES;
 use crate::http::lane::buffers;
-use crate::multiplex::Session;
 use crate::multiplex::channel::Channel;
 use crate::multiplex::state::ANSWER_LIMIT_BYTES;
+use crate::multiplex::{Role, Session};
 
 /// Runs a connection until it breaks, or is over. `begin` gets what the other side opens; nothing does where this side opens
 /// channels. `vigilance`: for how long nothing may come before the other side is asked whether it is there, and how long it
@@ -44,6 +44,16 @@ where
         vigil: vigilance.map(Vigil::new),
     };
     let ended = poll_fn(|context| driver.poll(Pin::new(&mut io), context)).await;
+    if ended.is_err() && session.state.lock().role == Role::Client {
+        session.retire();
+        // The runtime reads only what it was told of, and it is told between two turns.
+        tokio::task::yield_now().await;
+        poll_fn(|context| {
+            driver.hear_out(Pin::new(&mut io), context);
+            Poll::Ready(())
+        })
+        .await;
+    }
     drop(closing);
     if ended.is_ok() {
         // The other side is told of an end in order, as far as that takes no wait.
@@ -117,13 +127,7 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         self.session.state.lock().begin_turn();
-        let is_blocked = match self.write(io.as_mut(), context) {
-            Ok(written) => written.is_pending(),
-            Err(error) => {
-                self.hear_out(io, context);
-                return Poll::Ready(Err(error));
-            }
-        };
+        let is_blocked = self.write(io.as_mut(), context)?.is_pending();
         let has_more = match self.read(io.as_mut(), context) {
             // Whoever has nothing under way may end.
             Err(error) if is_end(&error) && self.session.state.lock().open == 0 => {
@@ -147,7 +151,7 @@ impl<B: FnMut(Channel)> Driver<'_, B> {
         Poll::Pending
     }
 
-    /// Reads what came before the other side was gone: these are answers that somebody waits for.
+    /// Reads what came before the other side was gone: answers that somebody waits for.
     fn hear_out<I: AsyncRead>(&mut self, mut io: Pin<&mut I>, context: &mut Context<'_>) {
         for _turn in 0..LAST_TURNS {
             if !matches!(self.read(io.as_mut(), context), Ok(true)) {
@@ -266,5 +270,5 @@ fn is_end(error: &io::Error) -> bool {
 
 /// How often is read before others have their turn.
 const READ_LIMIT: usize = 4;
-/// How often that is done when nothing can be written any more. Nobody sends for ever to a connection that is gone.
+/// How often that is done of a connection that is lost: nobody sends to it for ever.
 const LAST_TURNS: usize = 64;

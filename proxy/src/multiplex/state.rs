@@ -16,7 +16,7 @@ use crate::multiplex::{CHANNEL_LIMIT, Role};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct State {
-    role: Role,
+    pub(super) role: Role,
     pub(super) life: Life,
     pub(super) channels: HashMap<u32, Entry, BuildHasherDefault<IdHasher>>,
     /// How many of them may still carry something.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -106,17 +107,30 @@ async fn channels_carry_both_ways_beside_each_other_whatever_their_length() {
 }
 
 #[tokio::test]
-async fn an_answer_that_came_before_the_end_is_heard_though_nothing_can_be_written() {
-    let (session, mut far, task) = alone(Role::Client);
+async fn an_answer_that_came_before_the_connection_was_lost_is_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut far, _address) = listener.accept().await.unwrap();
+    let session = Session::new(Role::Client);
+    let own = Arc::clone(&session);
+    #[expect(clippy::disallowed_methods, reason = "a test's own task")]
+    let task = tokio::spawn(async move { drive(near, &own, None, drop).await });
     let mut channel = session.open().unwrap();
-    let answer = vec![b'a'; 3 * DATA_BYTES];
-    for part in answer.chunks(DATA_BYTES) {
-        far.write_all(&octets(&[(Frame::Data(1, part.len()), part)])).await.unwrap();
-    }
-    far.write_all(&octets(&[(Frame::End(1), b"")])).await.unwrap();
-    // The driver learns of all this at once, when it has something to write.
+    let mut opened = [0; 7];
+    far.read_exact(&mut opened).await.unwrap();
+    let answer = vec![b'a'; 2 * DATA_BYTES];
+    let (first, second) = answer.split_at(DATA_BYTES);
+    let frames = octets(&[
+        (Frame::Data(1, first.len()), first),
+        (Frame::Data(1, second.len()), second),
+        (Frame::End(1), b""),
+    ]);
+    // The driver is told of all this, the reset included, only after it has something to write.
+    assert_eq!(far.try_write(&frames).unwrap(), frames.len());
+    far.set_zero_linger().unwrap();
     drop(far);
-    channel.write_all(b"ask").await.unwrap();
+    let mut ask = std::pin::pin!(channel.write_all(b"ask"));
+    assert!(futures_util::poll!(&mut ask).is_ready());
     let mut heard = Vec::new();
     soon(channel.read_to_end(&mut heard)).await.unwrap();
     assert!(heard == answer);

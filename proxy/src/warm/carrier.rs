@@ -24,6 +24,8 @@ pub struct Carrier<S> {
     telling: Telling,
     /// What was told is in the connection, and has not left it.
     is_unsent: bool,
+    /// What went wrong after something was read, which was handed on first.
+    failed: Option<io::Error>,
 }
 
 /// What was said of the own side's end.
@@ -59,7 +61,7 @@ impl<S> Carrier<S> {
 
     fn new(stream: S, hearing: Hearing) -> Self {
         let (outbox, telling) = (Outbox::default(), Telling::Open);
-        Self { stream, hearing, outbox, payload_left: 0, telling, is_unsent: false }
+        Self { stream, hearing, outbox, payload_left: 0, telling, is_unsent: false, failed: None }
     }
 
     /// The connection, for its socket.
@@ -191,6 +193,9 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> AsyncRead for Carrier<S> {
         if this.payload_left == 0 {
             this.poll_tell(context)?;
         }
+        if let Some(error) = this.failed.take() {
+            return Poll::Ready(Err(error));
+        }
         let before = buffer.filled().len();
         while !this.hearing.has_ended() {
             let has_read = buffer.filled().len() > before;
@@ -200,7 +205,11 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin> AsyncRead for Carrier<S> {
             }
             let bytes = match Pin::new(&mut this.stream).poll_fill_buf(context) {
                 Poll::Ready(Ok(bytes)) if !bytes.is_empty() => bytes,
-                // First what there is; what is wrong will be wrong the next time too.
+                // First what there is. An end stays one, but an error may be told only once.
+                Poll::Ready(Err(error)) if has_read => {
+                    this.failed = Some(error);
+                    break;
+                }
                 _ if has_read => break,
                 Poll::Ready(Ok(_)) => return Poll::Ready(Err(cut_short())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

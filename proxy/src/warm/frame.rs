@@ -191,7 +191,7 @@ pub const HEADER_BYTES: usize = 3;
 /// Of one frame. As many whole pages as leave room for the header within the 64 KiB that TLS takes at once:
 /// what is read in such pieces stays aligned, which the kernel copies faster.
 pub const PAYLOAD_LIMIT_BYTES: usize = 15 * 4096;
-const _: () = assert!(PAYLOAD_LIMIT_BYTES <= u16::MAX as usize);
+const _: () = assert!(PAYLOAD_LIMIT_BYTES + HEADER_BYTES <= u16::MAX as usize);
 const OPEN: u8 = 1;
 const ACCEPT: u8 = 2;
 const DATA: u8 = 3;
