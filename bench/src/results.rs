@@ -79,10 +79,14 @@ impl Samples {
                 .map(|figure| self.0.get(&(ratio.scenario, system, *figure))?.get(&round).copied())
                 .sum::<Option<f64>>()
         };
+        let cost = |system, round| {
+            let free = if ratio.is_added { sum(System::NoMesh, round)? } else { 0.0 };
+            Some(sum(system, round)? - free)
+        };
         let first = ratio.figures.first()?;
         let rounds = self.0.get(&(ratio.scenario, System::Heddle, *first))?.keys();
         let ratios: Vec<f64> = rounds
-            .filter_map(|round| Some(sum(System::Heddle, *round)? / sum(other, *round)?))
+            .filter_map(|round| Some(cost(System::Heddle, *round)? / cost(other, *round)?))
             .filter(|ratio| ratio.is_finite())
             .collect();
         median(&ratios)
@@ -118,6 +122,8 @@ struct Ratio {
     /// Which are added up before.
     figures: &'static [Figure],
     others: &'static [System],
+    /// Of both, only what is more than without a mesh in the same round.
+    is_added: bool,
 }
 
 const PROXIES: &[System] = &[System::Envoy, System::Haproxy, System::BareLoop];
@@ -136,8 +142,11 @@ const RATIOS: &[Ratio] = &[
     ratio("http1_rate1000_cpu", Scenario::Http1Rate1000, CLIENT, PROXIES),
     ratio("http1_rate1000_p50", Scenario::Http1Rate1000, &[Figure::P50Us], EVERYBODY),
     ratio("http1_rate1000_p99", Scenario::Http1Rate1000, &[Figure::P99Us], EVERYBODY),
+    added("http1_rate1000_added_p50", Scenario::Http1Rate1000, &[Figure::P50Us], PROXIES),
+    added("http1_rate1000_added_p99", Scenario::Http1Rate1000, &[Figure::P99Us], PROXIES),
     ratio("grpc_cpu", Scenario::Grpc, CLIENT, PROXIES),
     ratio("grpc_pair_cpu", Scenario::Grpc, BOTH_SIDES, PROXIES),
+    added("grpc_added_p50", Scenario::Grpc, &[Figure::P50Us], PROXIES),
     ratio("http2_4x100_cpu", Scenario::Http2, CLIENT, PROXIES),
     ratio("http2_4x100_per_second", Scenario::Http2, RATE, EVERYBODY),
     ratio("http_connect_cpu", Scenario::HttpConnect, CLIENT, PROXIES),
@@ -161,12 +170,38 @@ const fn ratio(
     figures: &'static [Figure],
     others: &'static [System],
 ) -> Ratio {
-    Ratio { name, scenario, figures, others }
+    Ratio { name, scenario, figures, others, is_added: false }
+}
+
+const fn added(
+    name: &'static str,
+    scenario: Scenario,
+    figures: &'static [Figure],
+    others: &'static [System],
+) -> Ratio {
+    Ratio { name, scenario, figures, others, is_added: true }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_added_is_beyond_the_same_round_without_a_mesh() {
+        let mut samples = Samples::default();
+        for (round, free, heddle, envoy) in
+            [(0, 100.0, 150.0, 200.0), (1, 1000.0, 1100.0, 1400.0), (2, 100.0, 200.0, 900.0)]
+        {
+            for (system, p99) in
+                [(System::NoMesh, free), (System::Heddle, heddle), (System::Envoy, envoy)]
+            {
+                samples.add(round, (Scenario::Http1Rate1000, system, Figure::P99Us), p99);
+            }
+        }
+        let ratios = samples.ratios();
+        assert_eq!(ratios.get("http1_rate1000_added_p99_vs_envoy"), Some(&0.25));
+        assert_eq!(ratios.get("http1_rate1000_added_p99_vs_haproxy"), None);
+    }
 
     #[test]
     fn ratios_are_of_the_same_round() {
