@@ -311,18 +311,6 @@ impl Transport {
         }
     }
 
-    /// Whether the other side surely reads none of `length` octets when writing the first of them fails.
-    pub fn sends_none_of(&self, length: usize) -> bool {
-        match self {
-            // What it does not take stays here.
-            Self::Channel(_) => true,
-            // Of one record of TLS nobody reads a part.
-            Self::Plain(_) | Self::Mutual(_) => length <= RECORD_BYTES,
-            // Headers of frames share its records.
-            Self::Warm(_) => false,
-        }
-    }
-
     /// After a failure, whether that is the end of all that it carried.
     pub fn is_spent(&self) -> bool {
         match self {
@@ -530,8 +518,6 @@ impl ConnectError {
     }
 }
 
-/// RFC 8446, section 5.1: as much as a record of TLS holds.
-const RECORD_BYTES: usize = 1 << 14;
 const RETIRE_AT_SHARE: f64 = 0.9;
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ impl Connection {
             match ready!(Pin::new(&mut self.transport).poll_write(context, rest)) {
                 Ok(0) => return Poll::Ready(Err(WriteError::Sent)),
                 Ok(written) => *rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if rest.len() == length && self.transport.sends_none_of(length) => {
+                Err(error) if rest.len() == length && is_unread(&self.transport, length) => {
                     return Poll::Ready(Err(WriteError::Unsent(error)));
                 }
                 Err(_error) => return Poll::Ready(Err(WriteError::Sent)),
@@ -177,3 +177,18 @@ impl Drop for Connection {
         }
     }
 }
+
+/// Whether the other side surely reads none of `length` octets when writing the first of them fails.
+fn is_unread(transport: &Transport, length: usize) -> bool {
+    match transport {
+        // What it does not take stays here.
+        Transport::Channel(_) => true,
+        // Of one record of TLS nobody reads a part.
+        Transport::Plain(_) | Transport::Mutual(_) => length <= RECORD_BYTES,
+        // Headers of frames share its records.
+        Transport::Warm(_) => false,
+    }
+}
+
+/// RFC 8446, section 5.1: as much as a record of TLS holds.
+const RECORD_BYTES: usize = 1 << 14;
