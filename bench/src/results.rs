@@ -25,6 +25,8 @@ pub struct Results {
     pub rounds: u32,
     /// How long each load was measured.
     pub measured_seconds: f64,
+    /// How long the one at a fixed rate was.
+    pub measured_seconds_at_rate: f64,
     /// How busy the machine was, before each round and at the end.
     pub noise: Vec<Noise>,
     /// Systems that could not take part, and why.

@@ -14,7 +14,7 @@ use crate::load::plan::{Extent, Outcome, Shape};
 use crate::machine::{self, Machine, Noise};
 use crate::render;
 use crate::results::{Results, Samples};
-use crate::scenario::{Method, Scenario, extent};
+use crate::scenario::{Method, Scenario};
 use crate::system::System;
 use crate::world::World;
 use crate::world::install::Programs;
@@ -62,7 +62,7 @@ async fn measure(arguments: &RunArguments) -> Result<Results> {
     let mut run = Run {
         scenarios: scenarios(arguments),
         systems: programs.systems(),
-        extent: extent(arguments.quick),
+        quick: arguments.quick,
         world,
         samples: Samples::default(),
         failures: Vec::new(),
@@ -78,14 +78,15 @@ async fn measure(arguments: &RunArguments) -> Result<Results> {
     }
     noise.push(Noise::now());
     run.sizes(&programs);
-    let Run { samples, failures, world, extent, .. } = run;
+    let Run { samples, failures, world, .. } = run;
     world.finish().await?;
     Ok(Results {
         date: machine::today(),
         machine: Machine::this(),
         versions: machine::versions(programs.envoy().ok()),
         rounds: arguments.rounds,
-        measured_seconds: measured(extent).as_secs_f64(),
+        measured_seconds: measured_seconds(Scenario::Http1C64, arguments.quick),
+        measured_seconds_at_rate: measured_seconds(Scenario::Http1Rate1000, arguments.quick),
         noise,
         absent,
         failures,
@@ -102,17 +103,17 @@ fn encrypted(system: System) -> &'static str {
     if system.has_proxies() { ", and none of them in plain text" } else { ", in plain text" }
 }
 
-fn measured(extent: Extent) -> Duration {
-    match extent {
-        Extent::Time { measured, .. } => measured,
-        Extent::Requests(_) => Duration::ZERO,
+fn measured_seconds(scenario: Scenario, quick: bool) -> f64 {
+    match scenario.extent(quick) {
+        Extent::Time { measured, .. } => measured.as_secs_f64(),
+        Extent::Requests(_) => 0.0,
     }
 }
 
 struct Run {
     scenarios: Vec<Scenario>,
     systems: Vec<System>,
-    extent: Extent,
+    quick: bool,
     world: World,
     samples: Samples,
     failures: Vec<String>,
@@ -138,7 +139,7 @@ impl Run {
     async fn cell(&mut self, round: u32, scenario: Scenario, system: System) -> Result<()> {
         let figures = match scenario.method() {
             Method::Load(shape) => {
-                let outcome = self.world.load(system, shape, self.extent).await?;
+                let outcome = self.world.load(system, shape, scenario.extent(self.quick)).await?;
                 if outcome.failed > 0 {
                     let (failed, all) = (outcome.failed, outcome.failed + outcome.completed);
                     let first = outcome.first_failure.as_deref().unwrap_or_default();
@@ -161,17 +162,18 @@ impl Run {
 
     /// Of processes that have done nothing else before.
     async fn memory(&mut self, system: System) -> Result<Vec<(Figure, f64)>> {
+        let extent = Scenario::Memory.extent(self.quick);
         self.world.restart(system).await?;
         let mut found = Vec::new();
         for (figure, shape) in [
             (Figure::IdleMb, Shape::Idle { connections: 0 }),
             (Figure::Busy256Mb, Shape::Http1 { connections: 256 }),
         ] {
-            found.push((figure, resident_mb(&self.world.load(system, shape, self.extent).await?)?));
+            found.push((figure, resident_mb(&self.world.load(system, shape, extent).await?)?));
         }
         self.world.restart(system).await?;
         let idle = Shape::Idle { connections: 1000 };
-        let outcome = self.world.load(system, idle, self.extent).await?;
+        let outcome = self.world.load(system, idle, extent).await?;
         found.push((Figure::Idle1000Mb, resident_mb(&outcome)?));
         Ok(found)
     }

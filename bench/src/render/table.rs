@@ -28,13 +28,14 @@ pub fn text(results: &Results) -> String {
 }
 
 fn conditions(results: &Results) -> String {
-    let Results { machine, versions, rounds, measured_seconds, noise, .. } = results;
+    let Results { machine, versions, rounds, noise, .. } = results;
+    let Results { measured_seconds, measured_seconds_at_rate, .. } = results;
     let version = |name: &str| versions.get(name).map_or("?", String::as_str);
     let loads: Vec<String> = noise.iter().map(|it| format!("{:.1}", it.load_average)).collect();
     let steal = noise.last().map(|it| it.steal_percent).unwrap_or_default();
     let mut text = format!(
         "{}: {} with {} cores{}, {} MB, Linux {}. Heddle {}, Envoy {}, HAProxy {}, {}. {rounds} rounds, \
-         {measured_seconds} s each. Load average before each round and at the end: {}; stolen by the \
+         {measured_seconds} s each, at a fixed rate {measured_seconds_at_rate} s. Load average before each round and at the end: {}; stolen by the \
          hypervisor: {steal:.1} %.\n",
         results.date,
         machine.cpu,
