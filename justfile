@@ -1,4 +1,4 @@
-# The recipes of this repository; continuous integration runs the same ones. `just --list` shows them.
+# The recipes of this repository; continuous integration runs those that check. `just --list` shows them.
 
 # Everything that must pass before a change lands.
 check: format-check lint docs deny test
@@ -33,15 +33,21 @@ demo *arguments:
     cargo build --release --locked
     ./target/release/meshctl demo {{ arguments }}
 
-# Measures Heddle beside others on a quiet machine, and draws the results into bench/README.md.
+# Measures Heddle beside others on a quiet machine, and draws the results into bench/README.md. The proxy is built by itself, as the
+# images have it: together with others it has what they want of crates that they share.
 bench *arguments:
-    cargo --config .cargo/static.toml build --profile dist --target "$(rustc --print host-tuple)" --workspace --bins --locked
+    cargo --config .cargo/static.toml build --profile dist --target "$(rustc --print host-tuple)" --workspace --bin heddle-bench --bin heddle-control-plane --bin heddle-local --locked
+    cargo --config .cargo/static.toml build --profile dist --target "$(rustc --print host-tuple)" -p heddle-proxy --locked
     "${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/dist/heddle-bench" run {{ arguments }}
     "${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/dist/heddle-bench" render
 
+# Builds the proxy from what one was seen doing (profile-guided): prints where it is. A quarter of an hour.
+profiled:
+    ./bench/profiled
+
 # Counts the instructions of a request under valgrind, and holds them against what was accepted last.
 instructions *arguments:
-    cargo build --profile counting --workspace --locked --bin heddle-bench --bin heddle-control-plane --bin heddle-local --bin heddle-proxy
+    CARGO_INCREMENTAL=0 cargo build --profile counting --workspace --locked --bin heddle-bench --bin heddle-control-plane --bin heddle-local --bin heddle-proxy
     "${CARGO_TARGET_DIR:-target}/counting/heddle-bench" instructions --requests 2000 --budget bench/results/instructions.json \
         --folder "${CARGO_TARGET_DIR:-target}/instructions" {{ arguments }}
 

@@ -10,6 +10,9 @@ use crate::instructions::Kind;
 use crate::scenario::Scenario;
 use crate::system::{Side, System};
 
+/// How many rounds the recorded figures are medians of, at the least.
+pub const ROUNDS: u32 = 5;
+
 /// Measures Heddle beside no mesh, Envoy, HAProxy and a bare loop.
 #[derive(Debug, Parser)]
 #[command(name = "heddle-bench", version)]
@@ -57,7 +60,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub quick: bool,
     /// How often everything is measured; the results are medians of so many.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
     /// Only these scenarios.
     #[arg(long, value_delimiter = ',')]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use heddle_runtime::signals;
 
-use crate::arguments::RunArguments;
+use crate::arguments::{ROUNDS, RunArguments};
 use crate::figure::Figure;
 use crate::load::plan::{Extent, Outcome, Shape};
 use crate::machine::{self, Machine, Noise};
@@ -30,7 +30,7 @@ pub async fn run(arguments: RunArguments) -> Result<()> {
         }
     };
     print(&render::table::text(&results))?;
-    match file(&arguments) {
+    match file(&arguments, &results) {
         Some(file) => {
             results.write(&file)?;
             print(&format!("kept as {}\n", file.display()))
@@ -40,8 +40,10 @@ pub async fn run(arguments: RunArguments) -> Result<()> {
 }
 
 /// Where the results go. What is not whole does not replace what is.
-fn file(arguments: &RunArguments) -> Option<PathBuf> {
-    let whole = !arguments.quick && arguments.only.is_empty() && arguments.systems.is_empty();
+fn file(arguments: &RunArguments, results: &Results) -> Option<PathBuf> {
+    let all =
+        arguments.only.is_empty() && arguments.systems.is_empty() && results.absent.is_empty();
+    let whole = all && !arguments.quick && arguments.rounds >= ROUNDS;
     let latest = || Path::new(env!("CARGO_MANIFEST_DIR")).join(render::LATEST);
     arguments.output.clone().or_else(|| whole.then(latest))
 }
@@ -78,8 +80,12 @@ async fn measure(arguments: &RunArguments) -> Result<Results> {
     }
     noise.push(Noise::now());
     run.sizes(&programs);
-    let Run { samples, failures, world, .. } = run;
-    world.finish().await?;
+    let Run { systems, samples, mut failures, world, .. } = run;
+    // What was measured is not lost by it.
+    if let Err(error) = end(world, &systems).await {
+        say(&format!("the end: {error:#}"));
+        failures.push(format!("the end: {error:#}"));
+    }
     Ok(Results {
         date: machine::today(),
         machine: Machine::this(),
@@ -93,6 +99,13 @@ async fn measure(arguments: &RunArguments) -> Result<Results> {
         medians: samples.medians(),
         ratios: samples.ratios(),
     })
+}
+
+async fn end(world: World, systems: &[System]) -> Result<()> {
+    if systems.contains(&System::Heddle) {
+        world.end_heddle().await?;
+    }
+    world.finish().await
 }
 
 fn scenarios(arguments: &RunArguments) -> Vec<Scenario> {

@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Ends Heddle's proxies in good order, and waits until they are gone: ending the world would not wait for what
-    /// valgrind writes.
+    /// valgrind, or a build that is to be profiled, writes at the end.
     pub async fn end_heddle(&self) -> Result<()> {
         let pods = Side::BOTH.map(|side| System::Heddle.pod(side));
         for pod in &pods {
