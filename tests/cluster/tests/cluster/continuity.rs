@@ -43,9 +43,11 @@ async fn day(cluster: &Cluster) -> Result<()> {
     let wait = ["rollout", "status", "deployment/heddle-control-plane", "--timeout=120s"];
     system(&wait).await?;
     let label = "app.kubernetes.io/component=control-plane";
-    let names = system(&["get", "pods", "-l", label, "-o", "name"]).await?;
+    // Not one of those that the rollout has ended: it may be gone before it is killed.
+    let staying = "go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{\"\\n\"}}{{end}}{{end}}";
+    let names = system(&["get", "pods", "-l", label, "-o", staying]).await?;
     let first = names.lines().next().context("there is a control plane")?;
-    system(&["delete", first, "--grace-period=0", "--force"]).await?;
+    system(&["delete", "pod", first, "--grace-period=0", "--force"]).await?;
     system(&wait).await?;
     eprintln!("the control plane is rolled, and one replica killed");
 
