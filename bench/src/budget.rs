@@ -1,5 +1,6 @@
 //! What a request may cost in instructions: the last count that was accepted, with a margin. Counts of two builds of
-//! one source differ by less than a hundredth, if both are without increments; what is exported while it is counted adds up to a twentieth.
+//! one source differ by less than a hundredth, if both are without increments; what is exported while it is counted adds
+//! up to a twentieth.
 
 use std::collections::BTreeMap;
 use std::path::Path;

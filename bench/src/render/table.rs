@@ -35,8 +35,8 @@ fn conditions(results: &Results) -> String {
     let steal = noise.last().map(|it| it.steal_percent).unwrap_or_default();
     let mut text = format!(
         "{}: {} with {} cores{}, {} MB, Linux {}. Heddle {}, Envoy {}, HAProxy {}, {}. {rounds} rounds, \
-         {measured_seconds} s each, at a fixed rate {measured_seconds_at_rate} s. Load average before each round and at the end: {}; stolen by the \
-         hypervisor: {steal:.1} %.\n",
+         {measured_seconds} s each, at a fixed rate {measured_seconds_at_rate} s. Load average before each round and \
+         at the end: {}; stolen by the hypervisor: {steal:.1} %.\n",
         results.date,
         machine.cpu,
         machine.cores,
