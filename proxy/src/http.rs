@@ -6,6 +6,7 @@ pub mod body;
 pub mod breaker;
 pub mod call_record;
 pub mod client;
+mod date;
 pub mod expect;
 pub mod fault;
 pub mod filter;

@@ -6,11 +6,12 @@
 //! path. What is not simple is handed over, with its connection: nothing of it was used up, and hyper reads it from
 //! its first octet. The reasons are in `docs/adr/0014-a-lane-for-simple-requests.md`.
 
-pub(super) mod answer;
+mod answer;
 pub(crate) mod buffers;
 mod client;
 pub mod connection;
 mod framing;
+mod reply;
 mod request;
 mod send;
 
@@ -210,13 +211,13 @@ where
         let outcome = (answered.status, GrpcStatus::NotGrpc);
         observed.answered(from, route.as_ref(), outcome);
         if account.wants_headers()
-            && let Some(headers) = answer::headers(&self.reply)
+            && let Some(headers) = reply::headers(&self.reply)
         {
             account.answers(&headers);
         }
         let is_last = self.client.is_last() || self.serving.is_draining();
         self.client.set_last(is_last);
-        answer::finish(&answered.framing, answered.has_date, is_last, &mut self.reply);
+        reply::finish(&answered.framing, answered.has_date, is_last, &mut self.reply);
         self.pass(answered, account).await
     }
 
@@ -282,7 +283,7 @@ where
     /// The proxy's own answer.
     async fn tell(&mut self, response: Response<Body>, method: &Method) -> Result<(), Gone> {
         let is_last = self.client.is_last() || self.serving.is_draining();
-        let is_last = answer::own(&response, is_last, &mut self.reply);
+        let is_last = reply::own(&response, is_last, &mut self.reply);
         self.client.set_last(is_last);
         if *method != Method::HEAD
             && let Some(text) = response.into_body().into_text()

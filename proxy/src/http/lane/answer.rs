@@ -1,23 +1,20 @@
-//! The head of a backend's answer: read, held against what may be forwarded, and written anew for the client.
+//! The head of a backend's answer: read, held against what may be forwarded, and its fields written anew for the client.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
-use std::time::SystemTime;
 
-use heddle_runtime::clock;
-use http::header::{CONNECTION, DATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use http_body::Body as _;
+use http::HeaderName;
+use http::header::DATE;
 use httparse::{Header, ParserConfig, Status};
 
 use crate::balance::ejection::Sign;
-use crate::http::body::Body;
 use crate::http::gate::fields::{self, Known};
 use crate::http::gate::head::{Field, HeadReader};
 use crate::http::gate::lines::Lines;
 use crate::http::gate::octets::value_length;
 use crate::http::gate::response::Fault;
 use crate::http::lane::framing::Framing;
+use crate::http::lane::reply::{FIELD_LIMIT, write_status};
 use crate::http::outcome::{self, GRPC_STATUS};
 use crate::http::respond::{Cause, ERROR_HEADER, PEER_HEADER, SOURCE_HEADER};
 use crate::http::send::is_of_dead_application;
@@ -318,91 +315,6 @@ fn write_fields<'a>(
     }
 }
 
-fn write_status(status: u16, reason: &[u8], reply: &mut Vec<u8>) {
-    let digits = [status / 100, status / 10 % 10, status % 10];
-    let [hundreds, tens, ones] = digits.map(|digit| b'0' + u8::try_from(digit).unwrap_or_default());
-    reply.extend_from_slice(b"HTTP/1.1 ");
-    reply.extend_from_slice(&[hundreds, tens, ones, b' ']);
-    reply.extend_from_slice(reason);
-    reply.extend_from_slice(b"\r\n");
-}
-
-/// Ends the head: with how its body ends, when it was made, if it did not say, and whether it is the last one.
-pub(super) fn finish(framing: &Framing, has_date: bool, is_last: bool, reply: &mut Vec<u8>) {
-    match framing {
-        Framing::Nothing | Framing::Length(_) | Framing::Ended => {}
-        Framing::Chunked { .. } | Framing::UntilClose => {
-            fields::write(reply, b"transfer-encoding", b"chunked");
-        }
-    }
-    if !has_date {
-        // RFC 9110, section 6.6.1.
-        write_date(reply);
-    }
-    if is_last {
-        fields::write(reply, b"connection", b"close");
-    }
-    reply.extend_from_slice(b"\r\n");
-}
-
-/// The head of the proxy's own answer; whether it is the last one.
-pub(super) fn own(response: &Response<Body>, is_last: bool, reply: &mut Vec<u8>) -> bool {
-    reply.clear();
-    let status = response.status();
-    let reason = status.canonical_reason().unwrap_or_default();
-    write_status(status.as_u16(), reason.as_bytes(), reply);
-    let is_last = is_last || response.headers().contains_key(CONNECTION);
-    for (name, value) in response.headers() {
-        if *name != CONNECTION {
-            fields::write(reply, name.as_str().as_bytes(), value.as_bytes());
-        }
-    }
-    let length = response.body().size_hint().exact().unwrap_or_default();
-    fields::write(reply, b"content-length", length.to_string().as_bytes());
-    finish(&Framing::Nothing, false, is_last, reply);
-    is_last
-}
-
-/// What is written of a head so far, as a map.
-pub(super) fn headers(reply: &[u8]) -> Option<HeaderMap> {
-    let mut headers = [httparse::EMPTY_HEADER; FIELD_LIMIT];
-    let begin = reply.iter().position(|octet| *octet == b'\n')?;
-    let mut fields = reply.get(begin + 1..)?.to_vec();
-    fields.extend_from_slice(b"\r\n");
-    let Status::Complete((_length, found)) = httparse::parse_headers(&fields, &mut headers).ok()?
-    else {
-        return None;
-    };
-    let one = |header: &Header<'_>| {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-        Some((name, HeaderValue::from_bytes(header.value).ok()?))
-    };
-    let mut map = HeaderMap::new();
-    for (name, value) in found.iter().filter_map(one) {
-        map.append(name, value);
-    }
-    Some(map)
-}
-
-fn write_date(reply: &mut Vec<u8>) {
-    date(|date| fields::write(reply, b"date", date.as_bytes()));
-}
-
-/// The time as a field says it, made once a second at most.
-pub(in crate::http) fn date(with: impl FnOnce(&str)) {
-    thread_local! {
-        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-    }
-    let now = clock::now();
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    LAST.with_borrow_mut(|(second, text)| {
-        if *second != since.as_secs() || text.is_empty() {
-            (*second, *text) = (since.as_secs(), httpdate::fmt_http_date(now));
-        }
-        with(text);
-    });
-}
-
 /// RFC 9110, section 8.6: digits, and nothing else.
 fn number(value: &[u8]) -> Option<u64> {
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
@@ -417,8 +329,6 @@ fn has_no_body(status: u16) -> bool {
 const SWITCHING_PROTOCOLS: u16 = 101;
 const NO_CONTENT: u16 = 204;
 const NOT_MODIFIED: u16 = 304;
-/// As many as hyper reads.
-const FIELD_LIMIT: usize = 100;
 
 #[cfg(test)]
 mod tests {
@@ -481,7 +391,7 @@ mod tests {
     fn reply(text: &str, is_head: bool, mesh: Option<&str>) -> (AnswerHead, String) {
         let mut reply = Vec::new();
         let head = read(text.as_bytes(), is_head, mesh, &mut reply).unwrap().unwrap();
-        finish(&head.framing, true, !head.is_reusable, &mut reply);
+        crate::http::lane::reply::finish(&head.framing, true, !head.is_reusable, &mut reply);
         (head, String::from_utf8(reply).unwrap())
     }
 
@@ -636,15 +546,5 @@ mod tests {
             let read = read(text.as_bytes(), false, None, &mut Vec::new());
             assert!(matches!(read, Err(NoHead::Unreadable(_))), "case: {case}: {read:?}");
         }
-    }
-
-    #[test]
-    fn what_was_written_is_a_map_for_who_wants_to_know() {
-        let (_head, _written) = reply("HTTP/1.1 200 OK\r\nX-A: 1\r\nX-A: 2\r\n\r\n", false, None);
-        let mut reply = Vec::new();
-        read(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nX-A: 2\r\n\r\n", false, None, &mut reply).unwrap();
-        let headers = headers(&reply).unwrap();
-        let values: Vec<_> = headers.get_all("x-a").iter().collect();
-        assert_eq!(values, ["1", "2"]);
     }
 }

@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 
 use crate::balance::ejection::Sign;
 use crate::http::body::Body;
+use crate::http::date;
 use crate::http::gate::fields;
 use crate::http::gate::octets;
 use crate::http::gate::response::Fault;
@@ -13,7 +14,6 @@ use crate::http::headers::is_of_hop;
 use crate::http::hpack::decoder::Decoder;
 use crate::http::hpack::encoder;
 use crate::http::hpack::fields::Fields;
-use crate::http::lane::answer::date;
 use crate::http::outcome;
 use crate::http::respond::{ERROR_HEADER, PEER_HEADER, SOURCE_HEADER};
 use crate::http::send::is_of_dead_application;
@@ -123,7 +123,7 @@ pub(super) fn write(fields: &Fields, said: &Said<'_>, mesh: Option<&str>, block:
     }
     if !said.has_date {
         // RFC 9110, section 6.6.1.
-        date(|date| encoder::field(b"date", date.as_bytes(), 0, false, block));
+        date::now(|date| encoder::field(b"date", date.as_bytes(), 0, false, block));
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) fn own(response: Response<Body>, block: &mut Vec<u8>) -> Option<bytes
         let length = text.len().to_string();
         encoder::field(b"content-length", length.as_bytes(), 0, false, block);
     }
-    date(|date| encoder::field(b"date", date.as_bytes(), 0, false, block));
+    date::now(|date| encoder::field(b"date", date.as_bytes(), 0, false, block));
     text
 }
 
